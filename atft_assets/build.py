@@ -1,0 +1,39 @@
+"""Assembles every room's definitions. Nothing reaches out at import: no request, no file, no torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from atft_assets import features, operations, raw, training
+from atft_assets.contracts import CONTRACT_CHECK
+from atft_assets.jquants.resource import JQuantsResource
+from atft_assets.settings import Settings
+from atft_assets.store import Store
+
+
+def build_defs(
+    settings: Settings | None = None, *, resource_overrides: Mapping[str, Any] | None = None
+) -> dg.Definitions:
+    """The whole code location.
+
+    Args:
+        settings: default: read from the environment.
+        resource_overrides: replaces resources by key; tests pass fakes here instead of patching modules.
+    """
+    settings = settings or Settings.from_env()
+    road = dg.Definitions.merge(
+        raw.definitions(settings), features.definitions(settings), training.definitions(settings)
+    )
+    checks = [key for key in road.resolve_all_asset_check_keys() if key.name == CONTRACT_CHECK]
+    shared = dg.Definitions(
+        resources={
+            "store": Store(root=settings.data_root),
+            "jquants": JQuantsResource.from_settings(settings),
+            **(resource_overrides or {}),
+        },
+        # One process a run. Steps as processes of their own would each import Dagster and Polars anew (3 s a step);
+        # what needs isolation, the training, has its own process in any case.
+        executor=dg.in_process_executor,
+    )
+    return dg.Definitions.merge(road, operations.definitions(settings, contract_checks=checks), shared)

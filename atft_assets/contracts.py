@@ -1,0 +1,319 @@
+"""Table contracts: a Pandera schema and rules about whole columns, run write-audit-publish.
+
+A contract is run on the eager frame before anything is visible (Pandera checks no data in a LazyFrame). What it
+refuses is recorded as a failed asset check with the offending rows; nothing is published, the old files stay, and the
+run fails without a retry, so nothing downstream runs. One check, `contract`, per table.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+import pandera.polars as pa
+import polars as pl
+from pandera.errors import SchemaErrors
+
+from atft_assets.store import UNPARTITIONED, MissingColumns, Staged, Table
+
+CONTRACT_CHECK = "contract"
+SAMPLE_ROWS = 5
+MAX_FAILURES_SHOWN = 25
+
+FAILURE_SCHEMA = {"column": pl.String, "rule": pl.String, "failing_rows": pl.Int64, "sample": pl.String}
+
+
+def failures_frame(rows: Iterable[tuple[str, str, int, str]]) -> pl.DataFrame:
+    """Frame of (column, rule, failing_rows, sample)."""
+    return pl.DataFrame(list(rows), schema=FAILURE_SCHEMA, orient="row")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a contract says of one partition.
+
+    Attributes:
+        failures: frame with the columns column, rule, failing_rows, sample (text of a few offending rows).
+    """
+
+    table: str
+    partition: str
+    failures: pl.DataFrame = field(default_factory=lambda: failures_frame([]))
+
+    @property
+    def passed(self) -> bool:
+        return self.failures.is_empty()
+
+    def __str__(self) -> str:
+        where = f"{self.table} {self.partition}"
+        if self.passed:
+            return f"{where}: contract passed"
+        first = [
+            f"column {row['column']}: {row['rule']} ({row['failing_rows']} rows, e.g. {row['sample']})"
+            for row in self.failures.head(3).iter_rows(named=True)
+        ]
+        rest = self.failures.height - len(first)
+        return f"{where} breaks its contract: " + "; ".join(first) + (f"; and {rest} more" if rest > 0 else "")
+
+
+class ContractViolation(Exception):
+    """A table, or an input of it, is not what its contract says. Carries the verdict with the offending rows."""
+
+    def __init__(self, verdict: Verdict):
+        self.verdict = verdict
+        super().__init__(str(verdict))
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The rules of one table.
+
+    Attributes:
+        table: its name.
+        schema: dtypes, ranges, strict columns, unique key.
+        coverage: least share of non-null values of a column; without an entry, any share above zero will do.
+        lookback: trading days of history that a column needs; before that its coverage and variation are not judged.
+        constant_ok: columns that may hold a single value (flags, codes).
+        nullable_ok: columns that may be null throughout.
+    """
+
+    table: str
+    schema: pa.DataFrameSchema
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    lookback: Mapping[str, int] = field(default_factory=dict)
+    constant_ok: frozenset[str] = frozenset()
+    nullable_ok: frozenset[str] = frozenset()
+
+    def audit(self, frame: pl.DataFrame, partition: str, history_days: int | None = None) -> Verdict:
+        """Judge one partition.
+
+        Args:
+            frame: the eager frame.
+            partition: its key, for the message.
+            history_days: trading days of history before the partition; None means enough for every look-back.
+
+        Raises:
+            TypeError: the frame is lazy.
+        """
+        if not isinstance(frame, pl.DataFrame):
+            raise TypeError(f"{self.table}: a contract judges eager frames, not {type(frame).__name__}")
+        found = list(self._schema_failures(frame))
+        if frame.is_empty():
+            found.append(("(table)", "holds at least one row", 0, "no rows"))
+        else:
+            found += self._finite_failures(frame)
+            found += self._whole_column_failures(frame, history_days)
+        return Verdict(self.table, partition, failures_frame(found))
+
+    def _schema_failures(self, frame: pl.DataFrame) -> Iterator[tuple[str, str, int, str]]:
+        try:
+            self.schema.validate(frame, lazy=True)
+        except SchemaErrors as error:
+            cases = error.failure_cases.with_columns(pl.col("failure_case").cast(pl.String))
+            grouped = cases.group_by("column", "check", "schema_context", maintain_order=True).agg(
+                "failure_case", "index"
+            )
+            for column, check, context, values, rows in grouped.iter_rows():
+                named = context == "DataFrameSchema" and check != "multiple_fields_uniqueness"
+                places = [row for row in rows if row is not None]
+                yield (
+                    values[0] if named else (column or ", ".join(self.schema.unique or [])),
+                    _rule_text(check),
+                    len(values),
+                    _sample(frame, places, column) if places else ", ".join(map(str, values[:SAMPLE_ROWS])),
+                )
+
+    def _finite_failures(self, frame: pl.DataFrame) -> list[tuple[str, str, int, str]]:
+        floats = [c for c, dtype in frame.schema.items() if dtype.is_float()]
+        if not floats:
+            return []
+        bad = frame.select(pl.col(floats).is_finite().not_().sum()).row(0, named=True)
+        return [
+            (c, "finite where present", n, _sample(frame, _places(frame[c].is_finite().not_()), c))
+            for c, n in bad.items()
+            if n
+        ]
+
+    def _whole_column_failures(
+        self, frame: pl.DataFrame, history_days: int | None
+    ) -> Iterator[tuple[str, str, int, str]]:
+        known = [c for c in frame.columns if c in self.schema.columns]
+        nulls = frame.select(pl.col(known).null_count()).row(0, named=True)
+        varies = frame.select((pl.col(known).drop_nulls().n_unique() > 1).name.keep()).row(0, named=True)
+        for column in known:
+            warming_up = history_days is not None and history_days < self.lookback.get(column, 0)
+            if warming_up or column in self.nullable_ok:
+                continue
+            share = 1 - nulls[column] / frame.height
+            least = self.coverage.get(column, 0.0)
+            if share == 0:
+                yield column, "not null throughout", frame.height, _sample(frame, [0, 1, 2], column)
+            elif share < least:
+                sample = _sample(frame, _places(frame[column].is_null()), column)
+                yield (
+                    column,
+                    f"present in at least {least:.0%} of rows ({share:.1%} are)",
+                    nulls[column],
+                    sample,
+                )
+            elif not varies[column] and column not in self.constant_ok and frame.height - nulls[column] > 1:
+                yield column, "not one constant value", frame.height, _sample(frame, [0, 1, 2], column)
+
+
+def _rule_text(check: Any) -> str:
+    text = str(check)
+    known = {
+        "column_in_dataframe": "present",
+        "column_in_schema": "known to the schema",
+        "not_nullable": "not null",
+        "multiple_fields_uniqueness": "unique key",
+    }
+    return known.get(text, text)
+
+
+def _places(mask: pl.Series) -> list[int]:
+    return mask.fill_null(False).arg_true().head(SAMPLE_ROWS).to_list()
+
+
+def _sample(frame: pl.DataFrame, places: Sequence[int], column: str | None) -> str:
+    """A few rows as text: the key columns and the offending one."""
+    wanted = [c for c in ("date", "code", column) if c and c in frame.columns]
+    rows = frame[[p for p in list(places)[:SAMPLE_ROWS] if p < frame.height]].select(list(dict.fromkeys(wanted)))
+    return " | ".join(" ".join(f"{k}={v}" for k, v in row.items()) for row in rows.iter_rows(named=True))
+
+
+def require_columns(
+    present: pl.DataFrame | Iterable[str], columns: Iterable[str], *, table: str, partition: str
+) -> None:
+    """Refuse an input before any computation.
+
+    Raises:
+        ContractViolation: `table`, an input, lacks some of `columns`.
+    """
+    have = set(present.columns if isinstance(present, pl.DataFrame) else present)
+    missing = [c for c in columns if c not in have]
+    if missing:
+        rows = [(c, "required input column is present", 0, f"{table} has: {', '.join(sorted(have))}") for c in missing]
+        raise ContractViolation(Verdict(table, partition, failures_frame(rows)))
+
+
+def contract_check(asset: str) -> dg.AssetCheckSpec:
+    """The spec of a table's contract check."""
+    return dg.AssetCheckSpec(
+        CONTRACT_CHECK,
+        asset=asset,
+        blocking=True,
+        description="Schema, keys, ranges, finiteness and coverage, judged before publication.",
+    )
+
+
+def table_schema_metadata(contract: Contract, descriptions: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Metadata that shows the contract's columns in Dagster's UI."""
+    descriptions = descriptions or {}
+    columns = [
+        dg.TableColumn(
+            name,
+            type=str(column.dtype),
+            description=descriptions.get(name) or column.description,
+            constraints=dg.TableColumnConstraints(
+                nullable=bool(column.nullable),
+                other=[_rule_text(check.error or check.name) for check in column.checks],
+            ),
+        )
+        for name, column in contract.schema.columns.items()
+    ]
+    return {"dagster/column_schema": dg.TableSchema(columns=columns)}
+
+
+def write_audit_publish(
+    context: dg.AssetExecutionContext,
+    table: Table,
+    contract: Contract,
+    build: Callable[[list[str]], Iterable[tuple[str, pl.DataFrame]]],
+    *,
+    code_version: str,
+    history_days: Callable[[str], int] | None = None,
+    metadata: Callable[[], Mapping[str, Any]] | None = None,
+) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    """Build partitions, audit each, and publish all of them or none.
+
+    Args:
+        build: yields (key, eager frame) for the keys it is given, one partition at a time.
+        history_days: trading days of history before a partition, for columns that warm up.
+        metadata: asked for after the build, added to the materialization.
+
+    Yields:
+        The materialization and its passed check, or a failed check.
+
+    Raises:
+        dg.Failure: a partition, or an input, broke its contract. No retry: the data must change first.
+    """
+    keys = (
+        list(context.partition_keys)
+        if context.has_partition_key_range or context.has_partition_key
+        else [UNPARTITIONED]
+    )
+    staged: list[Staged] = []
+    try:
+        for key, frame in build(keys):
+            verdict = contract.audit(frame, key, history_days(key) if history_days else None)
+            if not verdict.passed:
+                raise ContractViolation(verdict)
+            staged.append(table.stage(key, frame, code_version=code_version))
+        if not staged:
+            raise dg.Failure(f"{table.name}: nothing was built for {', '.join(keys)}", allow_retries=False)
+        table.publish(staged)
+    except (ContractViolation, MissingColumns) as violation:
+        verdict = violation.verdict if isinstance(violation, ContractViolation) else _as_verdict(violation)
+        yield failed_check(table.name, verdict)
+        raise dg.Failure(
+            f"{verdict}. Nothing was published, the files of {table.name} are as they were. "
+            "See the check `contract` of the asset for the rows.",
+            metadata={"table": table.name, "partition": verdict.partition},
+            allow_retries=False,
+        ) from None  # the violation says the same
+    finally:
+        table.discard(staged)
+    entries = [one.entry for one in staged]
+    through = max((e.through_date for e in entries if e.through_date), default=None)
+    yield dg.MaterializeResult(
+        asset_key=table.name,
+        metadata={
+            "dagster/row_count": sum(e.rows for e in entries),
+            "partitions": len(entries),
+            "through_date": str(through) if through else "-",
+            "path": dg.MetadataValue.path(str(table.folder)),
+            **table_schema_metadata(contract),
+            **(metadata() if metadata else {}),
+        },
+    )
+    yield dg.AssetCheckResult(
+        passed=True,
+        asset_key=table.name,
+        check_name=CONTRACT_CHECK,
+        metadata={"rows": sum(e.rows for e in entries), "partitions": f"{staged[0].key} … {staged[-1].key}"},
+    )
+
+
+def failed_check(asset: str, verdict: Verdict) -> dg.AssetCheckResult:
+    """The failed contract check, its rows as a table in the UI."""
+    shown = verdict.failures.head(MAX_FAILURES_SHOWN)
+    records = [dg.TableRecord(row) for row in shown.iter_rows(named=True)]
+    return dg.AssetCheckResult(
+        passed=False,
+        asset_key=asset,
+        check_name=CONTRACT_CHECK,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=str(verdict),
+        metadata={
+            "table": verdict.table,
+            "partition": verdict.partition,
+            "failed_rules": verdict.failures.height,
+            "failures": dg.MetadataValue.table(records),
+        },
+    )
+
+
+def _as_verdict(error: MissingColumns) -> Verdict:
+    rows = [(c, "required input column is present", 0, str(error)) for c in error.columns]
+    return Verdict(error.table, error.key, failures_frame(rows))
