@@ -1,0 +1,52 @@
+"""A local J-Quants: a simulated Tokyo market behind a real HTTP server that speaks API V2.
+
+Here belongs what stands in for the exchange and its data service: the market simulator with its planted signals and
+their oracle (`market`, `oracle`), the code tables of the API (`codes`), the server with its clock, limits and faults
+(`server`, `faults`). Not here: the client (it must not know whether it talks to J-Quants or to this room), and
+anything that reads or writes `$ATFT_DATA`.
+
+    with serve(demo_config()) as server:
+        ...  # server.base_url, server.api_key, server.now, server.faults
+
+Every price, name and number is invented; only field names and codes are those of the interface.
+Importing the package costs nothing: the names below load their module on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atft_assets.sandbox.faults import Fault, Faults
+    from atft_assets.sandbox.market import Market, MarketConfig, demo_config, simulate
+    from atft_assets.sandbox.oracle import oracle_rank_ic
+    from atft_assets.sandbox.server import SandboxServer, serve
+
+_HOME = {
+    "Fault": "faults",
+    "Faults": "faults",
+    "Market": "market",
+    "MarketConfig": "market",
+    "SandboxServer": "server",
+    "demo_config": "market",
+    "oracle_rank_ic": "oracle",
+    "serve": "server",
+    "simulate": "market",
+}
+
+__all__ = [
+    "Fault",
+    "Faults",
+    "Market",
+    "MarketConfig",
+    "SandboxServer",
+    "demo_config",
+    "oracle_rank_ic",
+    "serve",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
