@@ -1,0 +1,308 @@
+"""The endpoint table of J-Quants API V2: one row an endpoint, and nothing else knows a path or a field list.
+
+A row says where an endpoint is, which parameters it takes, which fields every record of it carries and as what JSON
+type, which plan includes it, from which day data are stored, which rate limit it counts against, and when a day's data
+come out in Tokyo. Source: the specification pages at https://jpx-jquants.com/en/spec.
+
+Field lists are written `TYPE name name ...; TYPE name ...`. The types are
+
+    S    string                         S?   string or null
+    N    number                         N?   number or null
+    NS   number, or a marker string such as "-", "*" or ""
+    SN?  string, number or null (the specification leaves the type open)
+    J    nested object or list
+
+and a `*` after the type marks fields that an answer may lack: added later than the endpoint, or part of a larger plan.
+Every other declared field must be there in every record. Fields that are not declared are kept, never dropped.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+from atft_assets.calendar import TOKYO, previous_trading_day
+from atft_assets.settings import Plan
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a record: its name, its JSON type, and whether an answer may lack it."""
+
+    name: str
+    kind: str
+    optional: bool = False
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the field is a plain number (markers and open types are not)."""
+        return self.kind in ("N", "N?")
+
+    def accepts(self, python_type: type) -> bool:
+        """Whether a JSON value of this Python type may stand in the field; null is judged by the table's contract."""
+        return python_type in _PYTHON_TYPES[self.kind]
+
+
+_PYTHON_TYPES: dict[str, tuple[type, ...]] = {
+    "S": (str, type(None)),
+    "S?": (str, type(None)),
+    "N": (int, float, type(None)),
+    "N?": (int, float, type(None)),
+    "NS": (int, float, str, type(None)),
+    "SN?": (str, int, float, type(None)),
+    "J": (dict, list, str, int, float, bool, type(None)),
+}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint.
+
+    Attributes:
+        path: below the base URL, with a leading slash.
+        parameters: query parameters that it takes, besides `pagination_key`.
+        fields: fields of a record, in the order of the specification.
+        plan: the smallest plan that includes it.
+        since: first stored date; None where only the latest data are served or the page does not say.
+        bucket: rate limit that it counts against: `plan`, `statements`, `minute` or `tdnet`.
+        published: JST clock time at which a day's data come out, as hours and minutes after that day's midnight
+            ("27:00" is 03:00 of the next day); None where data come irregularly.
+        day_before: the day's data come out on the trading day before, at that time.
+        addon: the subscription option that it needs besides the plan.
+        envelope: `data` for a list of records, `object` where the answer itself is the record.
+        bulk_only: served as files through /bulk/get alone; there is no such path.
+    """
+
+    path: str
+    parameters: tuple[str, ...]
+    fields: tuple[Field, ...]
+    plan: Plan
+    since: date | None = None
+    bucket: str = "plan"
+    published: str | None = None
+    day_before: bool = False
+    addon: str | None = None
+    envelope: str = "data"
+    bulk_only: bool = False
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Names of the fields that every record must carry."""
+        return frozenset(field.name for field in self.fields if not field.optional)
+
+    @property
+    def declared(self) -> dict[str, Field]:
+        return {field.name: field for field in self.fields}
+
+    def published_at(self, day: date) -> datetime:
+        """The instant (Asia/Tokyo) from which a trading day's data can be had.
+
+        Raises:
+            ValueError: the endpoint has no fixed publication time.
+        """
+        if self.published is None:
+            raise ValueError(f"{self.path} has no fixed publication time")
+        hours, minutes = map(int, self.published.split(":"))
+        base = previous_trading_day(day) if self.day_before else day
+        days, hour = divmod(hours, 24)
+        return datetime.combine(base + timedelta(days=days), time(hour, minutes), TOKYO)
+
+
+def fields(text: str) -> tuple[Field, ...]:
+    """Parse a field list in the notation of this module."""
+    parsed = []
+    for group in text.split(";"):
+        kind, *names = group.split()
+        parsed += [Field(name, kind.removesuffix("*"), kind.endswith("*")) for name in names]
+    return tuple(parsed)
+
+
+def _row(path: str, parameters: str, plan: Plan, record: str, since: str | None = None, **rest) -> Endpoint:
+    stored = date.fromisoformat(since) if since else None
+    return Endpoint(path, tuple(parameters.split()), fields(record), plan, stored, **rest)
+
+
+def _prefixed(prefixes: str, names: str) -> str:
+    return " ".join(prefix + name for prefix in prefixes.split() for name in names.split())
+
+
+def _suffixed(names: str, suffixes: str) -> str:
+    return " ".join(name + suffix for suffix in suffixes.split() for name in names.split())
+
+
+_SESSION = "O H L C UL LL Vo Va AdjO AdjH AdjL AdjC AdjVo"
+_PROFIT = "Sales OP OdP NP EPS"
+_STATEMENT_KEY = "S DiscDate DiscTime Code DiscNo DocType"
+_INVESTORS = "Prop Brk Tot Ind Frgn SecCo InvTr BusCo OthCo InsCo Bank TrstBnk OthFin"
+_TRADES = "LongSell ShrtNoMrgn MrgnSellNew MrgnSellClose LongBuy MrgnBuyNew MrgnBuyClose"
+_EDINET_KEY = "S DocId; S? Code EdinetCode"
+_FREE, _LIGHT, _STANDARD, _PREMIUM = Plan.FREE, Plan.LIGHT, Plan.STANDARD, Plan.PREMIUM
+
+# fmt: off
+ENDPOINTS: tuple[Endpoint, ...] = (
+    # -- equities
+    _row(
+        "/equities/master", "code date", _FREE,
+        "S Date Code CoName; S? CoNameEn; S S17 S17Nm S33 S33Nm ScaleCat Mkt MktNm Mrgn MrgnNm; S* ProdCat",
+        "2008-05-07", published="17:30", day_before=True,
+    ),
+    _row(
+        "/equities/bars/daily", "code date from to", _FREE,
+        "S Date Code; N? O H L C; S UL LL; N? Vo Va; N AdjFactor; N? AdjO AdjH AdjL AdjC AdjVo;"
+        f"N?* {_prefixed('M A', _SESSION.replace(' UL LL', ''))}; S?* MUL MLL AUL ALL; N?* MktCap; SN?* ExRT",
+        "2008-05-07", published="16:30",
+    ),
+    _row(
+        "/equities/bars/daily/am", "code", _PREMIUM,
+        "S Date Code; N? MO MH ML MC MVo MVa", published="12:00",
+    ),
+    _row(
+        "/equities/bars/minute", "code date from to", _LIGHT,
+        "S Date Time Code; N O H L C Vo Va", bucket="minute", addon="minute and tick data", published="16:30",
+    ),
+    _row(
+        "/equities/trades", "", _LIGHT,
+        "S Date Code Time SessionDistinction; N Price TradingVolume; S TransactionId",
+        bucket="minute", addon="minute and tick data", published="16:30", bulk_only=True,
+    ),
+    _row(
+        "/equities/valuation", "code date from to", _STANDARD,  # seen to work on Standard; smaller plans unknown
+        "S Date Code; N? EPS FwdEPS BPS ROE FwdROE PER FwdPER PBR MktCap", "2008-05-07",
+    ),
+    _row(
+        "/equities/investor-types", "section from to", _LIGHT,
+        f"S PubDate StDate EnDate Section; N {_prefixed(_INVESTORS, 'Sell Buy Tot Bal')}",
+        "2008-01-16", published="18:00",
+    ),
+    _row(
+        "/equities/earnings-calendar", "", _FREE,
+        "S Date Code CoName FY SectorNm FQ Section",
+    ),
+    # -- statements
+    _row(
+        "/fins/summary", "code date cursor", _FREE,
+        f"{_STATEMENT_KEY} CurPerType CurPerSt CurPerEn CurFYSt CurFYEn NxtFYSt NxtFYEn"
+        f" {_PROFIT} DEPS TA Eq EqAR BPS CFO CFI CFF CashEq"
+        f" {_prefixed('Div FDiv', '1Q 2Q 3Q FY Ann Unit TotalAnn')} PayoutRatioAnn FPayoutRatioAnn"
+        f" {_prefixed('NxFDiv', '1Q 2Q 3Q FY Ann Unit')} NxFPayoutRatioAnn"
+        f" {_prefixed('F', 'Sales2Q OP2Q OdP2Q NP2Q EPS2Q ' + _PROFIT)}"
+        " NxFSales2Q NxFOP2Q NxFOdP2Q NxFNp2Q NxFEPS2Q NxFSales NxFOP NxFOdP NxFNp NxFEPS"
+        " MatChgSub ChgByASRev ChgNoASRev ChgAcEst RetroRst ShOutFY TrShFY AvgSh"
+        f" {_prefixed('NC', _PROFIT + ' TA Eq EqAR BPS')}"
+        f" {_prefixed('FNC NxFNC', 'Sales2Q OP2Q OdP2Q NP2Q EPS2Q ' + _PROFIT)};"
+        "S* SigChgInC ShEq NCShEq ROE NCROE",
+        "2008-07-07", bucket="statements", published="24:30",
+    ),
+    _row(
+        "/fins/details", "code date cursor", _PREMIUM,
+        f"{_STATEMENT_KEY}; J FS", "2009-01-13", bucket="statements", published="24:30",
+    ),
+    _row(
+        "/fins/dividend", "code date from to", _PREMIUM,
+        "S PubDate PubTime Code RefNo StatCode BoardDate IFCode FRCode IFTerm; NS DivRate;"
+        "S RecDate ExDate ActRecDate PayDate CARefNo; NS DistAmt RetEarn DeemDiv DeemCapGains NetAssetDecRatio;"
+        "S CommSpecCode; NS CommDivRate SpecDivRate",
+        "2013-02-20",
+    ),
+    _row(
+        "/fins/earnings-date", "code date scheduled_date", _FREE,
+        "S PubDate SchDate FQName FYE Code CoName; S? CoNameEn", "2014-09-01", published="10:05",
+    ),
+    # -- markets
+    _row(
+        "/markets/calendar", "hol_div from to", _FREE,
+        "S Date HolDiv", "2008-01-01",
+    ),
+    _row(
+        "/markets/margin-interest", "code date published_date from to", _STANDARD,
+        "S Date Code IssType; N ShrtVol LongVol ShrtNegVol LongNegVol ShrtStdVol LongStdVol; S?* PubDate;"
+        "N?* ShrtVal LongVal ShrtNegVal LongNegVal ShrtStdVal LongStdVal",
+        "2012-02-10", published="16:30",
+    ),
+    _row(
+        "/markets/margin-alert", "code date from to", _STANDARD,
+        "S PubDate Code AppDate; J PubReason; N ShrtOut; NS ShrtOutChg ShrtOutRatio; N LongOut;"
+        "NS LongOutChg LongOutRatio SLRatio; N ShrtNegOut; NS ShrtNegOutChg; N ShrtStdOut; NS ShrtStdOutChg;"
+        "N LongNegOut; NS LongNegOutChg; N LongStdOut; NS LongStdOutChg; S TSEMrgnRegCls",
+        "2008-05-08", published="16:30",
+    ),
+    _row(
+        "/markets/short-ratio", "s33 date from to", _STANDARD,
+        "S Date S33; N SellExShortVa ShrtWithResVa ShrtNoResVa", "2008-11-05", published="16:30",
+    ),
+    _row(
+        "/markets/short-sale-report", "code disc_date calc_date disc_date_from disc_date_to", _STANDARD,
+        "S DiscDate CalcDate Code SSName SSAddr DICName DICAddr FundName;"
+        "N? ShrtPosToSO ShrtPosShares ShrtPosUnits; S? PrevRptDate; N? PrevRptRatio; S? Notes",
+        "2013-11-07", published="17:30",
+    ),
+    _row(
+        "/markets/breakdown", "code date from to", _PREMIUM,
+        f"S Date Code; N {_suffixed(_TRADES, 'Va Vo')}",
+        "2015-04-01", published="18:00",
+    ),
+    # -- indices
+    _row(
+        "/indices/bars/daily/topix", "from to", _LIGHT,
+        "S Date; N O H L C", "2008-05-07", published="16:30",
+    ),
+    _row(
+        "/indices/bars/daily", "code date from to", _STANDARD,
+        "S Date Code; N? O H L; N C", "2008-05-07", published="16:30",
+    ),
+    # -- derivatives
+    _row(
+        "/derivatives/bars/daily/options/225", "date", _STANDARD,
+        "S Date Code; N O H L C; NS EO EH EL EC; N AO AH AL AC Vo OI Va; S CM; N Strike; N? VoOA;"
+        "S EmMrgnTrgDiv PCDiv; S? LTD SQD; N? Settle Theo BaseVol UnderPx IV IR",
+        "2008-05-07", published="27:00",
+    ),
+    _row(
+        "/derivatives/bars/daily/options", "date category code contract_flag", _PREMIUM,
+        "S Code ProdCat UndSSO Date; N O H L C; NS MO MH ML MC EO EH EL EC; N AO AH AL AC Vo OI Va; S CM;"
+        "N Strike; N? VoOA; S EmMrgnTrgDiv PCDiv; S? LTD SQD; N? Settle Theo BaseVol UnderPx IV IR; S? CCMFlag",
+        "2008-05-07", published="27:00",
+    ),
+    _row(
+        "/derivatives/bars/daily/futures", "date category contract_flag", _PREMIUM,
+        "S Code ProdCat Date; N O H L C; NS MO MH ML MC EO EH EL EC; N AO AH AL AC Vo OI Va; S CM; N? VoOA;"
+        "S EmMrgnTrgDiv; S? LTD SQD; N? Settle; S? CCMFlag",
+        "2008-05-07", published="27:00",
+    ),
+    # -- EDINET
+    _row(
+        "/edinet/major-shareholders", "edinet_code code date", _STANDARD,
+        f"{_EDINET_KEY} FilerName FilerNameEn DocTypeCode SubDate SubTime PerSt PerEn; J Hldrs",
+    ),
+    _row(
+        "/edinet/cross-shareholdings", "edinet_code code date", _STANDARD,
+        f"{_EDINET_KEY} FilerName FilerNameEn DocTypeCode SubDate SubTime PerSt PerEn;"
+        "J Report Largest SecondLargest",
+    ),
+    _row(
+        "/edinet/large-volume-shareholders", "edinet_code code date", _STANDARD,
+        f"{_EDINET_KEY} IsrName DocTypeCode SubDate SubTime LargeHldgTypeCode DocTitle ChgRsn;"
+        "NS TotalShsHeld TotalShsRatio TotalShsRatioLast TotalOutStks; J Hldrs",
+    ),
+    # -- timely disclosure
+    _row(
+        "/td/list", "date code from to discItems cursor", _LIGHT,
+        "S DiscNo Code Name DiscDate DiscTime Title; J DiscStatus RevNo DiscItems Docs",
+        bucket="tdnet", addon="TDnet disclosures",
+    ),
+    _row("/td/files", "discNo docs", _LIGHT, "J* url", bucket="tdnet", addon="TDnet disclosures", envelope="object"),
+    _row(
+        "/td/bulk", "", _LIGHT, "S* lastUpdated url",
+        bucket="tdnet", addon="TDnet disclosures", envelope="object",
+    ),
+    # -- files
+    _row("/bulk/list", "endpoint date from to", _FREE, "S Key LastModified; N Size"),
+    _row("/bulk/get", "key endpoint date", _FREE, "S url", envelope="object"),
+)
+# fmt: on
+
+BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
+
+MASTER = BY_PATH["/equities/master"]
+DAILY_BARS = BY_PATH["/equities/bars/daily"]
+TOPIX = BY_PATH["/indices/bars/daily/topix"]
+INDICES = BY_PATH["/indices/bars/daily"]
+CALENDAR = BY_PATH["/markets/calendar"]

@@ -1,0 +1,77 @@
+"""What each subscription plan allows: requests a minute, endpoints, and the window of dates, refused before asking."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date
+
+from atft_assets.jquants.endpoints import Endpoint
+from atft_assets.jquants.errors import OutsideWindow, PlanGate
+from atft_assets.settings import FREE_DELAY, HISTORY_YEARS, Plan
+
+# Requests in a rolling minute, https://jpx-jquants.com/en/spec/rate-limits. The statement endpoints carry a limit of
+# their own on every plan; the add-ons have theirs besides the plan's.
+REQUESTS_PER_MINUTE = {Plan.FREE: 5, Plan.LIGHT: 60, Plan.STANDARD: 120, Plan.PREMIUM: 500}
+BUCKET_LIMITS = {"statements": 60, "minute": 60, "tdnet": 100}
+
+# The service punishes an overshoot with minutes of silence, and its clock is not ours: stay below.
+USED_SHARE = 0.9
+
+_RANK = {plan: rank for rank, plan in enumerate(Plan)}
+
+
+@dataclass(frozen=True)
+class Window:
+    """The dates a plan covers, both inclusive; `last` is None when there is no delay."""
+
+    first: date
+    last: date | None
+
+    def __contains__(self, day: date) -> bool:
+        return self.first <= day and (self.last is None or day <= self.last)
+
+    def __str__(self) -> str:
+        return f"{self.first} ~ {self.last or 'today'}"
+
+
+def window(plan: Plan, today: date) -> Window:
+    """The rolling window of a plan, in calendar days: Free ends twelve weeks ago and begins two years before that."""
+    last = today - FREE_DELAY if plan is Plan.FREE else None
+    return Window(_years_before(last or today, HISTORY_YEARS[plan]), last)
+
+
+def _years_before(day: date, years: int) -> date:
+    try:
+        return day.replace(year=day.year - years)
+    except ValueError:  # 29 February
+        return day.replace(year=day.year - years, day=28)
+
+
+def includes(plan: Plan, endpoint: Endpoint) -> bool:
+    """Whether the plan includes the endpoint; an add-on is taken as bought."""
+    return _RANK[plan] >= _RANK[endpoint.plan]
+
+
+def require_plan(plan: Plan, endpoint: Endpoint) -> None:
+    """Refuse an endpoint that the plan lacks, before the first request.
+
+    Raises:
+        PlanGate: the endpoint needs a larger plan.
+    """
+    if not includes(plan, endpoint):
+        raise PlanGate(
+            endpoint.path, {}, f"the endpoint needs the plan {endpoint.plan} or larger, JQUANTS_PLAN is {plan}"
+        )
+
+
+def require_window(plan: Plan, endpoint: Endpoint, days: Collection[date], today: date) -> None:
+    """Refuse dates that the plan does not cover, before the first request.
+
+    Raises:
+        OutsideWindow: some of `days` lie outside.
+    """
+    covered = window(plan, today)
+    outside = sorted(day for day in days if day not in covered)
+    if outside:
+        span = f"{outside[0]}" + (f" … {outside[-1]} ({len(outside)} days)" if len(outside) > 1 else "")
+        what = f"the plan {plan} covers {covered}, but {span} would be needed; nothing was requested"
+        raise OutsideWindow(endpoint.path, {}, what, covered.first, covered.last)

@@ -1,0 +1,112 @@
+"""`daily_quotes`: bars of every listed name, by date.
+
+A listed name has a row on every trading day; on a day without a trade its prices, volume and value are null together.
+`Adj*` are the server's, rewritten backwards at every split: kept because raw is what the server said, never used.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+import numpy as np
+import pandera.polars as pa
+import polars as pl
+
+from atft_assets.calendar import SYSTEM_HALTS
+from atft_assets.contracts import Contract
+from atft_assets.jquants.endpoints import DAILY_BARS
+from atft_assets.raw.columns import (
+    DATED,
+    amount,
+    available_at_column,
+    code_column,
+    date_column,
+    highest,
+    lowest,
+    price,
+    text,
+)
+from atft_assets.raw.ingest import Pull, Source
+from atft_assets.raw.records import Failure
+
+DESCRIPTION = "Daily bars of every listed name as J-Quants serves them, unadjusted prices with the adjustment factor."
+
+TRADED = ("O", "H", "L", "C", "Vo", "Va")
+LEAST_SHARE_OF_A_DAY = 0.5  # of the month's median number of rows: less means that pages went missing
+
+_FLAG = pa.Check.isin(["0", "1"])
+_SESSION_PRICES = {
+    session + name: price(f"{adjusted}{title} of the {half} session (Premium), JPY", nullable=True, required=False)
+    for session, half in (("M", "morning"), ("A", "afternoon"))
+    for prefix, adjusted in (("", ""), ("Adj", "adjusted "))
+    for name, title in ((f"{prefix}{p}", t) for p, t in zip("OHLC", ("open", "high", "low", "close"), strict=True))
+}
+_SESSION_OTHERS = {
+    f"{session}{name}": (
+        text("limit touched in the session (Premium)", _FLAG, nullable=True, required=False)
+        if name in ("UL", "LL")
+        else amount("of the session (Premium)", required=False)
+    )
+    for session in "MA"
+    for name in ("UL", "LL", "Vo", "Va", "AdjVo")
+}
+
+CONTRACT = Contract(
+    table="daily_quotes",
+    schema=pa.DataFrameSchema(
+        {
+            "date": date_column(),
+            "code": code_column(),
+            "O": price("Open, JPY, unadjusted", nullable=True),
+            "H": price("High, JPY, unadjusted", highest(), nullable=True),
+            "L": price("Low, JPY, unadjusted", lowest(), nullable=True),
+            "C": price("Close, JPY, unadjusted", nullable=True),
+            "UL": text("Limit-up price touched: 0 or 1", _FLAG),
+            "LL": text("Limit-down price touched: 0 or 1", _FLAG),
+            "Vo": amount("Shares traded, unadjusted"),
+            "Va": amount("Turnover, JPY"),
+            "AdjFactor": price("Applies to the days before: 0.5 on the ex-date of a 1:2 split, else 1"),
+            "AdjO": price("Adjusted open as of the download: never used", nullable=True),
+            "AdjH": price("Adjusted high as of the download: never used", nullable=True),
+            "AdjL": price("Adjusted low as of the download: never used", nullable=True),
+            "AdjC": price("Adjusted close as of the download: never used", nullable=True),
+            "AdjVo": amount("Adjusted volume as of the download: never used"),
+            **_SESSION_PRICES,
+            **_SESSION_OTHERS,
+            "MktCap": amount("Market capitalisation, million JPY (served since 2026-08)"),
+            "ExRT": text("Ex-rights event: 1 split, 2 consolidation, 3 rights issue", nullable=True),
+            "available_at": available_at_column(),
+        },
+        unique=["date", "code"],
+    ),
+    constant_ok=DATED | {"UL", "LL", "AdjFactor", "MktCap", "ExRT", *_SESSION_PRICES, *_SESSION_OTHERS},
+    nullable_ok=frozenset({"MktCap", "ExRT", *_SESSION_PRICES, *_SESSION_OTHERS}),
+)
+
+
+def rules(frame: pl.DataFrame) -> Iterator[Failure]:
+    """A day on which one of the traded columns is null for every name, or that holds far fewer names than others."""
+    halts = sorted(SYSTEM_HALTS)
+    days = frame.group_by("date").agg(pl.len().alias("names"), pl.col(TRADED).is_not_null().sum()).sort("date")
+    trading = days.filter(~pl.col("date").is_in(halts))
+    for column in TRADED:
+        empty = trading.filter(pl.col(column) == 0)
+        if empty.height:
+            rows = int(empty["names"].sum())
+            yield column, "not null for every name of a trading day", rows, _named(empty["date"].to_list())
+    usual = float(np.median(days["names"]))
+    short = days.filter(pl.col("names") < LEAST_SHARE_OF_A_DAY * usual)
+    if short.height:
+        text = ", ".join(f"{day}: {names}" for day, names in short.select("date", "names").head(5).iter_rows())
+        yield "code", f"a day holds at least half of the month's usual {usual:.0f} names", short.height, text
+
+
+def _named(days: Sequence[date]) -> str:
+    return "all names on " + ", ".join(map(str, days[:5])) + (" …" if len(days) > 5 else "")
+
+
+def fetch(pull: Pull, days: Sequence[date]) -> Iterator[pl.DataFrame]:
+    """All names of each day: by date, since a listing by code would miss delisted names."""
+    yield from pull.by_date(days)
+
+
+SOURCE = Source(DAILY_BARS, CONTRACT, fetch, rules=rules)

@@ -1,0 +1,72 @@
+"""`sector_indices`: the 33 TSE sector indices. Standard plan; below it the asset skips, and nothing depends on it.
+
+Their codes are consecutive hexadecimal numbers 0040 … 0060 in the order of the 33 sectors; index codes are a namespace
+of their own (index 0050 is not sector 0050).
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+import pandera.polars as pa
+import polars as pl
+
+from atft_assets.contracts import Contract
+from atft_assets.jquants.client import Query
+from atft_assets.jquants.endpoints import INDICES
+from atft_assets.raw.columns import (
+    DATED,
+    INDEX_CODE,
+    available_at_column,
+    code_column,
+    date_column,
+    highest,
+    lowest,
+    price,
+)
+from atft_assets.raw.ingest import Pull, Source
+from atft_assets.raw.records import Failure
+
+DESCRIPTION = "Daily bars of the 33 TSE sector indices."
+SECTORS = tuple(f"{number:04X}" for number in range(0x40, 0x61))
+
+CONTRACT = Contract(
+    table="sector_indices",
+    schema=pa.DataFrameSchema(
+        {
+            "date": date_column(),
+            "code": code_column(INDEX_CODE, "Index code, four characters"),
+            "O": price("Open", nullable=True),
+            "H": price("High", highest(), nullable=True),
+            "L": price("Low", lowest(), nullable=True),
+            "C": price("Close"),
+            "available_at": available_at_column(),
+        },
+        unique=["date", "code"],
+    ),
+    constant_ok=DATED,
+)
+
+
+def rules(frame: pl.DataFrame) -> Iterator[Failure]:
+    """Every day holds all 33 sectors."""
+    days = frame.group_by("date").len("sectors").filter(pl.col("sectors") != len(SECTORS)).sort("date")
+    if days.height:
+        text = ", ".join(f"{day}: {count}" for day, count in days.head(5).iter_rows())
+        yield "code", f"all {len(SECTORS)} sectors on every trading day", days.height, text
+
+
+def fetch(pull: Pull, days: Sequence[date]) -> Iterator[pl.DataFrame]:
+    """By date, all indices at once, or by sector over the whole range: whichever takes fewer requests."""
+    if len(days) <= len(SECTORS):
+        for frame in pull.by_date(days):
+            yield frame.filter(pl.col("code").is_in(SECTORS))
+        return
+    queries: list[Query] = [{"code": code, "from": min(days), "to": max(days)} for code in SECTORS]
+    partition = f"{min(days):%Y-%m}"
+    listings = pull.client.fetch_many(
+        INDICES, queries, lambda _, records: pull.frame(records, partition) if records else None
+    )
+    yield from (frame for frame in listings if frame is not None)
+
+
+SOURCE = Source(INDICES, CONTRACT, fetch, at_once=True, rules=rules)

@@ -1,0 +1,139 @@
+"""`trading_calendar`: the exchange's own calendar, held against ours.
+
+Every calendar day is a row. `HolDiv` 1 and 2 are days of the cash market, 0 is closed, 3 is a holiday with derivatives
+trading only. The partitions, schedules and labels of the platform come from exchange-calendars; a day up to today on
+which the two disagree fails the contract, a later one (a holiday that was legislated after the package was released) is
+reported as a warning and in the metadata.
+"""
+
+from collections.abc import Iterator
+from datetime import date, datetime, time
+
+import dagster as dg
+import pandera.polars as pa
+import polars as pl
+
+from atft_assets import calendar
+from atft_assets.contracts import (
+    Contract,
+    ContractViolation,
+    Verdict,
+    contract_check,
+    failures_frame,
+    write_audit_publish,
+)
+from atft_assets.jquants.endpoints import CALENDAR
+from atft_assets.jquants.plans import require_window, window
+from atft_assets.jquants.resource import JQuantsResource
+from atft_assets.raw.columns import available_at_column, text
+from atft_assets.raw.ingest import GROUP, RETRIES, EmptyAnswer, refusals
+from atft_assets.raw.records import Failure, column_order, typed_frame
+from atft_assets.settings import Settings
+from atft_assets.store import UNPARTITIONED, Store
+
+CODE_VERSION = "1"
+OPEN = ("1", "2")
+
+CONTRACT = Contract(
+    table="trading_calendar",
+    schema=pa.DataFrameSchema(
+        {
+            "date": pa.Column(pl.Date, description="Every calendar day"),
+            "HolDiv": text("0 closed, 1 open, 2 half day, 3 derivatives only", pa.Check.isin(["0", "1", "2", "3"])),
+            "available_at": available_at_column(),
+        },
+        unique=["date"],
+    ),
+    constant_ok=frozenset({"date", "HolDiv", "available_at"}),
+)
+
+
+def known_since(day: date) -> datetime:
+    """The exchange adds a year's calendar at the end of the March before it."""
+    return datetime.combine(date(day.year - 1, 3, 31), time(18, 0), calendar.TOKYO)
+
+
+def gaps(frame: pl.DataFrame) -> Iterator[Failure]:
+    """Calendar days without a row."""
+    days = frame["date"].sort()
+    every = pl.date_range(days[0], days[-1], eager=True)
+    missing = every.filter(~every.is_in(days.implode()))
+    if missing.len():
+        yield "date", "every calendar day has a row", missing.len(), ", ".join(map(str, missing.head(5)))
+
+
+def differences(frame: pl.DataFrame) -> list[tuple[date, str]]:
+    """Days on which the exchange's calendar and exchange-calendars disagree, with a sentence each."""
+    last_known = calendar.trading_days(calendar.FIRST_DAY, date.max)[-1]
+    known = frame.filter(pl.col("date").is_between(calendar.FIRST_DAY, last_known)).sort("date")
+    if known.is_empty():
+        return []
+    ours = set(calendar.trading_days(known["date"][0], known["date"][-1]))
+    return [
+        (day, f"{day:%Y-%m-%d %a}: HolDiv {kind}, but exchange-calendars has it {'open' if day in ours else 'closed'}")
+        for day, kind in known.select("date", "HolDiv").iter_rows()
+        if (kind in OPEN) != (day in ours)
+    ]
+
+
+def make_asset(settings: Settings, retry_policy: dg.RetryPolicy = RETRIES) -> dg.AssetsDefinition:
+    """The asset; unpartitioned, one request."""
+
+    @dg.asset(
+        name="trading_calendar",
+        group_name=GROUP,
+        check_specs=[contract_check("trading_calendar")],
+        code_version=CODE_VERSION,
+        retry_policy=retry_policy,
+        kinds={"jquants", "polars"},
+        owners=["team:atft"],
+        tags={"layer": "raw"},
+        description="The exchange's own calendar, checked against the trading days that the partitions come from.",
+    )
+    def trading_calendar(
+        context: dg.AssetExecutionContext, store: Store, jquants: JQuantsResource
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        table = store.table(GROUP, "trading_calendar")
+        today = jquants.present().date()
+        ahead: list[str] = []
+
+        def build(keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
+            with refusals("trading_calendar"):
+                covered = window(jquants.subscription, today)
+                last = min(d for d in (settings.end, covered.last, date(today.year + 1, 12, 31)) if d is not None)
+                have = table.read([UNPARTITIONED]) if UNPARTITIONED in table.manifest().entries else None
+                first = settings.start
+                if have is not None and first in set(have["date"]):
+                    first = max(first, covered.first)  # the window's left edge moves on; what is stored stays
+                require_window(jquants.subscription, CALENDAR, [first, last], today)
+                records = jquants.client.fetch(CALENDAR, {"from": first, "to": last})
+                if not records:
+                    raise EmptyAnswer(
+                        f"trading_calendar: {CALENDAR.path} has no records from {first} to {last}; nothing was stored"
+                    )
+                frame = typed_frame(CALENDAR, records, CONTRACT, UNPARTITIONED, known_since)
+            if have is not None:
+                old = have.filter(~pl.col("date").is_in(frame["date"].to_list()))
+                frame = pl.concat([old, frame], how="diagonal_relaxed")
+            frame = frame.select(column_order(CALENDAR, frame.columns)).sort("date")
+            failures = list(gaps(frame))
+            disagree = differences(frame)
+            ahead.extend(said for day, said in disagree if day > today)
+            if past := [said for day, said in disagree if day <= today]:
+                failures.append(("HolDiv", "agrees with exchange-calendars", len(past), " | ".join(past[:10])))
+            if failures:
+                raise ContractViolation(Verdict("trading_calendar", UNPARTITIONED, failures_frame(failures)))
+            for said in ahead:
+                context.log.warning(f"trading_calendar: {said}; update exchange-calendars before that day")
+            yield UNPARTITIONED, frame
+
+        yield from write_audit_publish(
+            context,
+            table,
+            CONTRACT,
+            build,
+            code_version=CODE_VERSION,
+            metadata=lambda: {"differences_ahead": "\n".join(ahead) or "none"},
+        )
+
+    return trading_calendar
