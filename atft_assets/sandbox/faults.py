@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from zlib import crc32
+from hashlib import blake2b
 
 import polars as pl
 
@@ -117,12 +117,16 @@ class Faults:
                     continue
                 if rule.times is not None and self._used[i] >= rule.times:
                     continue
-                draw = crc32(f"{self.seed}|{i}|{rule.kind}|{request}|{self._seen[request]}".encode()) / 2**32
-                if draw < rule.share:
+                if _draw(f"{self.seed}|{i}|{rule.kind}|{request}|{self._seen[request]}") < rule.share:
                     self._used[i] += 1
                     self.struck[rule.kind] += 1
                     out.append(rule)
         return out
+
+
+def _draw(text: str) -> float:
+    """A number in [0, 1) that depends on the text only."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=7).digest()) / 2**56
 
 
 def break_column(frame: pl.DataFrame, rule: Fault) -> pl.DataFrame:

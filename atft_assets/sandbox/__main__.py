@@ -1,0 +1,112 @@
+"""Command line: `python -m atft_assets.sandbox serve | run -- COMMAND... | oracle`."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from datetime import date, datetime
+
+from atft_assets.sandbox.faults import Fault
+from atft_assets.sandbox.market import COMPONENTS, MarketConfig, demo_config, simulate
+from atft_assets.sandbox.oracle import oracle_rank_ic
+from atft_assets.sandbox.server import SandboxServer, serve
+from atft_assets.settings import Plan
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the three commands."""
+    demo = demo_config()
+    top = argparse.ArgumentParser(prog="python -m atft_assets.sandbox", description="A local J-Quants.")
+    commands = top.add_subparsers(dest="command", required=True)
+
+    market = argparse.ArgumentParser(add_help=False)
+    market.add_argument("--names", type=int, default=demo.n_names, help="ordinary shares on the first day (%(default)s)")
+    market.add_argument("--start", type=date.fromisoformat, default=demo.start, help="first day (%(default)s)")
+    market.add_argument("--end", type=date.fromisoformat, default=demo.end, help="last day (%(default)s)")
+    market.add_argument("--seed", type=int, default=demo.seed, help="of every random stream (%(default)s)")
+
+    service = argparse.ArgumentParser(add_help=False)
+    service.add_argument("--port", type=int, default=0, help="0 takes a free one (%(default)s)")
+    service.add_argument("--plan", type=Plan, choices=list(Plan), default=Plan.STANDARD, help="(%(default)s)")
+    service.add_argument("--api-key", help="the key to accept; a random one if left out")
+    service.add_argument("--now", type=datetime.fromisoformat, help="Japanese time; the evening of --end if left out")
+    service.add_argument("--page-rows", type=int, help="rows of a page; 60 %% of the names if left out")
+    service.add_argument(
+        "--rate-limit", type=int, nargs="?", const=True, default=False,
+        help="requests a minute, the plan's if no number follows; none if left out",
+    )  # fmt: skip
+    service.add_argument("--shuffle", action="store_true", help="rows in no order")
+    service.add_argument(
+        "--fault", action="append", default=[], type=Fault.parse, metavar="KIND[:SHARE][,name=value...]",
+        help="commit a fault, e.g. 500:0.1 or null_column,path=/equities/bars/daily,column=Vo; may be repeated",
+    )  # fmt: skip
+    service.add_argument("--fault-seed", type=int, default=0)
+
+    commands.add_parser("serve", parents=[market, service], help="serve until interrupted")
+    run = commands.add_parser("run", parents=[market, service], help="serve while a command runs")
+    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run with the sandbox exported")
+    commands.add_parser("oracle", parents=[market], help="attainable rank correlations")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = parser().parse_args(argv)
+    config = MarketConfig(n_names=options.names, start=options.start, end=options.end, seed=options.seed)
+    if options.command == "oracle":
+        return _oracle(config)
+    server = serve(
+        config, plan=options.plan, faults=options.fault, fault_seed=options.fault_seed, now=options.now,
+        page_rows=options.page_rows, rate_limit=options.rate_limit, shuffle=options.shuffle, api_key=options.api_key,
+        port=options.port,
+    )  # fmt: skip
+    with server:
+        return _run(server, options.argv) if options.command == "run" else _serve(server)
+
+
+def _serve(server: SandboxServer) -> int:
+    ready = {"base_url": server.base_url, "api_key": server.api_key, "now": server.now.isoformat()}
+    print(f"ready {json.dumps(ready)}", flush=True)
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _run(server: SandboxServer, argv: list[str]) -> int:
+    command = argv[1:] if argv[:1] == ["--"] else argv
+    if not command:
+        print("run needs a command: python -m atft_assets.sandbox run -- COMMAND...", file=sys.stderr)
+        return 2
+    config = server.market.config
+    environment = {
+        "JQUANTS_PLAN": str(server.keys[server.api_key]),
+        "ATFT_START": config.start.isoformat(),
+        "ATFT_END": config.end.isoformat(),
+        **os.environ,
+        "JQUANTS_BASE_URL": server.base_url,
+        "JQUANTS_API_KEY": server.api_key,
+    }
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    except FileNotFoundError:
+        print(f"command not found: {command[0]}", file=sys.stderr)
+        return 127
+    except KeyboardInterrupt:
+        return 130
+
+
+def _oracle(config: MarketConfig) -> int:
+    market = simulate(config)
+    print(f"Rank correlation that the planted signals allow: {config.n_names} names, {len(market.days)} days")
+    print("horizon   " + "".join(f"{name:>11}" for name in ("all", *COMPONENTS)))
+    for horizon in (1, 5, 10, 20):
+        values = [oracle_rank_ic(market, horizon, component) for component in (None, *COMPONENTS)]
+        print(f"{horizon:>3} days  " + "".join(f"{value:>11.3f}" for value in values))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""What a subscription may ask for: plans, windows of dates, requests a minute."""
+
+from __future__ import annotations
+
+import calendar as months
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import date
+
+from atft_assets.settings import FREE_DELAY, HISTORY_YEARS, Plan
+
+REQUESTS_A_MINUTE = {Plan.FREE: 5, Plan.LIGHT: 60, Plan.STANDARD: 120, Plan.PREMIUM: 500}
+PENALTY_SECONDS = 300.0
+WINDOW_SECONDS = 60.0
+
+_ORDER = list(Plan)
+
+# Every documented endpoint and the cheapest plan that has it. None: an add-on, or a data set that the sandbox has no
+# data for; it answers as to a subscription without it.
+SERVED: dict[str, Plan] = {
+    "/equities/master": Plan.FREE,
+    "/equities/bars/daily": Plan.FREE,
+    "/equities/bars/daily/am": Plan.PREMIUM,
+    "/indices/bars/daily/topix": Plan.LIGHT,
+    "/indices/bars/daily": Plan.STANDARD,
+    "/markets/calendar": Plan.FREE,
+}
+NOT_SUBSCRIBED = frozenset(
+    {
+        "/bulk/get", "/bulk/list", "/derivatives/bars/daily/futures", "/derivatives/bars/daily/options",
+        "/derivatives/bars/daily/options/225", "/edinet/cross-shareholdings", "/edinet/large-volume-shareholders",
+        "/edinet/major-shareholders", "/equities/bars/minute", "/equities/earnings-calendar", "/equities/investor-types",
+        "/equities/valuation", "/fins/details", "/fins/dividend", "/fins/earnings-date", "/fins/summary",
+        "/markets/breakdown", "/markets/margin-alert", "/markets/margin-interest", "/markets/short-ratio",
+        "/markets/short-sale-report", "/td/bulk", "/td/files", "/td/list",
+    }
+)  # fmt: skip
+
+
+def includes(plan: Plan, path: str) -> bool:
+    """Whether the plan has this endpoint."""
+    return path in SERVED and _ORDER.index(plan) >= _ORDER.index(SERVED[path])
+
+
+def window(plan: Plan, today: date) -> tuple[date, date | None]:
+    """First and last date that a subscription covers today; None where it reaches to the newest data."""
+    last = today - FREE_DELAY if plan is Plan.FREE else None
+    return years_before(last or today, HISTORY_YEARS[plan]), last
+
+
+def years_before(day: date, years: int) -> date:
+    """The same calendar day some years earlier (28 February for the 29th)."""
+    year = day.year - years
+    return date(year, day.month, min(day.day, months.monthrange(year, day.month)[1]))
+
+
+class RateLimiter:
+    """Requests of one key in a sliding minute; twice the limit within a minute blocks the key for five.
+
+    Refused requests count, so a client that storms on locks itself out.
+    """
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        if limit < 1:
+            raise ValueError(f"the limit is {limit}: use 1 or more requests a minute")
+        self.limit, self.clock = limit, clock
+        self.blocked_until = float("-inf")
+        self._times: deque[float] = deque()
+        self._lock = threading.Lock()
+
+    def allow(self) -> bool:
+        """Count one request; False when it must be answered 429."""
+        with self._lock:
+            now = self.clock()
+            if now < self.blocked_until:
+                return False
+            while self._times and self._times[0] <= now - WINDOW_SECONDS:
+                self._times.popleft()
+            self._times.append(now)
+            if len(self._times) >= 2 * self.limit:
+                self.blocked_until = now + PENALTY_SECONDS
+                self._times.clear()
+                return False
+            return len(self._times) <= self.limit
