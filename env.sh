@@ -41,3 +41,13 @@ mkdir -p "$DAGSTER_HOME"
 # A link, so that an edit of dagster.yaml counts at once; a dagster.yaml of one's own is left alone.
 [ -e "$DAGSTER_HOME/dagster.yaml" ] || ln -sf "$_atft_root/dagster.yaml" "$DAGSTER_HOME/dagster.yaml"
 unset _atft_root
+
+# `dagster dev` hands its services a workspace file, and they refuse to start when DAGSTER_MODULE_NAME names a module as
+# well (they then hang without a word). The module it needs stands in pyproject.toml.
+dagster() {
+    if [ "${1:-}" = dev ]; then
+        (unset DAGSTER_MODULE_NAME && command dagster "$@")
+    else
+        command dagster "$@"
+    fi
+}

@@ -1,0 +1,29 @@
+"""Jobs: named selections of assets that a schedule or a person starts.
+
+Not here: training. It is started by a person (`dagster asset materialize --select train_phase2`) or by a job of its
+own; new data alone never occupies the GPU.
+"""
+
+import dagster as dg
+
+# Two refreshes at once would fetch the same days twice; dagster.yaml admits one run of this kind.
+KIND_TAG = "atft/kind"
+REFRESH = "refresh"
+
+
+def nightly_refresh_job() -> dg.UnresolvedAssetJobDefinition:
+    """Raw tables, features and graph for the months of the run.
+
+    Month assets take the run's partition or partition range; the unpartitioned ones among them (trading calendar,
+    labels) are part of the same run and are rebuilt whole.
+    """
+    return dg.define_asset_job(
+        "nightly_refresh",
+        selection=dg.AssetSelection.groups("raw", "features", "graph"),
+        description="Fetch the newest trading day and carry it through features and graph. Starts no training.",
+        tags={
+            KIND_TAG: REFRESH,
+            # once more if the run's process died (power, memory); a failing asset decides about its own retries
+            "dagster/max_retries": "1",
+        },
+    )
