@@ -308,13 +308,14 @@ def simulate(config: MarketConfig) -> "Market":
     traded = alive & _traded(config, names, streams)
     traded[[i for i, day in enumerate(days) if day in calendar.SYSTEM_HALTS]] = False
 
-    signals = _signals(config, names, streams, traded)
+    latent = {name: streams.autoregressive(name, phi) for name, phi in PERSISTENCE.items()}
+    signals = _signals(config, names, latent, traded)
     log_return = _log_returns(config, names, streams, days, first, signals)
     locked = (log_return >= LIMIT_UP).astype(np.int8) - (log_return <= LIMIT_DOWN).astype(np.int8)
     log_path = np.cumsum(log_return, axis=0, dtype=np.float64)
 
     # overnight part of the day's move; the open must lie inside the range that `_bars` will draw
-    location, spread = _shape(names, streams)
+    location, spread = _shape(names, latent)
     intraday = np.float32(0.55) * log_return + np.float32(0.35) * names.vol.astype(np.float32) * streams.normal("open")
     intraday = np.clip(intraday, (location - 1) * spread, location * spread)
     intraday[locked != 0] = 0
@@ -352,31 +353,24 @@ def _traded(config: MarketConfig, names: _Names, streams: _Streams) -> Bools:
     return ~untraded
 
 
-def _latent_range(streams: _Streams) -> F32:
-    return streams.autoregressive("range", PERSISTENCE["level"])
-
-
-def _latent_location(streams: _Streams) -> F32:
-    return streams.autoregressive("location", PERSISTENCE["deviation"])
-
-
-def _signals(config: MarketConfig, names: _Names, streams: _Streams, traded: Bools) -> Signals:
-    phi = PERSISTENCE
+def _signals(config: MarketConfig, names: _Names, latent: dict[str, F32], traded: Bools) -> Signals:
+    """The planted drift from the latent range, location of the close, and volume shock."""
     signal = (names.cluster >= 0).astype(np.float32)
-    spread, location = _latent_range(streams), _latent_location(streams)
-    shock = streams.autoregressive("volume", phi["neighbour"])
+    spread, location, shock = latent["level"], latent["deviation"], latent["neighbour"]
 
     # Mean over the other members of the cluster who traded, scaled to unit variance. Members are added one at a time:
     # a sum over an axis could change in the last bit with the number of names, and with it the rounding of prices.
     visible = np.where(traded, shock, np.float32(0))
-    total, count = np.zeros_like(shock), np.zeros_like(shock)
     clusters = [np.flatnonzero(names.cluster == c) for c in range(int(names.cluster.max()) + 1)]
-    for members in clusters:
-        for member in members:
-            total[:, members] += visible[:, [member]]
-            count[:, members] += traded[:, [member]]
-    mates = np.maximum(count - traded, 1)
-    neighbour = (total - visible) / np.sqrt(mates)
+    total = np.zeros((len(shock), len(clusters) + 1), np.float32)  # the last one stands for "no cluster"
+    count = np.zeros_like(total)
+    for k in range(max(len(members) for members in clusters)):
+        having = [c for c, members in enumerate(clusters) if len(members) > k]
+        member = [clusters[c][k] for c in having]
+        total[:, having] += visible[:, member]
+        count[:, having] += traded[:, member]
+    mates = np.maximum(count[:, names.cluster] - traded, 1)
+    neighbour = (total[:, names.cluster] - visible) / np.sqrt(mates)
 
     large = np.where(names.value > 0, np.float32(1), np.float32(-1))
     level = (np.float32(config.level) + np.float32(config.interaction) * large) * spread
@@ -385,7 +379,7 @@ def _signals(config: MarketConfig, names: _Names, streams: _Streams, traded: Boo
         deviation=np.float32(config.deviation) * location * signal,
         neighbour=np.float32(config.neighbour) * neighbour * signal,
         volume_shock=shock,
-        persistence=phi,
+        persistence=PERSISTENCE,
     )
 
 
@@ -410,9 +404,10 @@ def _log_returns(
     vol = names.vol.astype(np.float32)
     out *= vol
     out += names.beta.astype(np.float32) * market - np.float32(0.5) * vol**2
-    jump = streams.uniform("jumps") < np.float32(0.0006)
-    if jump.any():
-        out[jump] += np.float32(0.10) * streams.normal("jump sizes")[jump]
+    u = streams.uniform("jumps")
+    jump = u < np.float32(0.0006)
+    side = 2 * u[jump] / np.float32(0.0006) - 1  # news: Laplace jumps, from the same draw
+    out[jump] += -np.float32(0.07) * np.sign(side) * np.log1p(-np.minimum(np.abs(side), np.float32(0.999)))
     np.clip(out, np.float32(LIMIT_DOWN), np.float32(LIMIT_UP), out=out)
     out[np.arange(len(days))[:, None] <= first] = 0
     out[0] = 0
@@ -420,11 +415,11 @@ def _log_returns(
     return out
 
 
-def _shape(names: _Names, streams: _Streams) -> tuple[F32, F32]:
+def _shape(names: _Names, latent: dict[str, F32]) -> tuple[F32, F32]:
     """Where the day closes within its range (0 low, 1 high), and the log range, both [days, names]."""
     usual, scale = names.close_level.astype(np.float32), names.close_scale.astype(np.float32)
-    location = 1 / (1 + np.exp(-(usual + scale * _latent_location(streams))))
-    spread = np.exp(np.float32(0.60) * _latent_range(streams) - np.float32(0.18))
+    location = 1 / (1 + np.exp(-(usual + scale * latent["deviation"])))
+    spread = np.exp(np.float32(0.60) * latent["level"] - np.float32(0.18))
     return location, np.float32(1.2) * names.vol.astype(np.float32) * spread
 
 
@@ -536,6 +531,14 @@ class Market:
         return np.argsort(np.array(self.names.code), kind="stable")
 
     @cached_property
+    def _day_text(self) -> NDArray[np.object_]:
+        return np.array([day.isoformat() for day in self.days], dtype=object)
+
+    @cached_property
+    def _ordinals(self) -> I64:
+        return np.array([day.toordinal() for day in self.days])
+
+    @cached_property
     def _codes(self) -> NDArray[np.object_]:
         return np.array(self.names.code, dtype=object)
 
@@ -573,15 +576,30 @@ class Market:
         """All raw bars at once: date, code, O, H, L, C, Vo, Va, AdjFactor; sorted by date and code."""
         rows, position = np.nonzero(self.alive[:, self._by_code])
         columns = self._by_code[position]
-        frame = self._bars(rows, columns, len(self.days) - 1, False, adjust=False)
-        return frame.select(
-            pl.col("Date").str.to_date().alias("date"), pl.col("Code").alias("code"),
-            "O", "H", "L", "C", "Vo", "Va", "AdjFactor",
-        )  # fmt: skip
+        factor = np.ones(self.alive.shape)
+        factor[self.event_day, self.event_name] = self.event_factor
+        traded = pl.Series(self.traded[rows, columns])
+        prices, volume, value = self._trade(rows, columns)
+        numbers = dict(zip("OHLC", (p / 10 for p in prices), strict=True)) | {"Vo": volume, "Va": value}
+        return pl.DataFrame(
+            {
+                "date": pl.Series(np.array(self.days, dtype="datetime64[D]")[rows]),
+                "code": pl.Series(self._codes[columns], dtype=pl.String),
+            }
+        ).with_columns(
+            *(pl.Series(k, v).set(~traded, None) for k, v in numbers.items()),
+            pl.Series("AdjFactor", factor[rows, columns]),
+        )
+
+    def _trade(self, rows: I64, columns: I64) -> tuple[list[I64], F64, F64]:
+        """Open, high, low, close in tenths of a yen, shares and yen traded; meaningless where nothing traded."""
+        prices = [values[rows, columns].astype(np.int64) for values in self.ohlc]
+        volume = self.lots[rows, columns].astype(np.float64) * 100
+        return prices, volume, np.rint(volume * (prices[1] + prices[2] + prices[3]) / 30)
 
     def row_range(self, first: date | None, last: date | None) -> tuple[int, int]:
         """Rows [lo, hi) of the trading days between two dates, inclusive; None leaves a side open."""
-        ordinals = [day.toordinal() for day in self.days]
+        ordinals = self._ordinals
         lo = int(np.searchsorted(ordinals, first.toordinal())) if first else 0
         hi = int(np.searchsorted(ordinals, last.toordinal(), side="right")) if last else len(self.days)
         return lo, max(lo, hi)
@@ -589,45 +607,43 @@ class Market:
     def _last_row(self, as_of: date | None) -> int:
         return self.row_range(None, as_of)[1] - 1
 
-    def _factors(self, rows: I64, columns: I64, last_row: int) -> tuple[F64, F64, F64, F64]:
-        """Of each (row, column): AdjFactor that day, product of the factors up to that day, product of the later ones."""
+    def _factors(self, rows: I64, columns: I64, last_row: int) -> tuple[F64, F64, F64]:
+        """AdjFactor of each (row, column), and the products of the name's factors up to that day and after it."""
+        days, name, factor = self.event_day, self.event_name, self.event_factor
         today, before, after = (np.ones(len(rows)) for _ in range(3))
-        order = np.argsort(columns, kind="stable")
-        ordered = columns[order]
-        for day, name, factor in zip(self.event_day, self.event_name, self.event_factor, strict=True):
-            lo, hi = np.searchsorted(ordered, name), np.searchsorted(ordered, name, side="right")
-            if lo == hi:
-                continue
-            mine = order[lo:hi]
-            today[mine[rows[mine] == day]] *= factor
-            before[mine[rows[mine] >= day]] *= factor
-            if day <= last_row:
-                after[mine[rows[mine] < day]] *= factor
-        return today, before, after, np.where(today < 1, 1.0, 2.0)
+        if len(rows) and (rows == rows[0]).all():  # one day of many names
+            position = np.full(len(self.names.code), -1)
+            position[columns] = np.arange(len(columns))
+            at = position[name]
+            for out, when in ((today, days == rows[0]), (before, days <= rows[0]), (after, days > rows[0])):
+                chosen = when & (at >= 0) & (days <= last_row)
+                np.multiply.at(out, at[chosen], factor[chosen])
+        else:  # few names over many days
+            for e in np.flatnonzero(np.isin(name, columns) & (days <= last_row)):
+                mine = columns == name[e]
+                today[mine & (rows == days[e])] *= factor[e]
+                before[mine & (rows >= days[e])] *= factor[e]
+                after[mine & (rows < days[e])] *= factor[e]
+        return today, before, after
 
-    def _bars(self, rows: I64, columns: I64, last_row: int, sessions: bool, adjust: bool = True) -> pl.DataFrame:
-        today, before, after, kind = self._factors(rows, columns, last_row)
+    def _bars(self, rows: I64, columns: I64, last_row: int, sessions: bool) -> pl.DataFrame:
+        today, before, after = self._factors(rows, columns, last_row)
         traded = self.traded[rows, columns]
         dark = ~traded
 
         def number(values: NDArray) -> pl.Series:
             return pl.Series(values, dtype=pl.Float64).set(pl.Series(dark), None)
 
-        prices = [self.ohlc[k][rows, columns].astype(np.int64) for k in range(4)]
-        volume = self.lots[rows, columns].astype(np.float64) * 100
-        value = np.rint(volume * (prices[1] + prices[2] + prices[3]) / 30)
+        prices, volume, value = self._trade(rows, columns)
         locked = self.locked[rows, columns]
-        day_text = np.array([day.isoformat() for day in self.days], dtype=object)
         data: dict[str, pl.Series] = {
-            "Date": pl.Series(day_text[rows], dtype=pl.String),
+            "Date": pl.Series(self._day_text[rows], dtype=pl.String),
             "Code": pl.Series(self._codes[columns], dtype=pl.String),
         }
         data |= {field: number(p / 10) for field, p in zip("OHLC", prices, strict=True)}
         data["UL"] = _flag(traded & (locked > 0))
         data["LL"] = _flag(traded & (locked < 0))
         data |= {"Vo": number(volume), "Va": number(value), "AdjFactor": pl.Series(today)}
-        if not adjust:
-            return pl.DataFrame(data)
         data |= {f"Adj{f}": number(np.round(p / 10 * after, 1)) for f, p in zip("OHLC", prices, strict=True)}
         data["AdjVo"] = number(np.rint(volume / after))
         if sessions:
@@ -635,7 +651,7 @@ class Market:
         capital = np.rint(prices[3] / 10 * self.shares[columns] / before / 1e6)
         fund = pl.Series(self.names.kind[columns] == ETF)
         data["MktCap"] = number(capital).set(fund, None)
-        data["ExRT"] = pl.Series(np.where(kind == 1.0, "1", "2").astype(object), dtype=pl.String).set(
+        data["ExRT"] = pl.Series(np.where(today < 1, "1", "2").astype(object), dtype=pl.String).set(
             pl.Series(today == 1), None
         )
         return pl.DataFrame(data)
