@@ -85,7 +85,7 @@ class TokenBucket:
         """
         with self._lock:
             now = self._clock()
-            if sent_at >= self._struck_at:
+            if sent_at > self._struck_at:
                 self._strikes += 1
                 self._freeze(random.uniform(*first) if self._strikes == 1 else again)
                 self._struck_at = now
@@ -94,5 +94,5 @@ class TokenBucket:
     def succeed(self, sent_at: float) -> None:
         """A request went through: the next 429 counts as a first one."""
         with self._lock:
-            if sent_at >= self._struck_at:
+            if sent_at > self._struck_at:
                 self._strikes = 0
