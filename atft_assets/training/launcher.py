@@ -1,0 +1,305 @@
+"""How a training process is started, watched and ended.
+
+The network lives in another process, started here through Dagster Pipes. Dagster's own subprocess client leaves that
+process running when it ignores an interrupt or when the run's worker is killed; a device would then be held by nobody.
+So: a process group of its own; on any way out SIGINT, then SIGTERM, then SIGKILL to the whole group; the process asks
+the kernel to kill it when its parent dies (`--die-with-parent`) and itself holds the device's file lock (`--lock`),
+which no orphan can give away. *Where* training runs is this one resource.
+"""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import IO, Any
+
+import dagster as dg
+
+POLL_SECONDS = 0.2
+STDERR_LINES = 40
+
+FINISHED, BAD_INPUT, GUARD, DISK_FULL, LOCK_BUSY, INTERRUPTED = 0, 2, 3, 74, 75, 130
+
+# Secrets of other rooms: a training needs none, so its process gets none.
+WITHHELD = ("JQUANTS_API_KEY", "ATFT_ALERT_URLS")
+
+
+class TrainingFailed(Exception):
+    """The process ended without success.
+
+    Attributes:
+        exit_code: as the process gave it; negative is the signal that killed it.
+        stderr: its last lines.
+    """
+
+    def __init__(self, message: str, exit_code: int, stderr: str):
+        super().__init__(message)
+        self.exit_code, self.stderr = exit_code, stderr
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """One stage to train; paths are local.
+
+    Attributes:
+        phase: index of the stage in the curriculum.
+        panel, out: panel directory to read, run directory to write.
+        init: run directory of the parent stage, whose weights are the start.
+        resume: `out` holds an interrupted training that is to go on.
+    """
+
+    phase: int
+    panel: Path
+    out: Path
+    init: Path | None = None
+    preset: str = "small"
+    seed: int = 0
+    n_seeds: int = 1
+    device: str = "auto"
+    mode: str = "safe"
+    epochs: int | None = None
+    max_seconds: float | None = None
+    resume: bool = False
+
+    def arguments(self) -> list[str]:
+        """Command line after `train`."""
+        words: list[Any] = ["--panel", self.panel, "--phase", self.phase, "--out", self.out]
+        words += ["--preset", self.preset, "--seed", self.seed, "--n-seeds", self.n_seeds]
+        words += ["--device", self.device, "--mode", self.mode]
+        for flag, value in (("--init", self.init), ("--epochs", self.epochs), ("--max-seconds", self.max_seconds)):
+            words += [flag, value] if value is not None else []
+        return [str(word) for word in words] + (["--resume"] if self.resume else [])
+
+
+class TrainingLauncher(dg.ConfigurableResource):
+    """Runs `python -m <module>` on this machine.
+
+    Attributes:
+        module: the trainer; tests give a small one.
+        threads: CPU threads of the process; 0 means as many as this process may use.
+        lock: file whose lock stands for the device; by default one for the machine's GPU, and one for the data root
+            where there is no GPU.
+        interrupt_seconds: from SIGINT to SIGTERM: time to save a checkpoint.
+        terminate_seconds: from SIGTERM to SIGKILL.
+    """
+
+    module: str = "atft_model"
+    threads: int = 0
+    lock: str = ""
+    interrupt_seconds: float = 20.0
+    terminate_seconds: float = 5.0
+
+    def train(
+        self,
+        context: dg.AssetExecutionContext,
+        request: TrainRequest,
+        on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
+    ) -> None:
+        """Train one stage; returns when `request.out` holds a finished run.
+
+        Args:
+            on_message: given each custom message (an epoch's metrics) while the training goes on.
+
+        Raises:
+            TrainingFailed: it ended otherwise; the text says why and what to do.
+        """
+        lock = self.lock_path(request)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        request.out.parent.mkdir(parents=True, exist_ok=True)
+        command = self._command("train", *request.arguments(), "--threads", str(self._threads()))
+        command += ["--lock", str(lock)]
+        with dg.open_pipes_session(
+            context=context,
+            context_injector=dg.PipesTempFileContextInjector(),
+            message_reader=dg.PipesTempFileMessageReader(),
+        ) as session:
+            seen = 0
+
+            def forward() -> None:
+                nonlocal seen
+                messages = session.get_custom_messages()
+                for message in messages[seen:]:
+                    on_message(message)
+                seen = len(messages)
+
+            code, tail = self._run(context, command, session.get_bootstrap_env_vars(), forward)
+        if code != FINISHED:
+            raise TrainingFailed(explain(code, tail, out=request.out, lock=lock), code, "\n".join(tail))
+        forward()  # what came while the session closed
+
+    def predict(self, context: dg.AssetExecutionContext, *, panel: Path, run: Path, block: str, out: Path) -> None:
+        """Score a block of the panel with a finished run.
+
+        Raises:
+            TrainingFailed: it did not work out.
+        """
+        out.parent.mkdir(parents=True, exist_ok=True)
+        words = ["--panel", str(panel), "--run", str(run), "--block", block, "--out", str(out)]
+        code, tail = self._run(context, self._command("predict", *words), {}, lambda: None)
+        if code != FINISHED:
+            raise TrainingFailed(explain(code, tail, out=out, lock=None), code, "\n".join(tail))
+
+    def lock_path(self, request: TrainRequest) -> Path:
+        """The file that stands for the device of a request."""
+        if self.lock:
+            return Path(self.lock)
+        if request.device != "cpu" and Path("/proc/driver/nvidia").exists():
+            return Path(tempfile.gettempdir()) / "atft-gpu0.lock"
+        return request.out.parent.parent / ".cpu.lock"
+
+    def _command(self, verb: str, *words: str) -> list[str]:
+        return [sys.executable, "-m", self.module, verb, *words, *(["--die-with-parent"] if verb == "train" else [])]
+
+    def _threads(self) -> int:
+        return self.threads or len(os.sched_getaffinity(0))
+
+    def _run(
+        self,
+        context: dg.AssetExecutionContext,
+        command: Sequence[str],
+        pipes_env: Mapping[str, str],
+        while_waiting: Callable[[], None],
+    ) -> tuple[int, list[str]]:
+        """Run to the end; returns the exit code and the last lines of stderr. No way out leaves the process behind."""
+        context.log.info(shlex.join(command))
+        process = subprocess.Popen(
+            command,
+            env=self._environment(pipes_env),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert process.stderr is not None
+        tail: deque[str] = deque(maxlen=STDERR_LINES)
+        reader = Thread(target=_copy_stderr, args=(process.stderr, tail), daemon=True)
+        reader.start()
+        try:
+            while True:
+                try:
+                    process.wait(POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    while_waiting()
+        except BaseException:  # an interrupt above all: Dagster's is no Exception
+            context.log.warning("the run is ending: the training process is told to save and stop")
+            self._stop(process)
+            raise
+        finally:
+            _signal_group(process.pid, signal.SIGKILL)  # whatever the leader left behind
+            process.wait()
+            reader.join(timeout=5)
+        return process.returncode, list(tail)
+
+    def _environment(self, pipes_env: Mapping[str, str]) -> dict[str, str]:
+        """What the process inherits, with thread limits: they count only if set before torch is imported."""
+        threads = str(self._threads())
+        inherited = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+        limits = {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
+        # waiting threads that spin take the cores of everybody else
+        return {**inherited, **limits, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **pipes_env}
+
+    def _stop(self, process: subprocess.Popen) -> None:
+        """SIGINT, SIGTERM, SIGKILL; a second interrupt while waiting skips to the last."""
+        try:
+            for number, seconds in (
+                (signal.SIGINT, self.interrupt_seconds),
+                (signal.SIGTERM, self.terminate_seconds),
+            ):
+                _signal_group(process.pid, number)
+                try:
+                    process.wait(seconds)
+                    return
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _signal_group(group: int, number: int) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return  # everybody has gone
+
+
+def _copy_stderr(stream: IO[bytes], tail: deque[str]) -> None:
+    """Pass stderr on, to where Dagster collects compute logs, and remember its end."""
+    for line in stream:
+        os.write(2, line)
+        tail.append(line.decode(errors="replace").rstrip())
+
+
+def explain(code: int, stderr: Iterable[str], *, out: Path, lock: Path | None) -> str:
+    """One sentence for an exit code: what happened and what to do."""
+    lines = [line.strip() for line in stderr if line.strip()]
+    said = lines[-1] if lines else "it said nothing"
+    if code == BAD_INPUT:
+        return f"the trainer refused what it was given: {said}"
+    if code == GUARD:
+        return f"a guard was violated, so no checkpoint is published: {said}"
+    if code == DISK_FULL:
+        return (
+            f"the disk or quota under {out.parent} is full ({_free(out)} free); the last good checkpoint is intact. "
+            f"Free space ({_what_to_free(out)}), then continue with the config `resume_run: {out.name}`. {said}"
+        )
+    if code == LOCK_BUSY:
+        holder = lock_holder(lock) if lock else "another process"
+        return f"the device is in use by {holder}: wait for it or end it (lock {lock})"
+    if code == INTERRUPTED:
+        return f"the training was interrupted; its state is saved: continue with the config `resume_run: {out.name}`"
+    if code == -signal.SIGKILL:
+        return "the training process was killed (SIGKILL), by hand or because the machine ran out of memory"
+    if code < 0:
+        return f"the training process died of signal {-code} ({_signal_name(-code)}): {said}"
+    return f"the training process ended with exit code {code}: {said}"
+
+
+def lock_holder(lock: Path) -> str:
+    """Who holds a file lock, as the kernel tells it."""
+    try:
+        inode = lock.stat().st_ino
+        held = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return "another process"
+    for words in map(str.split, held):
+        # "1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF"
+        if "->" not in words and len(words) > 5 and words[5].rpartition(":")[2] == str(inode):
+            return f"process {words[4]} ({_command_line(words[4])})"
+    return "another process"
+
+
+def _command_line(pid: str) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return "gone by now"
+    return " ".join(words).strip()[:200] or "unnamed"
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+
+
+def _free(out: Path) -> str:
+    folder = next(p for p in (out, *out.parents) if p.exists())
+    return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
+
+
+def _what_to_free(out: Path) -> str:
+    """Sizes of what may be deleted: other runs of all stages, and panels."""
+    runs = out.parent.parent
+    sizes = {folder: _size(folder) for folder in (runs, runs.parent / "panel") if folder.is_dir()}
+    return ", ".join(f"{size / 1e9:.1f} GB in {folder}" for folder, size in sizes.items()) or "old runs and panels"
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
