@@ -7,7 +7,7 @@ import dagster as dg
 
 from atft_assets import features, operations, raw, training
 from atft_assets.contracts import CONTRACT_CHECK
-from atft_assets.jquants.resource import JQuantsResource
+from atft_assets.jquants.resource import jquants_resource
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 
@@ -25,11 +25,12 @@ def build_defs(
     road = dg.Definitions.merge(
         raw.definitions(settings), features.definitions(settings), training.definitions(settings)
     )
-    checks = [key for key in road.resolve_all_asset_check_keys() if key.name == CONTRACT_CHECK]
+    specs = [spec for asset in road.assets or [] if isinstance(asset, dg.AssetsDefinition) for spec in asset.check_specs]
+    checks = [spec.key for spec in specs if spec.name == CONTRACT_CHECK]
     shared = dg.Definitions(
         resources={
             "store": Store(root=settings.data_root),
-            "jquants": JQuantsResource.from_settings(settings),
+            "jquants": jquants_resource(settings),
             **(resource_overrides or {}),
         },
         # One process a run. Steps as processes of their own would each import Dagster and Polars anew (3 s a step);

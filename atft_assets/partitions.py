@@ -33,3 +33,14 @@ def months(settings: Settings) -> dg.MonthlyPartitionsDefinition:
 def look_back() -> dg.TimeWindowPartitionMapping:
     """A month reads itself and the months that its longest window reaches; months before the first do not exist."""
     return dg.TimeWindowPartitionMapping(start_offset=-LOOKBACK_MONTHS, allow_nonexistent_upstream_partitions=True)
+
+
+def runs_of(keys: list[str], size: int) -> list[str]:
+    """Partition ranges `first...last` of at most `size` months each, as the CLI's `--partition-range` takes them."""
+    return [f"{keys[i]}...{keys[min(i + size, len(keys)) - 1]}" for i in range(0, len(keys), size)]
+
+
+if __name__ == "__main__":  # for `make road`
+    import sys
+
+    print("\n".join(runs_of(list(months(Settings.from_env()).get_partition_keys()), int(sys.argv[1]))))

@@ -1,0 +1,57 @@
+"""The UI in a real browser: headless Chromium on the webserver, over what the road built."""
+
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+
+import pytest
+
+from .conftest import REPOSITORY
+
+pytestmark = pytest.mark.e2e
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def url(built):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = built.shell.popen(
+        f". ./env.sh && exec dagster-webserver --host 127.0.0.1 --port {port}",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2).close()
+                break
+            except OSError:
+                assert server.poll() is None, "the webserver ended"
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def shown(page: str, profile) -> str:
+    """The page's DOM after its scripts ran."""
+    command = [
+        CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
+        "--window-size=1600,1400", "--virtual-time-budget=20000", "--dump-dom", page,
+    ]  # fmt: skip
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120, cwd=REPOSITORY).stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+def test_the_catalog_and_a_stage_are_shown(url, tmp_path):
+    stage = shown(f"{url}/assets/train_phase2?view=overview", tmp_path / "a")
+    for text in ("train_phase2", "gradient_flow", "no_degeneracy"):
+        assert text in stage
+    table = shown(f"{url}/assets/phase2_features?view=overview", tmp_path / "b")
+    assert "phase2_features" in table and "contract" in table
