@@ -120,7 +120,7 @@ class Alerts(dg.ConfigurableResource):
         for path in self._logs():
             try:
                 lines = path.read_text(encoding="utf-8").splitlines()
-            except FileNotFoundError:
+            except OSError:  # not there, or not readable: the other places still are
                 continue
             for line in reversed(lines):
                 try:
@@ -228,7 +228,7 @@ class Alerts(dg.ConfigurableResource):
         try:
             waiting = [json.loads(line) for line in self._outbox.read_text(encoding="utf-8").splitlines()]
             self._outbox.unlink()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         except (OSError, ValueError) as error:
             logger.error("the outbox %s cannot be read (%s)", self._outbox, error)

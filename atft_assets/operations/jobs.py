@@ -5,13 +5,14 @@ own; new data alone never occupies the GPU.
 """
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition  # its only home
 
 # Two refreshes at once would fetch the same days twice; dagster.yaml admits one run of this kind.
 KIND_TAG = "atft/kind"
 REFRESH = "refresh"
 
 
-def nightly_refresh_job() -> dg.UnresolvedAssetJobDefinition:
+def nightly_refresh_job() -> UnresolvedAssetJobDefinition:
     """Raw tables, features and graph for the months of the run.
 
     Month assets take the run's partition or partition range; the unpartitioned ones among them (trading calendar,

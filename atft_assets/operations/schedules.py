@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from atft_assets.calendar import (
     SYSTEM_HALTS,
@@ -61,9 +62,7 @@ def published_months(store: Store) -> dict[str, date]:
     return {key: entry.through_date for key, entry in entries.items() if entry.through_date}
 
 
-def nightly_refresh_schedule(
-    settings: Settings, job: dg.JobDefinition | dg.UnresolvedAssetJobDefinition
-) -> dg.ScheduleDefinition:
+def nightly_refresh_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
     """18:30 in Tokyo on trading days: one run over the day's month, and the month before where it may still change.
 
     It is on by itself only where data grow every evening (`live`); in a sandbox it waits for a person to start it.
