@@ -1,0 +1,59 @@
+"""What a feature column is: the type of a row of the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+Kind = Literal["time_series", "cross_section", "market", "sector", "event", "flag"]
+
+# First day of J-Quants's bars on any plan; a column is never valid before its source is.
+FIRST_BAR = date(2008, 5, 7)
+AFTER_CLOSE = "evening of t (bars of t are out at 16:30, the decision is at 18:30 JST)"
+KNOWN_AHEAD = "known in advance (exchange calendar)"
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column.
+
+    Attributes:
+        name: the column's name; names starting with `y_` belong to labels and are refused.
+        family: price, volume, shape, technical, volatility, momentum, calendar, market, stock_market, sector or
+            validity.
+        formula: in words; C, O, H, L are adjusted prices of t, V adjusted volume, X[-n] the row n earlier,
+            r1 = C/C[-1] - 1, m1 the same of TOPIX.
+        window: longest window in rows of the series it runs on.
+        lookback: rows before t that the value needs (chained windows included).
+        kind: how the column behaves in a day's cross-section; the panel scales by it. "market": equal for all
+            names.
+        source: raw tables it comes from.
+        availability: when the value can first be known.
+        valid_from: no value before this date.
+        model_input: whether it belongs to the model's feature sets; if not, `formula` says why.
+        table: the table that holds it.
+        low, high: range that the contract enforces.
+        coverage: least share of non-null values in a month that is past the look-back.
+        core: whether it belongs to the small set.
+    """
+
+    name: str
+    family: str
+    formula: str
+    window: int
+    lookback: int
+    kind: Kind = "time_series"
+    source: str = "daily_quotes"
+    availability: str = AFTER_CLOSE
+    valid_from: date = FIRST_BAR
+    model_input: bool = True
+    table: str = "phase1_features"
+    low: float | None = None
+    high: float | None = None
+    coverage: float = 0.5
+    core: bool = field(default=False)
+
+    def __post_init__(self) -> None:
+        if self.name.startswith("y_"):
+            raise ValueError(f"{self.name}: names starting with y_ are labels, and labels live in their own table")

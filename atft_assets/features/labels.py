@@ -1,0 +1,72 @@
+"""Labels: raw forward returns on the exchange calendar, kept away from the features.
+
+`y_cc_h` runs from the close of t to the close h trading days later (comparable with the literature), `y_oo_h`
+from the next open to the open h days after that (what can be traded after an evening decision). A label is null
+when either price is missing: an untraded day is not replaced by the next traded one, and a delisted name has
+none. Dividends are not added back.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import polars as pl
+
+from atft_assets.calendar import trading_days
+from atft_assets.contracts import require_columns
+from atft_assets.features.bars import adjusted_bars
+
+HORIZONS = (1, 5, 10, 20)
+CLOSE_LABELS = tuple(f"y_cc_{h}d" for h in HORIZONS)
+OPEN_LABELS = tuple(f"y_oo_{h}d" for h in HORIZONS)
+
+
+def labels(quotes: pl.DataFrame, members: pl.DataFrame | None = None, partition: str = "all") -> pl.DataFrame:
+    """Forward returns of every bar.
+
+    Args:
+        quotes: daily_quotes of the whole history (raw prices and AdjFactor).
+        members: date, code of the rows wanted (the universe); None for every traded row.
+
+    Returns:
+        date, code, y_cc_{1,5,10,20}d, y_oo_{1,5,10,20}d, Float32, sorted by date and code.
+    """
+    frame = forward_returns(adjusted_bars(quotes, partition), HORIZONS)
+    if members is not None:
+        require_columns(members, ("date", "code"), table="universe", partition=partition)
+        frame = members.select("date", "code").join(frame, on=["date", "code"], how="left")
+    return frame.sort("date", "code")
+
+
+def first_and_last(frame: pl.DataFrame) -> tuple[date, date]:
+    """First and last date of a frame that is not empty."""
+    days = frame["date"].unique().sort()
+    return days[0], days[-1]
+
+
+def forward_returns(bars: pl.DataFrame, horizons: tuple[int, ...]) -> pl.DataFrame:
+    """date, code and both label kinds for the rows of `bars` (adjusted, traded rows)."""
+    if bars.is_empty():
+        names = (*(f"y_cc_{h}d" for h in horizons), *(f"y_oo_{h}d" for h in horizons))
+        return pl.DataFrame(schema={"date": pl.Date, "code": pl.String, **dict.fromkeys(names, pl.Float32)})
+    known = trading_days(*first_and_last(bars))
+    calendar = pl.DataFrame({"date": known}).with_row_index("day").with_columns(pl.col("day").cast(pl.Int32))
+    rows = bars.select("date", "code", "o", "c").join(calendar, on="date")
+    # one row for every trading day between a name's first and last, so that a shift is a shift of the calendar
+    grid = (
+        rows.lazy()
+        .group_by("code")
+        .agg(pl.int_range(pl.col("day").min(), pl.col("day").max() + 1, dtype=pl.Int32).alias("day"))
+        .explode("day")
+        .join(rows.lazy(), on=["code", "day"], how="left")
+        .sort("code", "day")
+    )
+    first_open = pl.col("o").shift(-1)
+    close = [(pl.col("c").shift(-h) / pl.col("c") - 1).over("code").alias(f"y_cc_{h}d") for h in horizons]
+    opened = [(pl.col("o").shift(-1 - h) / first_open - 1).over("code").alias(f"y_oo_{h}d") for h in horizons]
+    return (
+        grid.with_columns(*close, *opened)
+        .filter(pl.col("date").is_not_null())
+        .select("date", "code", pl.col("^y_.*$").cast(pl.Float32))
+        .collect()
+    )

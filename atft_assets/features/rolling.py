@@ -1,0 +1,145 @@
+"""Expressions that every family shares: windows over one stock's own rows, guarded division, finite-memory
+averages.
+
+All of them expect a frame sorted by code and date that holds traded rows only, and compute in float64.
+
+Nothing here depends on where the frame begins. Recursive averages (EMA, Wilder) are cut to a finite memory, so a
+month computed alone and the same month computed within ten years agree; `finish` blanks values whose window
+reaches further back than a month's declared look-back, which happens to names that hardly trade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import log
+
+import polars as pl
+
+from atft_assets.features.feature import Feature
+from atft_assets.partitions import LOOKBACK_MONTHS
+
+TRADING_DAYS_A_YEAR = 252
+ANNUAL = TRADING_DAYS_A_YEAR**0.5
+TINY = 1e-9  # below this a relative spread is rounding, not a spread
+STILL = 1e-10  # variance of a daily return below which it is rounding: a standard deviation of a tenth of a basis point
+
+
+def own(expression: pl.Expr) -> pl.Expr:
+    """The expression over one stock's own rows."""
+    return expression.over("code")
+
+
+def lag(column: str, n: int) -> pl.Expr:
+    """The column n own rows earlier."""
+    return own(pl.col(column).shift(n))
+
+
+def mean(column: str, w: int) -> pl.Expr:
+    """Mean of the last w own rows, null before there are w."""
+    return own(pl.col(column).rolling_mean(w))
+
+
+def std(column: str, w: int) -> pl.Expr:
+    """Sample standard deviation (ddof 1) of the last w own rows."""
+    return own(pl.col(column).rolling_std(w))
+
+
+def ratio(numerator: pl.Expr, denominator: pl.Expr, least: float = 0.0) -> pl.Expr:
+    """Quotient; null where the denominator is not above `least`, so that no infinity is ever stored."""
+    return pl.when(denominator > least).then(numerator / denominator)
+
+
+def finite(expression: pl.Expr) -> pl.Expr:
+    """Null instead of NaN or infinity (moments of a constant window are 0/0)."""
+    return pl.when(expression.is_finite()).then(expression)
+
+
+def decayed_mean(column: str | pl.Expr, alpha: float, memory: int, by: str | None = "code") -> pl.Expr:
+    """Exponentially weighted mean of the last `memory` rows, weights alpha*(1-alpha)**k, normalised to sum 1.
+
+    The recursion S[t] = alpha*x[t] + (1-alpha)*S[t-1] minus its own value `memory` rows ago, decayed, leaves
+    exactly the newest `memory` terms. Needs memory + 1 rows.
+
+    Args:
+        by: column of groups; None for a single series.
+    """
+    x = pl.col(column) if isinstance(column, str) else column
+    recursion = x.ewm_mean(alpha=alpha, adjust=False)
+    q = (1 - alpha) ** memory
+    cut = (recursion - q * recursion.shift(memory)) / (1 - q)
+    return cut.over(by) if by else cut
+
+
+# Rows of memory of an EMA: three spans (the weights left out sum to 0.25 %), the 200-row one cut at 240 to fit in
+# 13 months.
+EMA_MEMORY = {5: 15, 9: 27, 10: 30, 12: 36, 20: 60, 26: 78, 60: 180, 200: 240}
+
+
+def ema(column: str | pl.Expr, span: int, memory: int | None = None, by: str | None = "code") -> pl.Expr:
+    """EMA of the span, alpha = 2/(span+1), of finite memory."""
+    return decayed_mean(column, 2 / (span + 1), memory or EMA_MEMORY[span], by)
+
+
+def wilder(column: str | pl.Expr, n: int, memory: int | None = None, by: str | None = "code") -> pl.Expr:
+    """Wilder's average, alpha = 1/n, memory 5 n rows by default (the weights left out sum to 0.6 % at n = 14)."""
+    return decayed_mean(column, 1 / n, memory or 5 * n, by)
+
+
+def parkinson(ln_high_low: str, w: int) -> pl.Expr:
+    """Parkinson's volatility, annualised: sqrt(252 mean(ln(H/L)^2, w) / (4 ln 2)) (Journal of Business 53, 1980)."""
+    return (own((pl.col(ln_high_low) ** 2).rolling_mean(w)) / (4 * log(2))).clip(0).sqrt() * ANNUAL
+
+
+def covariance(x: str, y: str, w: int) -> pl.Expr:
+    """Population covariance over w own rows; null unless both sides are present in all of them."""
+    both_x, both_y = _where_both(x, y), _where_both(y, x)
+    product = own((pl.col(x) * pl.col(y)).rolling_mean(w))
+    return product - own(both_x.rolling_mean(w)) * own(both_y.rolling_mean(w))
+
+
+def variance(x: str, y: str, w: int) -> pl.Expr:
+    """Population variance of x over the w own rows, given that y is present in all of them."""
+    return own(_where_both(x, y).rolling_var(w, ddof=0))
+
+
+def correlation(x: str, y: str, w: int) -> pl.Expr:
+    """Pearson correlation over w own rows; null where either side does not move."""
+    var_x, var_y = variance(x, y, w), variance(y, x, w)
+    moves = (var_x > STILL) & (var_y > STILL)
+    return pl.when(moves).then(covariance(x, y, w) / (var_x * var_y).sqrt()).clip(-1, 1)
+
+
+def beta(x: str, market: str, w: int) -> pl.Expr:
+    """Slope of x on the market over w own rows; null where the market does not move."""
+    return ratio(covariance(x, market, w), variance(market, x, w), STILL)
+
+
+def _where_both(x: str, y: str) -> pl.Expr:
+    return pl.when(pl.col(y).is_not_null()).then(pl.col(x))
+
+
+def history_floor(months: int = LOOKBACK_MONTHS) -> pl.Expr:
+    """First day whose records may enter a row: the first of its month, `months` earlier."""
+    return pl.col("date").dt.month_start().dt.offset_by(f"-{months}mo")
+
+
+def within_look_back(lookback: int, months: int = LOOKBACK_MONTHS) -> pl.Expr:
+    """Whether the row `lookback` own rows earlier exists and lies within the month's declared look-back."""
+    return pl.col("date").shift(lookback).over("code") >= history_floor(months)
+
+
+def finish(frame: pl.LazyFrame, features: Iterable[Feature], months: int = LOOKBACK_MONTHS) -> pl.LazyFrame:
+    """Keys and the features as Float32 (flags UInt8), blank where the look-back is not covered."""
+    features = tuple(features)
+    reaches = sorted({f.lookback for f in features if f.lookback and f.kind != "flag"})
+    frame = frame.with_columns(within_look_back(n, months).fill_null(False).alias(f"_reach_{n}") for n in reaches)
+    return frame.select("date", "code", *(_stored(f) for f in features))
+
+
+def _stored(feature: Feature) -> pl.Expr:
+    value = pl.col(feature.name)
+    if feature.kind == "flag":
+        return value.cast(pl.UInt8)
+    if feature.lookback:
+        value = pl.when(pl.col(f"_reach_{feature.lookback}")).then(value)
+    return value.cast(pl.Float32).alias(feature.name)

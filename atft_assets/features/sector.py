@@ -1,0 +1,344 @@
+"""Sector features: what a stock's sector of the day did, and the stock against it.
+
+Sector series live on a sector-date table and roll there (over panel rows, a window of 20 "days" would be 20
+stocks). The sector of a row is that of its date, so a name that moves between sectors moves on the day the master
+says so.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from atft_assets.calendar import trading_days
+from atft_assets.contracts import require_columns
+from atft_assets.features.feature import Feature
+from atft_assets.features.labels import first_and_last, forward_returns
+from atft_assets.features.rolling import ANNUAL, TINY, beta, ema, finish, mean, own, ratio, within_look_back
+
+LOOKBACK_MONTHS = 15  # as the market's: 252 days of z-scores over 20 days of volatility
+Z_WINDOW = 252
+MIN_MEMBERS = 3
+UNKNOWN_SECTOR = "9999"
+
+WITHIN = ("returns_5d", "returns_20d", "ma_gap_5_20", "volatility_20d", "volume_ratio_20", "rsi_14", "ret_intraday")
+PHASE1_COLUMNS = ("date", "code", "is_traded", "returns_1d", *WITHIN)
+UNIVERSE_COLUMNS = ("date", "code", "s33", "s17")
+
+ENCODING_FOLDS = 5
+ENCODING_HORIZON = 5
+ENCODING_WINDOW = 60
+ENCODING_PRIOR = 100.0
+
+
+def _feature(name: str, formula: str, window: int, lookback: int, kind="cross_section", **more) -> Feature:
+    return Feature(
+        name,
+        more.pop("family", "sector"),
+        formula,
+        window,
+        lookback,
+        kind,
+        source="daily_quotes, listed_info",
+        table="sector_features",
+        **more,
+    )
+
+
+def _sector(name: str, formula: str, window: int, lookback: int, **more) -> Feature:
+    return _feature(name, formula, window, lookback, kind=more.pop("kind", "sector"), **more)
+
+
+SERIES = (
+    *(
+        _sector(
+            f"sec_ret_{h}d_eq",
+            f"median over the sector33's traded members of returns_{h}d"
+            + ("; not a model input: close to sec_mom_20" if h == 20 else ""),
+            h,
+            h,
+            low=-1.0,
+            core=h == 5,
+            model_input=h != 20,
+        )
+        for h in (1, 5, 20)
+    ),
+    _sector("sec_mom_20", "sum(sec_ret_1d_eq, 20)", 20, 20, core=True),
+    _sector("sec_mom_60", "sum(sec_ret_1d_eq, 60)", 60, 60),
+    *(
+        _sector(
+            f"sec_price_to_ema_{w}",
+            f"S/EMA(S, {w}) - 1, S the cumulated sec_ret_1d_eq (sec_ema_{w} as a ratio)",
+            m,
+            m + 1,
+        )
+        for w, m in ((5, 15), (20, 60))
+    ),
+    _sector("sec_gap_5_20", "EMA(S, 5)/EMA(S, 20) - 1", 60, 61),
+    _sector("sec_vol_20", "std(sec_ret_1d_eq, 20) * sqrt(252)", 20, 20, low=0.0),
+    _sector("sec_vol_20_z", "(sec_vol_20 - mean)/std over 252 days", Z_WINDOW, Z_WINDOW + 19),
+    _sector("sec_member_cnt", "traded members with a return on t", 1, 1, low=0),
+    _sector(
+        "sec_small_flag",
+        "1 where the sector has fewer than 5 members",
+        1,
+        1,
+        kind="flag",
+        low=0,
+        high=1,
+        model_input=False,
+    ),
+    _sector(
+        "sec_dispersion_20", "mean over 20 days of the members' standard deviation (ddof 0) of r1", 20, 20, low=0.0
+    ),
+    _sector("sec_breadth_20", "share of the members with returns_20d > 0", 20, 20, low=0.0, high=1.0),
+)
+AGAINST = (
+    *(
+        _feature(f"sec_ret_{h}d_eq_loo", f"mean of returns_{h}d over the other members", h, h, low=-1.0, core=h == 1)
+        for h in (1, 5, 20)
+    ),
+    _feature("rel_to_sec_5d", "returns_5d - sec_ret_5d_eq", 5, 5, core=True),
+    _feature("rel_to_sec_20d", "returns_20d - sec_ret_20d_eq", 20, 20),
+    _feature("ret_1d_demeaned", "r1 - mean of r1 over the sector", 1, 1, core=True),
+    *(
+        _feature(
+            f"z_in_sec_{x}",
+            f"(x - mean)/std (ddof 0) of {x} over the sector's members, of which there are 3 or more"
+            + ("; not a model input: volatility_20d says nearly the same" if x == "volatility_20d" else ""),
+            1,
+            1,
+            low=-100,
+            high=100,
+            core=x == "returns_20d",
+            model_input=x != "volatility_20d",
+        )
+        for x in WITHIN
+    ),
+    _feature(
+        "sec33_daily_freq",
+        "members/all names; not a model input: ranks of a day equal those of sec_member_cnt",
+        1,
+        1,
+        kind="sector",
+        low=0.0,
+        high=1.0,
+        model_input=False,
+    ),
+    _feature("sec17_daily_freq", "share of the day's names in the sector17", 1, 1, kind="sector", low=0.0, high=1.0),
+    _feature("beta_to_sec_60", "cov(r1, s1; 60)/var(s1; 60), s1 = sec_ret_1d_eq_loo", 60, 60),
+    _feature("alpha_vs_sec_1d", "r1 - beta_to_sec_60 s1", 60, 60),
+    _feature(
+        "te33_sec_target_5d",
+        "mean of y_cc_5d of the sector's names outside the stock's own fold (5 folds by code) over the last 60 days on "
+        "which labels were realised, shrunk with 100 to the mean of all sectors",
+        ENCODING_WINDOW,
+        ENCODING_WINDOW + ENCODING_HORIZON,
+        kind="sector",
+    ),
+)
+FEATURES = (*SERIES, *AGAINST)
+VALIDITY = (
+    _feature(
+        "is_sector_valid",
+        "1 where the sector has 3 members or more",
+        1,
+        1,
+        kind="flag",
+        low=0,
+        high=1,
+        model_input=False,
+        family="validity",
+    ),
+)
+
+
+def sector_features(
+    phase1: pl.DataFrame, members: pl.DataFrame, bars: pl.DataFrame, partition: str = "-"
+) -> pl.DataFrame:
+    """The sector columns.
+
+    Args:
+        phase1: PHASE1_COLUMNS of phase1_features, history included.
+        members: UNIVERSE_COLUMNS of universe, the same days.
+        bars: adjusted bars of the same days, for the realised labels of the target encoding.
+
+    Returns:
+        date, code and the features for traded rows, sorted by code and date; null where the sector is unknown.
+    """
+    require_columns(phase1, PHASE1_COLUMNS, table="phase1_features", partition=partition)
+    require_columns(members, UNIVERSE_COLUMNS, table="universe", partition=partition)
+    require_columns(bars, ("date", "code", "o", "c"), table="daily_quotes", partition=partition)
+    rows = (
+        phase1.lazy()
+        .filter(pl.col("is_traded") == 1)
+        .select(*PHASE1_COLUMNS)
+        .with_columns(pl.col(pl.Float32).cast(pl.Float64))
+        .join(members.lazy().select(*UNIVERSE_COLUMNS), on=["date", "code"])
+        .with_columns(pl.col("s33", "s17").replace({UNKNOWN_SECTOR: None}), _fold().alias("fold"))
+        .collect()
+        .lazy()
+    )
+    present = rows.filter(pl.col("s33").is_not_null() & pl.col("returns_1d").is_not_null())
+    names = present.group_by("date").agg(pl.len().alias("_names"))
+    by_17 = present.filter(pl.col("s17").is_not_null()).group_by("date", "s17").agg(pl.len().alias("_n17"))
+    encoding = target_encoding(bars, members)
+    frame = (
+        rows.join(sector_series(present), on=["date", "s33"], how="left")
+        .join(_moments(rows), on=["date", "s33"], how="left")
+        .join(names, on="date", how="left")
+        .join(by_17, on=["date", "s17"], how="left")
+        .join(encoding.lazy(), on=["date", "s33", "fold"], how="left")
+        .sort("code", "date")
+        .with_columns(_leave_one_out(f"returns_{h}d").alias(f"sec_ret_{h}d_eq_loo") for h in (1, 5, 20))
+        .with_columns(beta("returns_1d", "sec_ret_1d_eq_loo", 60).alias("beta_to_sec_60"))
+        .with_columns(
+            (pl.col("returns_5d") - pl.col("sec_ret_5d_eq")).alias("rel_to_sec_5d"),
+            (pl.col("returns_20d") - pl.col("sec_ret_20d_eq")).alias("rel_to_sec_20d"),
+            (pl.col("returns_1d") - pl.col("_mean_returns_1d")).alias("ret_1d_demeaned"),
+            *(_within_z(x).alias(f"z_in_sec_{x}") for x in WITHIN),
+            (pl.col("sec_member_cnt") / pl.col("_names")).alias("sec33_daily_freq"),
+            (pl.col("_n17") / pl.col("_names")).alias("sec17_daily_freq"),
+            (pl.col("returns_1d") - pl.col("beta_to_sec_60") * pl.col("sec_ret_1d_eq_loo")).alias("alpha_vs_sec_1d"),
+            (pl.col("sec_member_cnt") >= MIN_MEMBERS).fill_null(False).alias("is_sector_valid"),
+        )
+    )
+    stock_level = {"beta_to_sec_60", "alpha_vs_sec_1d"}
+    masked = finish(frame, [f for f in AGAINST if f.name in stock_level])
+    plain = [f for f in (*FEATURES, *VALIDITY) if f.name not in stock_level]
+    stored = (pl.col(f.name).cast(pl.UInt8 if f.kind == "flag" else pl.Float32) for f in plain)
+    wide = pl.concat(
+        [frame.select("date", "code", *stored).collect(), masked.select(*sorted(stock_level)).collect()],
+        how="horizontal",
+    )
+    return wide.select("date", "code", *(f.name for f in (*FEATURES, *VALIDITY)))
+
+
+def sector_series(present: pl.LazyFrame) -> pl.LazyFrame:
+    """One row a sector and day: the SERIES columns.
+
+    Args:
+        present: date, s33, returns_{1,5,20}d of traded members with a return.
+    """
+    day = present.group_by("date", pl.col("s33").alias("code")).agg(
+        *(pl.col(f"returns_{h}d").median().alias(f"sec_ret_{h}d_eq") for h in (1, 5, 20)),
+        pl.len().cast(pl.Float64).alias("sec_member_cnt"),
+        pl.col("returns_1d").std(ddof=0).alias("_dispersion"),
+        (pl.col("returns_20d") > 0).cast(pl.Float64).mean().alias("sec_breadth_20"),
+    )
+    series = (
+        day.sort("code", "date")
+        .with_columns(own((1 + pl.col("sec_ret_1d_eq")).log().cum_sum()).exp().alias("_index"))
+        .with_columns(ema("_index", 5).alias("_ema_5"), ema("_index", 20).alias("_ema_20"))
+        .with_columns(
+            (mean("sec_ret_1d_eq", 20) * 20).alias("sec_mom_20"),
+            (mean("sec_ret_1d_eq", 60) * 60).alias("sec_mom_60"),
+            (pl.col("_index") / pl.col("_ema_5") - 1).alias("sec_price_to_ema_5"),
+            (pl.col("_index") / pl.col("_ema_20") - 1).alias("sec_price_to_ema_20"),
+            (pl.col("_ema_5") / pl.col("_ema_20") - 1).alias("sec_gap_5_20"),
+            (own(pl.col("sec_ret_1d_eq").rolling_std(20)) * ANNUAL).alias("sec_vol_20"),
+            (pl.col("sec_member_cnt") < 5).alias("sec_small_flag"),
+            mean("_dispersion", 20).alias("sec_dispersion_20"),
+        )
+        .with_columns(
+            ratio(
+                pl.col("sec_vol_20") - mean("sec_vol_20", Z_WINDOW),
+                own(pl.col("sec_vol_20").rolling_std(Z_WINDOW)),
+                TINY,
+            ).alias("sec_vol_20_z")
+        )
+    )
+    rolled = [f for f in SERIES if f.lookback > 1]
+    kept = [f.name for f in SERIES if f.lookback <= 1]
+    series = series.with_columns(
+        pl.when(_reaches(f.lookback - 1)).then(pl.col(f.name)).alias(f.name)
+        for f in rolled
+        if f.window > 20 or "ema" in f.name
+    )
+    return series.select("date", pl.col("code").alias("s33"), *kept, *(f.name for f in rolled))
+
+
+def _reaches(lookback: int) -> pl.Expr:
+
+    return within_look_back(lookback, LOOKBACK_MONTHS)
+
+
+def target_encoding(bars: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
+    """date, s33, fold, te33_sec_target_5d: the mean of realised labels of the sector's other folds.
+
+    A label of day u is known at the close of u + 5 trading days and is dated there, so a row of t averages labels
+    with u + 5 <= t and nothing newer.
+    """
+    empty = pl.DataFrame(schema={"date": pl.Date, "s33": pl.String, "fold": pl.Int64, "te33_sec_target_5d": pl.Float64})
+    if bars.is_empty():
+        return empty
+    days = trading_days(*first_and_last(bars))
+    realised = pl.DataFrame(
+        {"date": days[:-ENCODING_HORIZON], "realised": days[ENCODING_HORIZON:]},
+        schema={"date": pl.Date, "realised": pl.Date},
+    )
+    label = f"y_cc_{ENCODING_HORIZON}d"
+    day = (
+        forward_returns(bars, (ENCODING_HORIZON,))
+        .lazy()
+        .filter(pl.col(label).is_not_null())
+        .join(members.lazy().select("date", "code", "s33"), on=["date", "code"])
+        .filter(pl.col("s33").is_not_null() & (pl.col("s33") != UNKNOWN_SECTOR))
+        .join(realised.lazy(), on="date")
+        .group_by(pl.col("realised").alias("date"), "s33", _fold().alias("fold"))
+        .agg(pl.col(label).cast(pl.Float64).sum().alias("sum"), pl.len().cast(pl.Float64).alias("n"))
+        .collect()
+    )
+    if day.is_empty():
+        return empty
+    grid = (
+        pl.DataFrame({"date": days})
+        .join(day.select("s33").unique(), how="cross")
+        .join(pl.DataFrame({"fold": range(ENCODING_FOLDS)}, schema={"fold": pl.Int64}), how="cross")
+    )
+    rolled = (
+        grid.join(day, on=["date", "s33", "fold"], how="left")
+        .with_columns(pl.col("sum", "n").fill_null(0.0))
+        .sort("s33", "fold", "date")
+        .with_columns(
+            pl.col("sum", "n").rolling_sum(ENCODING_WINDOW).over("s33", "fold"),
+            # the first labels are realised after 5 days; before the window is full of them there is no encoding
+            (pl.col("date").cum_count().over("s33", "fold") >= ENCODING_WINDOW + ENCODING_HORIZON).alias("full"),
+        )
+        .with_columns((pl.col(c).sum().over("date", "s33") - pl.col(c)).alias(f"sector_{c}") for c in ("sum", "n"))
+        .with_columns(
+            (pl.col(c).sum().over("date") - pl.col(c).sum().over("date", "fold")).alias(f"all_{c}")
+            for c in ("sum", "n")
+        )
+    )
+    prior = pl.col("all_sum") / pl.col("all_n")
+    encoded = (pl.col("sector_sum") + ENCODING_PRIOR * prior) / (pl.col("sector_n") + ENCODING_PRIOR)
+    known = pl.col("full") & (pl.col("all_n") > 0.5)
+    return rolled.select("date", "s33", "fold", pl.when(known).then(encoded).alias("te33_sec_target_5d"))
+
+
+def _fold() -> pl.Expr:
+    """Fold of a code, 0 to 4: the four leading characters read in base 36, modulo 5 (letters occur)."""
+    return pl.col("code").str.head(4).str.to_integer(base=36, strict=True) % ENCODING_FOLDS
+
+
+def _moments(rows: pl.LazyFrame) -> pl.LazyFrame:
+    """Count, mean and standard deviation (ddof 0) of columns by date and sector."""
+    known = rows.filter(pl.col("s33").is_not_null())
+    columns = ("returns_1d", *WITHIN)
+    return known.group_by("date", "s33").agg(
+        *(pl.col(x).count().cast(pl.Float64).alias(f"_n_{x}") for x in columns),
+        *(pl.col(x).mean().alias(f"_mean_{x}") for x in columns),
+        *(pl.col(x).std(ddof=0).alias(f"_std_{x}") for x in columns),
+    )
+
+
+def _leave_one_out(x: str) -> pl.Expr:
+    n = pl.col(f"_n_{x}")
+    return pl.when(pl.col(x).is_not_null() & (n > 1)).then((pl.col(f"_mean_{x}") * n - pl.col(x)) / (n - 1))
+
+
+def _within_z(x: str) -> pl.Expr:
+    """z-score within the sector; null below MIN_MEMBERS members or without spread."""
+    spread = pl.col(f"_std_{x}")
+    enough = (pl.col(f"_n_{x}") >= MIN_MEMBERS) & (spread > TINY)
+    return pl.when(enough).then((pl.col(x) - pl.col(f"_mean_{x}")) / spread)

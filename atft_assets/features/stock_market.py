@@ -1,0 +1,138 @@
+"""Stock against market: betas and what they leave, on a stock's own traded rows.
+
+The market return that a stock's return is held against spans the same days: over a row that follows an untraded
+day, TOPIX counts from the stock's previous row too. Same-day pairs always; a lagged market (a fault of the seed
+system) is what the tests look for.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from atft_assets.contracts import require_columns
+from atft_assets.features.feature import Feature
+from atft_assets.features.rolling import TINY, beta, correlation, finish, lag, mean, own, ratio
+
+PHASE1_COLUMNS = ("date", "code", "is_traded", "returns_1d", "returns_5d", "volatility_20d", "ma_gap_5_20")
+MARKET_COLUMNS = ("date", "mkt_ret_5d", "mkt_vol_20d", "mkt_gap_5_20", "mkt_bull_200")
+
+
+def _feature(name: str, formula: str, window: int, lookback: int, **more) -> Feature:
+    kind = more.pop("kind", "time_series")
+    return Feature(
+        name,
+        more.pop("family", "stock_market"),
+        formula,
+        window,
+        lookback,
+        kind,
+        source="daily_quotes, topix",
+        table="stock_market_features",
+        **more,
+    )
+
+
+_SAME_RANK = "; not a model input: ranks of a day equal those of {}"
+
+FEATURES = (
+    _feature("beta_60d", "cov(r1, m1; 60)/var(m1; 60)", 60, 60, core=True),
+    _feature("alpha_1d", "r1 - beta_60d m1", 60, 60, core=True),
+    _feature("alpha_5d", "returns_5d - beta_60d m5", 60, 60, core=True),
+    _feature("rel_strength_5d", "returns_5d - mkt_ret_5d" + _SAME_RANK.format("returns_5d"), 5, 5, model_input=False),
+    _feature(
+        "idio_vol_ratio",
+        "volatility_20d/mkt_vol_20d" + _SAME_RANK.format("volatility_20d"),
+        20,
+        20,
+        low=0.0,
+        model_input=False,
+    ),
+    _feature("beta_stability_60d", "-ln std(beta_60d, 20)", 60, 79),
+    _feature(
+        "trend_align_mkt",
+        "1 where ma_gap_5_20 and mkt_gap_5_20 have one sign",
+        60,
+        60,
+        kind="flag",
+        low=0,
+        high=1,
+    ),
+    _feature(
+        "alpha_vs_regime",
+        "alpha_1d where the market is above its EMA(200), else 0" + _SAME_RANK.format("alpha_1d, or all zero"),
+        60,
+        60,
+        model_input=False,
+    ),
+    _feature("idio_share_60", "1 - correlation(r1, m1; 60)^2", 60, 60, low=-1e-6, high=1 + 1e-6, core=True),
+    _feature("alpha_mom_20", "sum(alpha_1d, 20)", 60, 79),
+)
+VALIDITY = (
+    _feature(
+        "is_beta_valid",
+        "1 where beta_60d exists and lies in [-3, 3]",
+        60,
+        60,
+        kind="flag",
+        low=0,
+        high=1,
+        model_input=False,
+        family="validity",
+    ),
+)
+
+
+def stock_market_features(
+    phase1: pl.DataFrame, market: pl.DataFrame, topix: pl.DataFrame, partition: str = "-"
+) -> pl.DataFrame:
+    """The stock x market columns.
+
+    Args:
+        phase1: PHASE1_COLUMNS of phase1_features, history included.
+        market: MARKET_COLUMNS of market_features.
+        topix: date, C.
+
+    Returns:
+        date, code and the features for the traded rows of `phase1`, sorted by code and date.
+    """
+    require_columns(phase1, PHASE1_COLUMNS, table="phase1_features", partition=partition)
+    require_columns(market, MARKET_COLUMNS, table="market_features", partition=partition)
+    require_columns(topix, ("date", "C"), table="topix", partition=partition)
+    frame = (
+        phase1.lazy()
+        .filter(pl.col("is_traded") == 1)
+        .select(*PHASE1_COLUMNS)
+        .with_columns(pl.col(pl.Float32).cast(pl.Float64))
+        .join(
+            market.lazy().select(*MARKET_COLUMNS).with_columns(pl.col(pl.Float32).cast(pl.Float64)),
+            on="date",
+            how="left",
+        )
+        .join(topix.lazy().select("date", pl.col("C").cast(pl.Float64).alias("_m")), on="date", how="left")
+        .sort("code", "date")
+        .with_columns(
+            # the index over the stock's own interval; where the index is missing that day, so is the return
+            pl.when(pl.col("returns_1d").is_not_null()).then(pl.col("_m") / lag("_m", 1) - 1).alias("_m1"),
+            (pl.col("_m") / lag("_m", 5) - 1).alias("_m5"),
+        )
+        .with_columns(
+            beta("returns_1d", "_m1", 60).alias("beta_60d"), correlation("returns_1d", "_m1", 60).alias("_rho")
+        )
+        .with_columns((pl.col("returns_1d") - pl.col("beta_60d") * pl.col("_m1")).alias("alpha_1d"))
+        .with_columns(
+            (pl.col("returns_5d") - pl.col("beta_60d") * pl.col("_m5")).alias("alpha_5d"),
+            (pl.col("returns_5d") - pl.col("mkt_ret_5d")).alias("rel_strength_5d"),
+            ratio(pl.col("volatility_20d"), pl.col("mkt_vol_20d"), TINY).alias("idio_vol_ratio"),
+            _minus_log(own(pl.col("beta_60d").rolling_std(20))).alias("beta_stability_60d"),
+            (pl.col("ma_gap_5_20").sign() == pl.col("mkt_gap_5_20").sign()).alias("trend_align_mkt"),
+            (pl.col("alpha_1d") * pl.col("mkt_bull_200")).alias("alpha_vs_regime"),
+            (1 - pl.col("_rho") ** 2).alias("idio_share_60"),
+            (mean("alpha_1d", 20) * 20).alias("alpha_mom_20"),
+            pl.col("beta_60d").is_between(-3, 3).fill_null(False).alias("is_beta_valid"),
+        )
+    )
+    return finish(frame, (*FEATURES, *VALIDITY)).collect()
+
+
+def _minus_log(expression: pl.Expr) -> pl.Expr:
+    return pl.when(expression > TINY).then(-expression.log())

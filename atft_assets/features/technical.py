@@ -1,0 +1,114 @@
+"""Technical indicators on a stock's own traded rows; the formulas are TA-Lib's, with the recursions cut to a
+finite memory.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from atft_assets.features.feature import Feature
+from atft_assets.features.rolling import TINY, ema, finish, lag, mean, own, ratio, wilder
+
+# Rows of Wilder's averages: 5 n (0.6 % of the weight lies beyond at n = 14).
+WILDER_14 = 70
+
+FEATURES = (
+    Feature("rsi_2", "technical", "Wilder's RSI of 2 rows, memory 10", 10, 11, low=-1e-3, high=100.001, core=True),
+    Feature("rsi_14", "technical", "Wilder's RSI of 14 rows, memory 70", 70, 71, low=-1e-3, high=100.001, core=True),
+    Feature("rsi_delta", "technical", "rsi_14 - rsi_14[-1]", 71, 72, low=-100, high=100),
+    Feature("macd", "technical", "(EMA(C, 12) - EMA(C, 26))/C", 78, 78),
+    Feature("macd_signal", "technical", "EMA(EMA(C, 12) - EMA(C, 26), 9)/C", 105, 105),
+    Feature("macd_hist", "technical", "macd - macd_signal", 105, 105, core=True),
+    Feature(
+        "bb_pct_b", "technical", "(C - lower)/(upper - lower), bands mean(C, 20) -+ 2 std (ddof 0)", 20, 19, core=True
+    ),
+    Feature("bb_bw", "technical", "(upper - lower)/mean(C, 20)", 20, 19, low=0.0),
+    Feature("natr_14", "technical", "ATR(14)/C (atr_14 as a ratio), memory 70", 70, 71, low=0.0, core=True),
+    Feature("adx_14", "technical", "Wilder's ADX of 14 rows, memory 70 + 70", 140, 141, low=-1e-3, high=100.001),
+    Feature(
+        "stoch_k",
+        "technical",
+        "mean of 3 of 100 (C - min(L, 14))/(max(H, 14) - min(L, 14))",
+        16,
+        15,
+        low=-1e-3,
+        high=100.001,
+        core=True,
+    ),
+)
+
+
+def technical_features(bars: pl.LazyFrame) -> pl.LazyFrame:
+    """date, code and the eleven indicators, Float32, rows in the order of `bars` (adjusted, sorted by code and
+    date).
+    """
+    frame = bars.with_columns(
+        (pl.col("c") - lag("c", 1)).alias("_change"),
+        (pl.col("h") - lag("h", 1)).alias("_up"),
+        (lag("l", 1) - pl.col("l")).alias("_down"),
+        true_range().alias("tr"),
+        (ema("c", 12) - ema("c", 26)).alias("_macd"),
+        own(pl.col("c").rolling_std(20, ddof=0)).alias("_std"),
+        mean("c", 20).alias("_mid"),
+        ratio(
+            pl.col("c") - own(pl.col("l").rolling_min(14)),
+            own(pl.col("h").rolling_max(14)) - own(pl.col("l").rolling_min(14)),
+        ).alias("_fast_k"),
+    ).with_columns(
+        rsi("_change", 2).alias("rsi_2"),
+        rsi("_change", 14).alias("rsi_14"),
+        pl.when((pl.col("_up") > pl.col("_down")) & (pl.col("_up") > 0)).then("_up").otherwise(0.0).alias("_plus_dm"),
+        pl.when((pl.col("_down") > pl.col("_up")) & (pl.col("_down") > 0))
+        .then("_down")
+        .otherwise(0.0)
+        .alias("_minus_dm"),
+        wilder("tr", 14).alias("_atr"),
+        ema("_macd", 9).alias("_signal"),
+    )
+    frame = frame.with_columns(adx(14).alias("adx_14"))
+    c = pl.col("c")
+    return finish(
+        frame.with_columns(
+            (pl.col("rsi_14") - lag("rsi_14", 1)).alias("rsi_delta"),
+            (pl.col("_macd") / c).alias("macd"),
+            (pl.col("_signal") / c).alias("macd_signal"),
+            ((pl.col("_macd") - pl.col("_signal")) / c).alias("macd_hist"),
+            pl.when(pl.col("_std") / pl.col("_mid") > TINY)
+            .then((c - pl.col("_mid")) / (4 * pl.col("_std")) + 0.5)
+            .alias("bb_pct_b"),
+            (4 * pl.col("_std") / pl.col("_mid")).alias("bb_bw"),
+            (pl.col("_atr") / c).alias("natr_14"),
+            (100 * mean("_fast_k", 3)).alias("stoch_k"),
+        ),
+        FEATURES,
+    )
+
+
+def true_range() -> pl.Expr:
+    """max(H, C[-1]) - min(L, C[-1]); null on a stock's first row."""
+    previous = lag("c", 1)
+    return pl.when(previous.is_not_null()).then(
+        pl.max_horizontal(pl.col("h"), previous) - pl.min_horizontal(pl.col("l"), previous)
+    )
+
+
+def rsi(change: str, n: int, memory: int | None = None) -> pl.Expr:
+    """Wilder's relative strength index from price changes, 0 to 100; null where the price did not move."""
+    gain = wilder(pl.col(change).clip(lower_bound=0), n, memory).clip(lower_bound=0)
+    loss = wilder((-pl.col(change)).clip(lower_bound=0), n, memory).clip(lower_bound=0)
+    return pl.when(gain + loss > TINY * pl.col("c")).then(100 * gain / (gain + loss))
+
+
+def adx(n: int, memory: int | None = None) -> pl.Expr:
+    """Wilder's average directional index, 0 to 100, from _plus_dm and _minus_dm (the true range cancels).
+
+    Where the range did not move in either direction at all, the directional index is 0.
+    """
+    plus, minus = wilder("_plus_dm", n, memory), wilder("_minus_dm", n, memory)
+    directional = (
+        pl.when(plus + minus > TINY * pl.col("c"))
+        .then(100 * (plus - minus).abs() / (plus + minus))
+        .when((plus + minus).is_not_null())
+        .then(0.0)
+    )
+    return wilder(own(directional), n, memory)

@@ -1,0 +1,115 @@
+"""Range-based volatilities and the tails of the return, on a stock's own traded rows. Annualised with sqrt(252)."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from atft_assets.features.feature import Feature
+from atft_assets.features.rolling import (
+    ANNUAL,
+    STILL,
+    TINY,
+    finish,
+    finite,
+    lag,
+    mean,
+    own,
+    parkinson,
+    ratio,
+    std,
+)
+from atft_assets.features.technical import true_range
+
+FEATURES = (
+    Feature("pk_vol_60", "volatility", "sqrt(252 mean(ln(H/L)^2, 60)/(4 ln 2)) (Parkinson 1980)", 60, 59, low=0.0),
+    *(
+        Feature(
+            f"rs_vol_{w}",
+            "volatility",
+            f"sqrt(252 mean(ln(H/O) ln(H/C) + ln(L/O) ln(L/C), {w})) (Rogers and Satchell 1991)"
+            + ("; not a model input: most of yz_vol_20" if w == 20 else ""),
+            w,
+            w - 1,
+            low=0.0,
+            model_input=w == 60,
+        )
+        for w in (20, 60)
+    ),
+    *(
+        Feature(
+            f"yz_vol_{w}",
+            "volatility",
+            f"sqrt(252 (var(ln O/C[-1]) + k var(ln C/O) + (1 - k) RS)) over w = {w}, "
+            "k = 0.34/(1.34 + (w + 1)/(w - 1)) (Yang and Zhang 2000)",
+            w,
+            w,
+            low=0.0,
+            core=w == 20,
+        )
+        for w in (20, 60)
+    ),
+    *(Feature(f"vov_{w}", "volatility", f"std(yz_vol_{w}, {w})", w, 2 * w - 1, low=0.0) for w in (20, 60)),
+    Feature("vol_ratio_5_60", "volatility", "std(r1, 5)/std(r1, 60)", 60, 60, low=0.0, core=True),
+    Feature("downside_share_20", "volatility", "sum(min(r1, 0)^2, 20)/sum(r1^2, 20)", 20, 20, low=-1e-6, high=1 + 1e-6),
+    Feature("max_ret_20", "volatility", "max(r1, 20) (Bali, Cakici and Whitelaw 2011)", 20, 20, low=-1.0, core=True),
+    Feature("min_ret_20", "volatility", "min(r1, 20)", 20, 20, low=-1.0),
+    Feature("skew_60", "volatility", "skewness of r1 over 60 rows", 60, 60),
+    Feature("range_to_atr_14", "volatility", "true range / mean(true range, 14)", 14, 14, low=0.0),
+    Feature(
+        "overnight_vol_share_20",
+        "volatility",
+        "var(ln O/C[-1], 20)/(var(ln O/C[-1], 20) + var(ln C/O, 20))",
+        20,
+        20,
+        low=-1e-6,
+        high=1 + 1e-6,
+    ),
+)
+
+
+def volatility_features(bars: pl.LazyFrame) -> pl.LazyFrame:
+    """date, code and the volatility columns, Float32, rows in the order of `bars` (adjusted, sorted by code and
+    date).
+    """
+    o, h, low, c = (pl.col(name).log() for name in ("o", "h", "l", "c"))
+    frame = bars.with_columns(
+        (pl.col("c") / lag("c", 1) - 1).alias("r1"),
+        (h - low).alias("_ln_hl"),
+        (o - lag("c", 1).log()).alias("_overnight"),
+        (c - o).alias("_open_close"),
+        ((h - o) * (h - c) + (low - o) * (low - c)).alias("_rs"),
+        true_range().alias("tr"),
+    ).with_columns(
+        *(yang_zhang(w).alias(f"yz_vol_{w}") for w in (20, 60)),
+        (pl.col("r1").clip(upper_bound=0) ** 2).alias("_down2"),
+        (pl.col("r1") ** 2).alias("_r2"),
+    )
+    overnight, open_close = _variance("_overnight", 20), _variance("_open_close", 20)
+    return finish(
+        frame.with_columns(
+            parkinson("_ln_hl", 60).alias("pk_vol_60"),
+            *((mean("_rs", w).clip(0).sqrt() * ANNUAL).alias(f"rs_vol_{w}") for w in (20, 60)),
+            *(std(f"yz_vol_{w}", w).alias(f"vov_{w}") for w in (20, 60)),
+            ratio(std("r1", 5), std("r1", 60), STILL**0.5).alias("vol_ratio_5_60"),
+            ratio(mean("_down2", 20), mean("_r2", 20), STILL).alias("downside_share_20"),
+            own(pl.col("r1").rolling_max(20)).alias("max_ret_20"),
+            own(pl.col("r1").rolling_min(20)).alias("min_ret_20"),
+            pl.when(std("r1", 60) > STILL**0.5)
+            .then(finite(own(pl.col("r1").rolling_skew(60, min_samples=60))))
+            .alias("skew_60"),
+            ratio(pl.col("tr") / pl.col("c"), mean("tr", 14) / pl.col("c"), TINY).alias("range_to_atr_14"),
+            ratio(overnight, overnight + open_close, STILL).alias("overnight_vol_share_20"),
+        ),
+        FEATURES,
+    )
+
+
+def yang_zhang(w: int) -> pl.Expr:
+    """Yang and Zhang's volatility (Journal of Business 73, 2000), annualised, from _overnight, _open_close, _rs."""
+    k = 0.34 / (1.34 + (w + 1) / (w - 1))
+    squared = _variance("_overnight", w) + k * _variance("_open_close", w) + (1 - k) * mean("_rs", w)
+    return squared.clip(0).sqrt() * ANNUAL
+
+
+def _variance(column: str, w: int) -> pl.Expr:
+    return own(pl.col(column).rolling_var(w))
