@@ -1,9 +1,9 @@
 """A local J-Quants: a simulated Tokyo market behind a real HTTP server that speaks API V2.
 
 Here belongs what stands in for the exchange and its data service: the market simulator with its planted signals and
-their oracle (`market`, `oracle`), the code tables of the API (`codes`), the server with its clock, limits and faults
-(`server`, `faults`). Not here: the client (it must not know whether it talks to J-Quants or to this room), and
-anything that reads or writes `$ATFT_DATA`.
+their oracle (`config`, `names`, `process`, `market`, `oracle`), the code tables of the API (`codes`), the server with
+its clock, limits and faults (`server`, `limits`, `faults`). Not here: the client (it must not know whether it talks to
+J-Quants or to this room), and anything that reads or writes `$ATFT_DATA`.
 
     with serve(demo_config()) as server:
         ...  # server.base_url, server.api_key, server.now, server.faults
@@ -16,8 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atft_assets.sandbox.config import MarketConfig, demo_config
     from atft_assets.sandbox.faults import Fault, Faults
-    from atft_assets.sandbox.market import Market, MarketConfig, demo_config, simulate
+    from atft_assets.sandbox.market import Market, simulate
     from atft_assets.sandbox.oracle import oracle_rank_ic
     from atft_assets.sandbox.server import SandboxServer, serve
 
@@ -25,9 +26,9 @@ _HOME = {
     "Fault": "faults",
     "Faults": "faults",
     "Market": "market",
-    "MarketConfig": "market",
+    "MarketConfig": "config",
     "SandboxServer": "server",
-    "demo_config": "market",
+    "demo_config": "config",
     "oracle_rank_ic": "oracle",
     "serve": "server",
     "simulate": "market",

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from datetime import date, datetime
 
+from atft_assets.sandbox.config import MarketConfig, demo_config
 from atft_assets.sandbox.faults import Fault
-from atft_assets.sandbox.market import COMPONENTS, MarketConfig, demo_config, simulate
+from atft_assets.sandbox.market import simulate
 from atft_assets.sandbox.oracle import oracle_rank_ic
+from atft_assets.sandbox.process import COMPONENTS
 from atft_assets.sandbox.server import SandboxServer, serve
 from atft_assets.settings import Plan
 
@@ -21,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
 
     market = argparse.ArgumentParser(add_help=False)
-    market.add_argument("--names", type=int, default=demo.n_names, help="ordinary shares on the first day (%(default)s)")
+    market.add_argument("--names", type=int, default=demo.n_names, help="ordinary shares at the start (%(default)s)")
     market.add_argument("--start", type=date.fromisoformat, default=demo.start, help="first day (%(default)s)")
     market.add_argument("--end", type=date.fromisoformat, default=demo.end, help="last day (%(default)s)")
     market.add_argument("--seed", type=int, default=demo.seed, help="of every random stream (%(default)s)")

@@ -1,7 +1,7 @@
 """Faults that the server can be told to commit, at start or while it runs.
 
-Whether a rule strikes is decided by a hash of (seed, rule, request, how often this request was seen), not by the order in
-which threads arrive: the same requests meet the same faults however they are scheduled.
+Whether a rule strikes is decided by a hash of (seed, rule, request, how often this request was seen), not by the order
+in which threads arrive: the same requests meet the same faults however they are scheduled.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Fault:
     """One rule.
 
     Attributes:
-        kind: a status (`429`, `500`, `502`, `503`, `504`, `413`, `210`); `slow` (waits `seconds`), `truncated` (half of the
-            JSON as if it were all), `cut` (the connection ends in the middle of the body), `reset` (the connection is
-            reset before the answer); `duplicate_page` (a follow-up page repeats the page before it), `endless_pages` (the
-            pagination key never changes); `rename_column`, `drop_column`, `add_column`, `text_for_number`,
-            `null_column` (of `column`); `empty` (no rows).
+        kind: a status (`429`, `500`, `502`, `503`, `504`, `413`, `210`); `slow` (waits `seconds`), `truncated` (half of
+            the JSON as if it were all), `cut` (the connection ends in the middle of the body), `reset` (the connection
+            is reset before the answer); `duplicate_page` (a follow-up page repeats the page before it),
+            `endless_pages` (the pagination key never changes); `rename_column`, `drop_column`, `add_column`,
+            `text_for_number`, `null_column` (of `column`); `empty` (no rows).
         share: of the matching requests, between 0 and 1.
         path: only requests to this endpoint, such as `/equities/bars/daily`.
         date: only requests whose `date` parameter is this day, `YYYY-MM-DD`.

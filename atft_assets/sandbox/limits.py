@@ -30,11 +30,12 @@ SERVED: dict[str, Plan] = {
 NOT_SUBSCRIBED = frozenset(
     {
         "/bulk/get", "/bulk/list", "/derivatives/bars/daily/futures", "/derivatives/bars/daily/options",
-        "/derivatives/bars/daily/options/225", "/edinet/cross-shareholdings", "/edinet/large-volume-shareholders",
-        "/edinet/major-shareholders", "/equities/bars/minute", "/equities/earnings-calendar", "/equities/investor-types",
-        "/equities/valuation", "/fins/details", "/fins/dividend", "/fins/earnings-date", "/fins/summary",
-        "/markets/breakdown", "/markets/margin-alert", "/markets/margin-interest", "/markets/short-ratio",
-        "/markets/short-sale-report", "/td/bulk", "/td/files", "/td/list",
+        "/derivatives/bars/daily/options/225", "/edinet/cross-shareholdings",
+        "/edinet/large-volume-shareholders", "/edinet/major-shareholders", "/equities/bars/minute",
+        "/equities/earnings-calendar", "/equities/investor-types", "/equities/valuation", "/fins/details",
+        "/fins/dividend", "/fins/earnings-date", "/fins/summary", "/markets/breakdown", "/markets/margin-alert",
+        "/markets/margin-interest", "/markets/short-ratio", "/markets/short-sale-report", "/td/bulk",
+        "/td/files", "/td/list",
     }
 )  # fmt: skip
 

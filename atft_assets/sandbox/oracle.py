@@ -9,7 +9,9 @@ from datetime import date
 import numpy as np
 import polars as pl
 
-from atft_assets.sandbox.market import COMPONENTS, F64, ORDINARY, Bools, Market
+from atft_assets.sandbox.market import Market
+from atft_assets.sandbox.names import F64, ORDINARY
+from atft_assets.sandbox.process import COMPONENTS, Bools
 
 
 def expected_return(market: Market, horizon: int, component: str | None = None) -> F64:

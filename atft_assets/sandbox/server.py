@@ -1,8 +1,8 @@
 """The server: J-Quants API V2 over a simulated market, on a real socket.
 
 It answers as the service is documented to: envelope `data` with an opaque `pagination_key` (absent at the end), error
-bodies and statuses, plan gates, date windows, the publication clock in Japanese time, request limits. Deviations that make
-it usable as a sandbox are switches: no rate limit unless asked for, faults on command, a movable `now`.
+bodies and statuses, plan gates, date windows, the publication clock in Japanese time, request limits. What makes it a
+sandbox are switches: no rate limit unless asked for, faults on command, a movable `now`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ import numpy as np
 import polars as pl
 
 from atft_assets import calendar
+from atft_assets.sandbox.config import MarketConfig
 from atft_assets.sandbox.faults import COLUMN_KINDS, EMPTY, STATUS_KINDS, Fault, Faults, break_column
 from atft_assets.sandbox.limits import NOT_SUBSCRIBED, REQUESTS_A_MINUTE, SERVED, RateLimiter, includes, window
-from atft_assets.sandbox.market import Market, MarketConfig, calendar_frame, simulate
+from atft_assets.sandbox.market import Market, calendar_frame, simulate
 from atft_assets.settings import Plan
 
 # When the rows of a day appear (Japanese time; https://jpx-jquants.com, data update schedule)
@@ -178,7 +179,7 @@ class SandboxServer:
         self._now = value.replace(tzinfo=calendar.TOKYO) if value.tzinfo is None else value.astimezone(calendar.TOKYO)
 
     def correct(self, code: str, day: date, **fields: Any) -> None:
-        """Change fields of one past daily bar from now on, as a late correction does: `correct("13010", day, C=100.0)`."""
+        """Change fields of one past bar from now on, as a late correction does: `correct("13010", day, C=100.0)`."""
         if day not in self.market.row_of or code not in self.market.columns_of:
             raise KeyError(f"no bar of {code} on {day} to correct")
         with self._lock:
@@ -270,7 +271,7 @@ class SandboxServer:
             raise _Refusal(400, BAD_PAGE)
         return int(head, 16)
 
-    # -- endpoints ------------------------------------------------------------------------------------------------------
+    # -- endpoints ----------------------------------------------------------------------------------------------------
 
     def _published(self, at: time) -> date:
         """Newest day whose rows, which appear at `at`, are there."""
