@@ -76,7 +76,7 @@ class Patience:
     throttled: int = 8
     first_freeze: tuple[float, float] = (60.0, 120.0)
     next_freeze: float = 310.0
-    listings: int = 3
+    listings: int = 6
     connect: float = 10.0
     read: float = 60.0
     whole: float = 300.0
@@ -425,7 +425,8 @@ def _require_fields(row: Endpoint, query: Mapping[str, str], records: Sequence[R
         missing = [field.name for field in row.fields if field.name in required and field.name not in first]
         count = sum(missing[0] not in record for record in incomplete)
         unknown = sorted(first.keys() - row.declared.keys())
-        raise MissingField(row.path, query, missing, count, record_text(first), unknown)
+        shown = {name: first[name] for name in dict.fromkeys([*list(first)[:3], *unknown])}
+        raise MissingField(row.path, query, missing, count, record_text(shown), unknown)
 
 
 def _message(body: bytes) -> str:

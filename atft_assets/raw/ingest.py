@@ -178,10 +178,10 @@ def ingest(
             require_window(jquants.subscription, source.endpoint, asked, out.now.date())
             tally.begin(months)
             pull = Pull(source, jquants.client)
-            at_once = pl.concat(source.fetch(pull, asked), how="diagonal") if source.at_once and asked else None
+            at_once = list(source.fetch(pull, asked)) if source.at_once and asked else []
             for month in months:
-                if at_once is not None:
-                    fresh = [at_once.filter(pl.col("date").is_in(month.ask))]
+                if source.at_once:
+                    fresh = [frame.filter(pl.col("date").is_in(month.ask)) for frame in at_once]
                 else:
                     fresh = _fetch(source, pull, month, landing)
                 frame = _assemble(source, table, month, fresh, out)
@@ -191,14 +191,12 @@ def ingest(
                 yield month.key, frame
 
     keys = list(context.partition_keys)
-    try:
-        yield from write_audit_publish(
-            context, table, source.contract, build, code_version=source.code_version, metadata=tally.metadata
-        )
-    except dg.Failure as failure:
-        if isinstance(failure.__cause__, ContractViolation):
-            landing.clear(keys)
-        raise
+    for event in write_audit_publish(
+        context, table, source.contract, build, code_version=source.code_version, metadata=tally.metadata
+    ):
+        if isinstance(event, dg.AssetCheckResult) and not event.passed:
+            landing.clear(keys)  # what broke the contract is not to be taken up again
+        yield event
     landing.clear(keys)
 
 

@@ -41,7 +41,7 @@ def everything_about(error: BaseException) -> str:
             continue
         seen.add(id(one))
         captured = traceback.TracebackException.from_exception(one, capture_locals=True, compact=False)
-        parts += list(captured.format(chain=True)) + [repr(one), str(one), repr(vars(one))]
+        parts += [*captured.format(chain=True), repr(one), str(one), repr(vars(one))]
         # what error trackers pick up from exceptions of requests
         request = getattr(one, "request", None)
         parts.append(str(getattr(request, "headers", "")))
@@ -53,10 +53,11 @@ def everything_about(error: BaseException) -> str:
 @pytest.mark.parametrize("name", ANSWERS)
 def test_no_error_and_no_log_shows_the_key(name, caplog):
     caplog.set_level(logging.DEBUG)
-    with scripted(ANSWERS[name]) as server, JQuantsClient(
-        server.base_url, KEY, Plan.PREMIUM, requests_per_minute=0, patience=FAST
-    ) as client:
-        with pytest.raises(Exception) as caught:  # noqa: B017 - which error is tested elsewhere
+    with (
+        scripted(ANSWERS[name]) as server,
+        JQuantsClient(server.base_url, KEY, Plan.PREMIUM, requests_per_minute=0, patience=FAST) as client,
+    ):
+        with pytest.raises(Exception) as caught:
             client.fetch(TOPIX)
         assert server.requests[0].headers["x-api-key"] == KEY  # it was really in use
         assert KEY not in repr(client) + str(vars(client)) + repr(vars(client._key))
@@ -75,11 +76,11 @@ def chain(error):
 def test_a_redirect_does_not_carry_the_key_elsewhere():
     with scripted(Answer({"data": []})) as elsewhere:
         there = f"{elsewhere.base_url}/indices/bars/daily/topix"
-        with scripted(Answer({}, 302, headers={"Location": there})) as server, JQuantsClient(
-            server.base_url, KEY, Plan.PREMIUM, requests_per_minute=0, patience=FAST
-        ) as client:
-            with pytest.raises(Exception, match="302"):
-                client.fetch(TOPIX)
+        with (
+            scripted(Answer({}, 302, headers={"Location": there})) as server,
+            JQuantsClient(server.base_url, KEY, Plan.PREMIUM, requests_per_minute=0, patience=FAST) as client,
+        ):
+            pytest.raises(Exception, client.fetch, TOPIX).match("302")
         assert elsewhere.requests == []
 
 
