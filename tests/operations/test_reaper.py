@@ -1,0 +1,177 @@
+"""The reaper on runs whose process was really killed, beside runs that live."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+
+from atft_assets.operations.doctor import instance_state
+from atft_assets.operations.reaper import clear_locks, process_gone, reap, remove_staged
+
+from .helpers import live_settings
+
+WORKER = """
+import sys, time
+import dagster as dg
+
+@dg.asset(pool=sys.argv[1])
+def trained():
+    print("started", flush=True)
+    time.sleep(120)
+
+dg.materialize([trained], instance=dg.DagsterInstance.get(), run_config={"execution": {"config": {}}})
+"""
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test(overrides={"concurrency": {"pools": {"default_limit": 1}}}) as instance:
+        yield instance
+
+
+def start_run(instance: dg.DagsterInstance, pool: str) -> tuple[subprocess.Popen, str]:
+    """A run in a process of its own, inside its step."""
+    before = {run.run_id for run in instance.get_runs()}
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, pool],
+        env={**os.environ, "DAGSTER_HOME": instance.root_directory},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"started\n"
+    (run_id,) = {run.run_id for run in instance.get_runs()} - before
+    return worker, run_id
+
+
+def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
+def claimed(instance: dg.DagsterInstance, pool: str) -> int:
+    return len(instance.event_log_storage.get_concurrency_info(pool).claimed_slots)
+
+
+def test_a_killed_run_is_ended_and_its_slot_given_back_while_a_living_one_is_left_alone(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    dead, dead_run = start_run(instance, "gpu")
+    living, living_run = start_run(instance, "other")
+    try:
+        assert reap(instance, None) == []
+        assert status(instance, dead_run) is status(instance, living_run) is dg.DagsterRunStatus.STARTED
+        dead.send_signal(signal.SIGKILL)
+        dead.wait()
+        warned = [f for f in instance_state(instance, live_settings(tmp_path)) if f.subject == "runs"]
+        assert len(warned) == 1 and dead_run in warned[0].found
+        (done,) = reap(instance, None)
+        assert dead_run in done and str(dead.pid) in done
+        assert status(instance, dead_run) is dg.DagsterRunStatus.FAILURE
+        assert status(instance, living_run) is dg.DagsterRunStatus.STARTED
+        assert (claimed(instance, "gpu"), claimed(instance, "other")) == (0, 1)
+        assert reap(instance, None) == []
+    finally:
+        living.kill()
+        living.wait()
+
+
+def test_a_slot_that_an_ended_run_still_holds_is_given_back(instance: dg.DagsterInstance) -> None:
+    """Dagster notices a killed run worker, but leaves its slot taken."""
+    worker, run_id = start_run(instance, "leaky")
+    worker.kill()
+    worker.wait()
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_failed(run)
+    assert claimed(instance, "leaky") == 1
+    assert [line for line in reap(instance, None) if run_id in line and "leaky" in line]
+    assert claimed(instance, "leaky") == 0
+
+
+def test_a_run_killed_while_being_cancelled_ends_as_cancelled(instance: dg.DagsterInstance) -> None:
+    worker, run_id = start_run(instance, "cancelled")
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    instance.report_run_canceling(run)
+    worker.kill()
+    worker.wait()
+    reap(instance, None)
+    assert status(instance, run_id) is dg.DagsterRunStatus.CANCELED
+
+
+def test_a_process_id_given_away_again_does_not_keep_a_run_alive() -> None:
+    me = psutil.Process()
+    assert not process_gone(me.pid, time.time())
+    assert process_gone(me.pid, me.create_time() - 60)  # named before this process was born: it was another's id
+
+
+def test_staged_files_go_when_their_writer_is_gone(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    table, panels = tmp_path / "raw" / "daily_quotes", tmp_path / "panel"
+    table.mkdir(parents=True)
+    stays = [
+        table / "2026-11.parquet",
+        table / "manifest.json",
+        table / f".2026-11.{os.getpid()}-0123abcd.staged",
+        table / ".manifest.json.0123abcd.staged",  # no process in its name, and young
+        table / ".lock",
+        panels / f".staged-{os.getpid()}" / "panel.safetensors",
+        panels / f".staged-{os.getpid()}" / f".x.{gone.pid}.tmp",  # inside a directory that is being written
+    ]
+    goes = [
+        table / f".2026-10.{gone.pid}-0123abcd.staged",
+        table / ".latest.0123abcd.staged",
+        panels / f".staged-{gone.pid}" / "panel.safetensors",
+        tmp_path / "runs" / "train_phase0" / "r1" / f".checkpoint.safetensors.{gone.pid}.tmp",
+    ]
+    for path in [*stays, *goes]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    os.utime(table / ".latest.0123abcd.staged", (0, 0))
+    assert len(list(remove_staged(tmp_path))) == len(goes)
+    assert [path for path in stays if not path.exists()] == []
+    assert [path for path in [*goes, panels / f".staged-{gone.pid}"] if path.exists()] == []
+
+
+def test_lock_files_are_emptied_only_when_nobody_holds_them(tmp_path: Path) -> None:
+    held, stale = tmp_path / "atft-gpu0.lock", tmp_path / "atft-gpu1.lock"
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl,sys,time\nf=open(sys.argv[1],'a+')\nfcntl.flock(f,fcntl.LOCK_EX)\nf.write('{}');f.flush()\n"
+            "print('held',flush=True)\ntime.sleep(60)",
+            str(held),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        stale.write_text('{"pid": 4711}\n')
+        assert [line.split(":")[0] for line in clear_locks(tmp_path)] == [str(stale)]
+        assert held.read_text() == "{}" and stale.read_text() == ""
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_the_command_is_silent_when_there_is_nothing_to_do(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    reap(instance, None)
+    environ = {**os.environ, "DAGSTER_HOME": instance.root_directory, "ATFT_DATA": str(tmp_path)}
+    command = [sys.executable, "-m", "atft_assets.operations.reaper"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    environ.pop("DAGSTER_HOME")
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "env.sh" in done.stderr and "Traceback" not in done.stderr
