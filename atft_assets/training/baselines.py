@@ -264,7 +264,7 @@ def baselines_asset() -> dg.AssetsDefinition:
         except (PanelError, StoreError) as error:
             raise dg.Failure(f"baselines cannot be fitted: {error}", allow_retries=False) from error
         folder = store.local("runs", STAGE, f"{panel.panel_id}-{config.lightgbm_rounds}-{config.seed}")
-        staged = folder.with_name(f".{folder.name}.{context.run_id[:8]}")
+        staged = folder.with_name(f".{folder.name}.{context.run.run_id[:8]}")
         staged.mkdir(parents=True)
         record: dict[str, Any] = {}
         try:

@@ -292,7 +292,7 @@ def graph_asset(settings: Settings) -> dg.AssetsDefinition:
 
     @dg.asset(
         name="correlation_graph",
-        group_name="training",
+        group_name="graph",
         partitions_def=months(settings),
         deps=[
             dg.AssetDep("universe", partition_mapping=look_back()),

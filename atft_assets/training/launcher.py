@@ -53,6 +53,7 @@ class TrainRequest:
         phase: index of the stage in the curriculum.
         panel, out: panel directory to read, run directory to write.
         init: run directory of the parent stage, whose weights are the start.
+        preset: size of the network; None takes the parent's.
         resume: `out` holds an interrupted training that is to go on.
     """
 
@@ -60,7 +61,7 @@ class TrainRequest:
     panel: Path
     out: Path
     init: Path | None = None
-    preset: str = "small"
+    preset: str | None = None
     seed: int = 0
     n_seeds: int = 1
     device: str = "auto"
@@ -72,9 +73,14 @@ class TrainRequest:
     def arguments(self) -> list[str]:
         """Command line after `train`."""
         words: list[Any] = ["--panel", self.panel, "--phase", self.phase, "--out", self.out]
-        words += ["--preset", self.preset, "--seed", self.seed, "--n-seeds", self.n_seeds]
-        words += ["--device", self.device, "--mode", self.mode]
-        for flag, value in (("--init", self.init), ("--epochs", self.epochs), ("--max-seconds", self.max_seconds)):
+        words += ["--seed", self.seed, "--n-seeds", self.n_seeds, "--device", self.device, "--mode", self.mode]
+        optional = {
+            "--init": self.init,
+            "--preset": self.preset,
+            "--epochs": self.epochs,
+            "--max-seconds": self.max_seconds,
+        }
+        for flag, value in optional.items():
             words += [flag, value] if value is not None else []
         return [str(word) for word in words] + (["--resume"] if self.resume else [])
 
@@ -240,8 +246,7 @@ def _copy_stderr(stream: IO[bytes], tail: deque[str]) -> None:
 
 def explain(code: int, stderr: Iterable[str], *, out: Path, lock: Path | None) -> str:
     """One sentence for an exit code: what happened and what to do."""
-    lines = [line.strip() for line in stderr if line.strip()]
-    said = lines[-1] if lines else "it said nothing"
+    said = last_words(stderr)
     if code == BAD_INPUT:
         return f"the trainer refused what it was given: {said}"
     if code == GUARD:
@@ -261,6 +266,14 @@ def explain(code: int, stderr: Iterable[str], *, out: Path, lock: Path | None) -
     if code < 0:
         return f"the training process died of signal {-code} ({_signal_name(-code)}): {said}"
     return f"the training process ended with exit code {code}: {said}"
+
+
+def last_words(stderr: Iterable[str]) -> str:
+    """The trainer's closing message: from the last line that does not continue the one before (by an indent)."""
+    words: list[str] = []
+    for line in filter(str.strip, stderr):
+        words = [*words, line.strip()] if line[0].isspace() and words else [line.strip()]
+    return " ".join(words).removeprefix("atft_model: ") or "it said nothing"
 
 
 def lock_holder(lock: Path) -> str:

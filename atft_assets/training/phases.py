@@ -42,9 +42,14 @@ class PhaseSpec:
         return f"train_phase{self.index}"
 
     @property
+    def ancestors(self) -> list[str]:
+        """Assets of the stages before, oldest first."""
+        return [f"train_phase{index}" for index in range(self.index)]
+
+    @property
     def parent(self) -> str | None:
         """Asset whose weights the stage starts from."""
-        return f"train_phase{self.index - 1}" if self.index else None
+        return self.ancestors[-1] if self.ancestors else None
 
 
 PHASES = (
@@ -59,7 +64,8 @@ class TrainConfig(dg.Config):
     """How a stage is trained; what is not given is the trainer's default for the stage.
 
     Attributes:
-        preset: size of the network: demo, small, seed64, base, wide256; by default demo on the sandbox, else small.
+        preset: size of the network: demo, small, seed64, base, wide256; by default the parent's, and without a parent
+            demo on the sandbox, small elsewhere.
         seed, n_seeds: first seed, and how many networks are trained and averaged.
         device: auto, cpu or cuda.
         mode: safe (eager, deterministic) or optimized (compiled).
@@ -82,6 +88,11 @@ class TrainConfig(dg.Config):
 def current_catalogue(feature_set: str) -> str:
     """Hash of a named feature set as the code has it now."""
     return catalogued(feature_set)[1]
+
+
+def first_preset(settings: Settings) -> str:
+    """Size of the network at the start of a curriculum."""
+    return "demo" if settings.sandbox else "small"
 
 
 def train_asset(
@@ -131,13 +142,13 @@ def train_asset(
         try:
             ready = preflight(
                 spec.asset,
-                spec.parent,
+                spec.ancestors,
                 store=store,
                 instance=context.instance,
                 current_catalogue=catalogue,
                 allow_ephemeral_instance=config.allow_ephemeral_instance,
             )
-            out = store.local("runs", spec.asset, config.resume_run or new_run_id(context.run_id))
+            out = store.local("runs", spec.asset, config.resume_run or new_run_id(context.run.run_id))
         except (NotReady, StoreError) as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         if config.resume_run and not out.is_dir():
@@ -147,7 +158,7 @@ def train_asset(
             panel=ready.panel.folder,
             out=out,
             init=ready.parent.folder if ready.parent else None,
-            preset=config.preset or ("demo" if settings.sandbox else "small"),
+            preset=config.preset or (None if ready.parent else first_preset(settings)),
             seed=config.seed,
             n_seeds=config.n_seeds,
             device=config.device,

@@ -4,7 +4,7 @@ Dagster's blocking checks guard one run only: a lone `--select train_phase2` wou
 the disk. So every stage looks itself: the manifests, the latest verdicts of the checks, the panel, the parent's run.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ class Ready:
 
 def preflight(
     stage: str,
-    parent: str | None,
+    ancestors: Sequence[str],
     *,
     store: Store,
     instance: dg.DagsterInstance,
@@ -46,7 +46,8 @@ def preflight(
     """Refuse a training that could not be trusted or traced.
 
     Args:
-        stage, parent: asset names of the stage and of the one whose weights it starts from.
+        stage: asset name.
+        ancestors: the stages before it, oldest first; it starts from the weights of the last.
         current_catalogue: the code's catalogue hash of a named feature set.
         allow_ephemeral_instance: train on an instance that forgets (tests).
 
@@ -73,7 +74,7 @@ def preflight(
             f"{made_with}, now {current_catalogue(panel.description['feature_set'])}); run: "
             "dagster asset materialize --select training_panel"
         )
-    return Ready(panel, _parent_run(stage, parent, store, instance, panel) if parent else None)
+    return Ready(panel, _parent_run(stage, ancestors, store, instance, panel) if ancestors else None)
 
 
 def is_ephemeral(instance: dg.DagsterInstance) -> bool:
@@ -123,7 +124,8 @@ def latest_evaluation(instance: dg.DagsterInstance, asset: str, check: str) -> d
     return None
 
 
-def _parent_run(stage: str, parent: str, store: Store, instance: dg.DagsterInstance, panel: Panel) -> Run:
+def _parent_run(stage: str, ancestors: Sequence[str], store: Store, instance: dg.DagsterInstance, panel: Panel) -> Run:
+    parent = ancestors[-1]
     folder = store.local("runs", parent)
     remedy = f"run: dagster asset materialize --select {parent}"
     try:
@@ -139,4 +141,22 @@ def _parent_run(stage: str, parent: str, store: Store, instance: dg.DagsterInsta
             f"{stage} starts from {parent}, whose run {run.run_id} was trained on other features (catalogue {theirs}, "
             f"panel {panel.panel_id} has {ours}); {remedy}"
         )
+    if run.record["panel_id"] != panel.panel_id:
+        raise NotReady(
+            f"{stage} starts from {parent}, whose run {run.run_id} was trained on panel {run.record['panel_id']}; the "
+            f"validation block of the newest panel, {panel.panel_id}, may hold days that it learned from; run: "
+            f"dagster asset materialize --select {','.join(_stale(ancestors, store, panel))}"
+        )
     return run
+
+
+def _stale(stages: Sequence[str], store: Store, panel: Panel) -> list[str]:
+    """The stages that are to be trained anew on a panel: the first of another panel, and all that follow it."""
+    for place, stage in enumerate(stages):
+        try:
+            run = latest_run(store.local("runs", stage))
+        except RunError:
+            run = None
+        if run is None or run.record["panel_id"] != panel.panel_id:
+            return list(stages[place:])
+    return []

@@ -306,7 +306,7 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             "runs": ids,
             "at": board["created_at"],
             "again": bool(before),
-            "dagster_run": context.run_id,
+            "dagster_run": context.run.run_id,
         }
         write_text_atomically(
             folder / LEDGER_FILE, "".join(json.dumps(line) + "\n" for line in [*ledger(folder), entry])
