@@ -38,12 +38,16 @@ LONGEST_RUN = timedelta(days=1)
 ROWS_TOLD = 5
 
 
-def schema_failure_alert(checks: Sequence[dg.AssetCheckKey]) -> dg.SensorDefinition:
-    """One alert for each failed evaluation of the given checks, whoever started the run (daemon, UI or CLI)."""
+def schema_failure_alert(checks: Sequence[dg.AssetCheckKey], every: int = 30) -> dg.SensorDefinition:
+    """One alert for each failed evaluation of the given checks, whoever started the run (daemon, UI or CLI).
+
+    Args:
+        every: least seconds between two looks.
+    """
 
     @dg.sensor(
         name="schema_failure_alert",
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=every,
         default_status=RUNNING,
         description="Tells of every broken table contract: table, partition, column, rule and sample rows.",
     )
@@ -149,12 +153,16 @@ def _schema_alert(record: Any) -> Alert:
 # ── failed runs ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def run_failure_alert() -> dg.SensorDefinition:
-    """One alert a failed run, except where only contracts failed: those `schema_failure_alert` tells."""
+def run_failure_alert(every: int = 30) -> dg.SensorDefinition:
+    """One alert a failed run, except where only contracts failed: those `schema_failure_alert` tells.
+
+    Args:
+        every: least seconds between two looks.
+    """
 
     @dg.run_failure_sensor(
         name="run_failure_alert",
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=every,
         default_status=RUNNING,
         # Runs of the command line have no code location; without this they would be passed over.
         monitor_all_code_locations=True,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from atft_assets.operations.doctor import instance_state
-from atft_assets.operations.reaper import clear_locks, process_gone, reap, remove_staged
+from atft_assets.operations.reaper import clear_locks, main, process_gone, reap, remove_staged
 
 from .helpers import live_settings
 
@@ -22,9 +23,9 @@ import sys, time
 import dagster as dg
 
 @dg.asset(pool=sys.argv[1])
-def trained():
-    print("started", flush=True)
-    time.sleep(120)
+def trained(context):
+    print(context.run_id, flush=True)
+    time.sleep(300)
 
 dg.materialize([trained], instance=dg.DagsterInstance.get(), run_config={"execution": {"config": {}}})
 """
@@ -36,19 +37,37 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def start_run(instance: dg.DagsterInstance, pool: str) -> tuple[subprocess.Popen, str]:
-    """A run in a process of its own, inside its step."""
-    before = {run.run_id for run in instance.get_runs()}
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, pool],
-        env={**os.environ, "DAGSTER_HOME": instance.root_directory},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == b"started\n"
-    (run_id,) = {run.run_id for run in instance.get_runs()} - before
-    return worker, run_id
+class Worker:
+    """A run in a process of its own, inside its step, holding the slot of its pool."""
+
+    def __init__(self, instance: dg.DagsterInstance, pool: str):
+        self.pool = pool
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, pool],
+            env={**os.environ, "DAGSTER_HOME": instance.root_directory},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    @cached_property
+    def run_id(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def workers(instance: dg.DagsterInstance) -> Iterator[dict[str, Worker]]:
+    """Runs that live, each in a pool of its own."""
+    started = {pool: Worker(instance, pool) for pool in ("gpu", "living", "leaky", "cancelled")}
+    assert all(worker.run_id for worker in started.values())
+    yield started
+    for worker in started.values():
+        worker.kill()
 
 
 def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
@@ -61,51 +80,47 @@ def claimed(instance: dg.DagsterInstance, pool: str) -> int:
     return len(instance.event_log_storage.get_concurrency_info(pool).claimed_slots)
 
 
-def test_a_killed_run_is_ended_and_its_slot_given_back_while_a_living_one_is_left_alone(
-    instance: dg.DagsterInstance, tmp_path: Path
+def test_a_killed_run_is_ended_and_its_slot_given_back_while_living_ones_are_left_alone(
+    instance: dg.DagsterInstance, workers: dict[str, Worker], tmp_path: Path
 ) -> None:
-    dead, dead_run = start_run(instance, "gpu")
-    living, living_run = start_run(instance, "other")
-    try:
-        assert reap(instance, None) == []
-        assert status(instance, dead_run) is status(instance, living_run) is dg.DagsterRunStatus.STARTED
-        dead.send_signal(signal.SIGKILL)
-        dead.wait()
-        warned = [f for f in instance_state(instance, live_settings(tmp_path)) if f.subject == "runs"]
-        assert len(warned) == 1 and dead_run in warned[0].found
-        (done,) = reap(instance, None)
-        assert dead_run in done and str(dead.pid) in done
-        assert status(instance, dead_run) is dg.DagsterRunStatus.FAILURE
-        assert status(instance, living_run) is dg.DagsterRunStatus.STARTED
-        assert (claimed(instance, "gpu"), claimed(instance, "other")) == (0, 1)
-        assert reap(instance, None) == []
-    finally:
-        living.kill()
-        living.wait()
+    dead = workers["gpu"]
+    assert reap(instance, None) == []
+    assert {status(instance, worker.run_id) for worker in workers.values()} == {dg.DagsterRunStatus.STARTED}
+    dead.kill()
+    warned = [f for f in instance_state(instance, live_settings(tmp_path)) if f.subject == "runs"]
+    assert len(warned) == 1 and dead.run_id in warned[0].found
+    (done,) = reap(instance, None)
+    assert dead.run_id in done and str(dead.process.pid) in done
+    assert status(instance, dead.run_id) is dg.DagsterRunStatus.FAILURE
+    assert status(instance, workers["living"].run_id) is dg.DagsterRunStatus.STARTED
+    assert (claimed(instance, "gpu"), claimed(instance, "living")) == (0, 1)
+    assert reap(instance, None) == []
 
 
-def test_a_slot_that_an_ended_run_still_holds_is_given_back(instance: dg.DagsterInstance) -> None:
+def test_a_slot_that_an_ended_run_still_holds_is_given_back(
+    instance: dg.DagsterInstance, workers: dict[str, Worker]
+) -> None:
     """Dagster notices a killed run worker, but leaves its slot taken."""
-    worker, run_id = start_run(instance, "leaky")
+    worker = workers["leaky"]
     worker.kill()
-    worker.wait()
-    run = instance.get_run_by_id(run_id)
+    run = instance.get_run_by_id(worker.run_id)
     assert run is not None
     instance.report_run_failed(run)
     assert claimed(instance, "leaky") == 1
-    assert [line for line in reap(instance, None) if run_id in line and "leaky" in line]
+    assert [line for line in reap(instance, None) if worker.run_id in line and "leaky" in line]
     assert claimed(instance, "leaky") == 0
 
 
-def test_a_run_killed_while_being_cancelled_ends_as_cancelled(instance: dg.DagsterInstance) -> None:
-    worker, run_id = start_run(instance, "cancelled")
-    run = instance.get_run_by_id(run_id)
+def test_a_run_killed_while_being_cancelled_ends_as_cancelled(
+    instance: dg.DagsterInstance, workers: dict[str, Worker]
+) -> None:
+    worker = workers["cancelled"]
+    run = instance.get_run_by_id(worker.run_id)
     assert run is not None
     instance.report_run_canceling(run)
     worker.kill()
-    worker.wait()
     reap(instance, None)
-    assert status(instance, run_id) is dg.DagsterRunStatus.CANCELED
+    assert status(instance, worker.run_id) is dg.DagsterRunStatus.CANCELED
 
 
 def test_a_process_id_given_away_again_does_not_keep_a_run_alive() -> None:
@@ -166,12 +181,14 @@ def test_lock_files_are_emptied_only_when_nobody_holds_them(tmp_path: Path) -> N
         holder.wait()
 
 
-def test_the_command_is_silent_when_there_is_nothing_to_do(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    reap(instance, None)
-    environ = {**os.environ, "DAGSTER_HOME": instance.root_directory, "ATFT_DATA": str(tmp_path)}
-    command = [sys.executable, "-m", "atft_assets.operations.reaper"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
-    environ.pop("DAGSTER_HOME")
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "env.sh" in done.stderr and "Traceback" not in done.stderr
+def test_the_command_is_silent_when_there_is_nothing_to_do(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", instance.root_directory)
+    monkeypatch.setenv("ATFT_DATA", str(tmp_path))
+    main()
+    capsys.readouterr()
+    assert main() == 0 and capsys.readouterr().out == ""
+    monkeypatch.delenv("DAGSTER_HOME")
+    assert main() == 2
+    assert "env.sh" in capsys.readouterr().err
