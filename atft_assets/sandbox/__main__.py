@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from datetime import date, datetime
@@ -58,13 +59,20 @@ def main(argv: list[str] | None = None) -> int:
     config = MarketConfig(n_names=options.names, start=options.start, end=options.end, seed=options.seed)
     if options.command == "oracle":
         return _oracle(config)
+    command: list[str] = []
+    if options.command == "run":
+        command = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+        if not command or shutil.which(command[0]) is None:
+            what = f"command not found: {command[0]}" if command else "run needs a command"
+            print(f"{what} (python -m atft_assets.sandbox run [options] -- COMMAND...)", file=sys.stderr)
+            return 127 if command else 2
     server = serve(
         config, plan=options.plan, faults=options.fault, fault_seed=options.fault_seed, now=options.now,
         page_rows=options.page_rows, rate_limit=options.rate_limit, shuffle=options.shuffle, api_key=options.api_key,
         port=options.port,
     )  # fmt: skip
     with server:
-        return _run(server, options.argv) if options.command == "run" else _serve(server)
+        return _run(server, command) if command else _serve(server)
 
 
 def _serve(server: SandboxServer) -> int:
@@ -77,11 +85,7 @@ def _serve(server: SandboxServer) -> int:
     return 0
 
 
-def _run(server: SandboxServer, argv: list[str]) -> int:
-    command = argv[1:] if argv[:1] == ["--"] else argv
-    if not command:
-        print("run needs a command: python -m atft_assets.sandbox run -- COMMAND...", file=sys.stderr)
-        return 2
+def _run(server: SandboxServer, command: list[str]) -> int:
     config = server.market.config
     environment = {
         "JQUANTS_PLAN": str(server.keys[server.api_key]),
@@ -93,9 +97,6 @@ def _run(server: SandboxServer, argv: list[str]) -> int:
     }
     try:
         return subprocess.run(command, env=environment, check=False).returncode
-    except FileNotFoundError:
-        print(f"command not found: {command[0]}", file=sys.stderr)
-        return 127
     except KeyboardInterrupt:
         return 130
 

@@ -36,16 +36,13 @@ def simulate(config: MarketConfig) -> "Market":
     days = calendar.trading_days(config.start, config.end)
     if not days:
         raise ValueError(f"no trading day between {config.start} and {config.end}")
-    names, known = draw_names(config)
+    names, known = draw_names(config, days[-1].year)
     years = np.array([day.year for day in days])
     blocks = [
         (int(y), slice(int(np.searchsorted(years, y)), int(np.searchsorted(years, y, side="right"))), known[int(y)])
         for y in np.unique(years)
     ]
     streams = Streams(config.seed, blocks)
-    n = blocks[-1][2]
-    if n < len(names.code):  # the last year has no trading day inside the range
-        raise ValueError(f"{config.end} lies before the first trading day of its year: end on or after it")
 
     ordinals = np.array([day.toordinal() for day in days])
     first = np.searchsorted(ordinals, [day.toordinal() for day in names.listed])
@@ -53,7 +50,8 @@ def simulate(config: MarketConfig) -> "Market":
     rows = np.arange(len(days))[:, None]
     alive = (rows >= first) & (rows < stop)
     traded = alive & process.traded(config, names, streams)
-    traded[[i for i, day in enumerate(days) if day in calendar.SYSTEM_HALTS]] = False
+    halted = [i for i, day in enumerate(days) if day in calendar.SYSTEM_HALTS]
+    traded[halted] = False
 
     latent = {name: streams.autoregressive(name, phi) for name, phi in PERSISTENCE.items()}
     signals = process.signals(config, names, latent, traded)
@@ -66,6 +64,7 @@ def simulate(config: MarketConfig) -> "Market":
     intraday = np.float32(0.55) * log_return + np.float32(0.35) * names.vol.astype(np.float32) * streams.normal("open")
     room = np.where(intraday > 0, location, 1 - location) * spread
     intraday = room * np.tanh(intraday / room)
+    intraday[halted] = 0
     intraday[locked != 0] = 0
     spread[locked != 0] = 0
 

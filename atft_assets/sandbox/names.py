@@ -68,8 +68,8 @@ def generator(seed: int, variable: str, year: int = 0) -> np.random.Generator:
     return np.random.default_rng([seed, crc32(variable.encode()), year])
 
 
-def draw_names(config: MarketConfig) -> tuple[Names, dict[int, int]]:
-    """All names ever listed by the end of the config's last year, and how many are known by the end of each year."""
+def draw_names(config: MarketConfig, last_year: int) -> tuple[Names, dict[int, int]]:
+    """All names ever listed by the end of `last_year`, and how many are known by the end of each year."""
     n_clusters = max(1, round(config.n_names / config.cluster_size))
     fresh, letters = _fresh_codes(config.seed), _letter_codes()
     known: dict[int, int] = {}
@@ -85,7 +85,7 @@ def draw_names(config: MarketConfig) -> tuple[Names, dict[int, int]]:
     listed = [config.start - timedelta(days=365)] * (n + 2)
     delisted = [*_ends(first["life"], listed[:n]), NEVER, NEVER]
 
-    for year in range(config.start.year, config.end.year + 1):
+    for year in range(config.start.year, last_year + 1):
         rng = generator(config.seed, "listings", year)
         offsets = rng.integers(0, 365, rng.poisson(n * config.listings))
         born = sorted(date(year, 1, 1) + timedelta(days=int(offset)) for offset in offsets)
@@ -172,4 +172,4 @@ def _letter_codes() -> Iterator[str]:
 def _free_again(code: list[str], delisted: list[date], day: date) -> list[str]:
     """Codes of ordinary shares that left the market at least a year before `day` and were given out once."""
     gone = zip(code, delisted, strict=False)
-    return [c for c, end in gone if end + timedelta(days=365) < day and code.count(c) == 1]
+    return [c for c, end in gone if end < day - timedelta(days=365) and code.count(c) == 1]

@@ -53,14 +53,12 @@ def forward_returns(market: Market, horizon: int) -> F64:
 
 
 def daily_rank_ic(scores: F64, returns: F64, where: Bools) -> F64:
-    """Spearman correlation of scores and returns within each day [days]; NaN on days with fewer than 10 names."""
+    """Spearman correlation within each day [days]; NaN with fewer than 10 names or no variance."""
     out = np.full(len(scores), np.nan)
     for t in range(len(scores)):
         mask = where[t] & np.isfinite(returns[t]) & np.isfinite(scores[t])
-        if mask.sum() >= 10:
-            a, b = _ranks(scores[t, mask]), _ranks(returns[t, mask])
-            if a.std() > 0 and b.std() > 0:
-                out[t] = np.corrcoef(a, b)[0, 1]
+        if mask.sum() >= 10 and np.ptp(scores[t, mask]) > 0 and np.ptp(returns[t, mask]) > 0:
+            out[t] = np.corrcoef(_ranks(scores[t, mask]), _ranks(returns[t, mask]))[0, 1]
     return out
 
 

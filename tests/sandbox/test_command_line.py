@@ -1,0 +1,66 @@
+"""`python -m atft_assets.sandbox` in processes of its own, as the Makefile calls it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import requests
+
+MODULE = [sys.executable, "-m", "atft_assets.sandbox"]
+SMALL = ["--names", "40", "--start", "2022-01-04", "--end", "2022-03-31"]
+ASK = """
+import os, sys, requests
+answer = requests.get(os.environ["JQUANTS_BASE_URL"] + "/equities/bars/daily", params={"date": "20220301"},
+                      headers={"x-api-key": os.environ["JQUANTS_API_KEY"]}, timeout=10)
+print(answer.status_code, len(answer.json()["data"]), os.environ["JQUANTS_PLAN"], os.environ["ATFT_START"])
+sys.exit(7)
+"""
+
+
+def test_run_serves_while_the_command_runs_and_returns_its_code() -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("JQUANTS_", "ATFT_"))}
+    command = [*MODULE, "run", *SMALL, "--plan", "light", "--", sys.executable, "-c", ASK]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 7, done.stderr
+    status, rows, plan, start = done.stdout.split()
+    assert status == "200" and int(rows) > 30 and (plan, start) == ("light", "2022-01-04")
+
+
+def test_run_without_or_with_a_missing_command_says_so() -> None:
+    for command, code, word in (([], 2, "needs a command"), (["no-such-command-here"], 127, "command not found")):
+        done = subprocess.run([*MODULE, "run", *SMALL, "--", *command], capture_output=True, text=True, timeout=60)
+        assert done.returncode == code and word in done.stderr and "Traceback" not in done.stderr
+
+
+def test_serve_prints_one_ready_line_and_stops_when_interrupted() -> None:
+    command = [*MODULE, "serve", *SMALL, "--api-key", "k", "--fault", "500:1,times=1", "--now", "2022-03-01T12:00"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        word, _, ready = process.stdout.readline().partition(" ")
+        assert word == "ready"
+        facts = json.loads(ready)
+        assert facts["api_key"] == "k" and facts["now"] == "2022-03-01T12:00:00+09:00"
+        url = f"{facts['base_url']}/indices/bars/daily/topix"
+        answers = [requests.get(url, headers={"x-api-key": "k"}, timeout=10) for _ in range(2)]
+        assert [a.status_code for a in answers] == [500, 200]
+        assert answers[1].json()["data"][-1]["Date"] == "2022-02-28"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_oracle_prints_the_attainable_rank_correlations() -> None:
+    done = subprocess.run([*MODULE, "oracle", "--names", "60"], capture_output=True, text=True, timeout=60, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[1].split() == ["horizon", "all", "level", "deviation", "neighbour"]
+    assert [line.split()[0] for line in lines[2:]] == ["1", "5", "10", "20"]
+    assert all(0 < float(value) < 0.4 for value in lines[2].split()[2:])
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = "('numpy', 'polars', 'pydantic', 'http.server')"
+    code = f"import sys, atft_assets.sandbox; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"
