@@ -22,6 +22,7 @@ from typing import Any
 
 BAD_INPUT, GUARD, DISK, BUSY, INTERRUPTED = 2, 3, 74, 75, 130
 PR_SET_PDEATHSIG = 1
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAX_THREADS = 8
 
 
@@ -43,6 +44,14 @@ def limit_threads(threads: int | None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what deterministic cuBLAS asks for
     return count
+
+
+def keep_memory() -> None:
+    """Tells glibc to keep freed blocks: the same large temporaries come back every step, and faulting them in costs a tenth."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def common(parser: argparse.ArgumentParser) -> None:
@@ -317,6 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.die_with_parent:
         die_with_parent()
     threads = limit_threads(arguments.threads)
+    keep_memory()
     with ExitStack() as stack:
         if arguments.lock is not None:
             try:

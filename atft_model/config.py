@@ -100,7 +100,7 @@ PRESETS: Mapping[str, Preset] = {
     "seed64": Preset(ModelConfig(feature_size=64, lookback=20), TrainConfig()),
     "base": Preset(ModelConfig(hidden_size=128, feature_size=16), TrainConfig(learning_rate=7.0e-4)),
     "wide256": Preset(
-        ModelConfig(hidden_size=256, feature_size=16, lstm_layers=2, attention_blocks=2),
+        ModelConfig(hidden_size=256, feature_size=24, context_size=256, lstm_layers=2, attention_blocks=2),
         TrainConfig(learning_rate=5.0e-4),
     ),
 }

@@ -19,27 +19,26 @@ FAN_FLOOR = 0.05
 SAN_FLOOR = 1e-3
 
 
-def trailing_z(x: Tensor, windows: tuple[int, ...]) -> Tensor:
+def trailing_z(x: Tensor, windows: tuple[int, ...]) -> list[Tensor]:
     """z-score of each value over its own last `w` rows, for every w.
 
-    x [F, S, M] float32 -> [F, W, S, M]. Row s uses rows max(0, s-w+1)..s: causal, nothing padded. The two running sums
-    start from the series' first value subtracted, so a constant series gives exactly 0 and large levels cost no digits.
+    x [F, S, M] float32 -> one [F, S, M] per window. Row s uses rows max(0, s-w+1)..s: causal, edges use what there is.
+    The two running sums start from the series' first value subtracted, so a constant series gives exactly 0 and large
+    levels cost no digits; zeros in front of them make every window one difference of two views.
     """
-    rows = x.shape[1]
+    rows, front = x.shape[1], max(windows)
     centred = x - x[:, :1]
-    zero = torch.zeros_like(x[:, :1])
-    first = torch.cat([zero, centred.cumsum(1)], 1)  # [F, S+1, M], sum of the first s values
-    second = torch.cat([zero, centred.square().cumsum(1)], 1)
+    first = fn.pad(centred.cumsum(1), (0, 0, front, 0))
+    second = fn.pad(centred.square().cumsum(1), (0, 0, front, 0))
+    row = torch.arange(1, rows + 1, device=x.device, dtype=x.dtype)[:, None]
     out = []
-    for window in windows:
-        w = min(window, rows)
-        count = torch.arange(1, rows + 1, device=x.device, dtype=x.dtype).clamp(max=w)[:, None]
-        total = torch.cat([first[:, 1 : w + 1], first[:, w + 1 :] - first[:, 1:-w]], 1)
-        squares = torch.cat([second[:, 1 : w + 1], second[:, w + 1 :] - second[:, 1:-w]], 1)
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp_min(0.0)
-        out.append((centred - mean) * torch.rsqrt(variance + FAN_FLOOR**2))
-    return torch.stack(out, 1)
+    for w in windows:
+        share = 1.0 / row.clamp(max=w)
+        mean = (first[:, front:] - first[:, front - w : front - w + rows]) * share
+        square = (second[:, front:] - second[:, front - w : front - w + rows]) * share
+        variance = torch.addcmul(square, mean, mean, value=-1.0)
+        out.append((centred - mean) * variance.clamp_min(FAN_FLOOR**2).rsqrt())
+    return out
 
 
 class FAN(nn.Module):
@@ -64,7 +63,7 @@ class FAN(nn.Module):
         """x [F, S, M] -> [F, S, M] float32."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            parts = torch.cat([x[:, None], trailing_z(x, self.windows)], 1)  # [F, 1+W, S, M]
+            parts = torch.stack([x, *trailing_z(x, self.windows)], 1)  # [F, 1+W, S, M]
             return torch.bmm(self.coefficients()[:, None], parts.flatten(2)).view_as(x)
 
 
@@ -201,7 +200,7 @@ class SAN(nn.Module):
         rows, names, size = x.shape
         average = self._averaging(days, rows, x)
         flat = x.reshape(rows, names * size)
-        level = flat.detach().mean(0)  # subtracted before squaring: no cancellation, no effect on the result
+        level = flat[0].detach()  # subtracted before squaring: no cancellation, no effect on the result
         centred = flat - level
         mean = average @ centred
         variance = (average @ centred.square() - mean.square()).clamp_min(0.0)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from atft_model import checkpoint as files
 from atft_model import monitor
@@ -58,6 +58,11 @@ def set_mode(mode: str, device: torch.device) -> None:
     safe = mode == "safe"
     # on a GPU a running sum along rows has no variant that torch calls deterministic, so there it warns instead of failing
     torch.use_deterministic_algorithms(safe, warn_only=device.type == "cuda")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of a step
+    if device.type == "cpu":
+        torch.backends.cuda.enable_flash_sdp(
+            False
+        )  # its CPU kernel is made for long sequences: three times slower here
     if device.type == "cuda":
         torch.backends.cuda.enable_mem_efficient_sdp(not safe)
         torch.backends.cuda.enable_flash_sdp(not safe)
@@ -102,21 +107,16 @@ class Fit:
         self._reset_sums()
 
     def _optimizer(self) -> torch.optim.AdamW:
-        """AdamW, a parameter group per module and decay; learning rates are set each step."""
-        groups = []
-        for module in self.trained:
-            for decay in (True, False):
-                own = [
-                    p for n, p in self.named if self.model.module_of(n) == module and self.model.decays(n, p) is decay
-                ]
-                if own:
-                    groups.append(
-                        {
-                            "params": own,
-                            "module": module,
-                            "weight_decay": self.config.train.weight_decay if decay else 0.0,
-                        }
-                    )
+        """AdamW, a parameter group for each (rate over the epochs, decay or not); learning rates are set each step."""
+        together: dict[Any, list[nn.Parameter]] = {}
+        for name, parameter in self.named:
+            rates = tuple(self.stage.rate_of(self.model.module_of(name), e) for e in range(1, self.stage.epochs + 1))
+            together.setdefault((rates, self.model.decays(name, parameter)), []).append(parameter)
+        decay = self.config.train.weight_decay
+        groups = [
+            {"params": own, "rates": rates, "weight_decay": decay if decays else 0.0}
+            for (rates, decays), own in together.items()
+        ]
         return torch.optim.AdamW(groups, lr=0.0, betas=self.config.train.betas, fused=True)
 
     def _reset_sums(self) -> None:
@@ -205,7 +205,7 @@ class Fit:
         torch._foreach_mul_(grads, (self.stage.clip / (total + 1e-12)).clamp(max=1.0))
         rate = self.rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self.stage.rate_of(group["module"], self.epoch)
+            group["lr"] = rate * group["rates"][self.epoch - 1]
         self.optimizer.found_inf = bad.float()  # the fused kernel leaves the weights alone where this is 1
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,327 @@
+"""Comparisons on one panel: a run against others, presets against each other, seeds and controls of the whole curriculum.
+
+Everything is scored by `metrics` on the same rows and compared by paired daily differences. The functions return or print tables; the
+studies train in memory and write nothing but an optional JSON file of figures.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atft_model.checkpoint import load_weights, plain, read_run, write_atomically
+from atft_model.config import Preset, preset
+from atft_model.curriculum import STAGES, WHOLE, Stage
+from atft_model.graph import density
+from atft_model.metrics import Array, daily_series, headline_series, paired_difference, residualise, summarise
+from atft_model.panel import BLOCKS, Panel, PanelError, read_meta
+from atft_model.predict import block_view, build_model, ensemble, load_run, score_block
+from atft_model.train import Fit, set_mode
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Plain text table, first column left, the others right."""
+    widths = [max(len(str(r[i])) for r in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first = str(cells[0]).ljust(widths[0])
+        return "  ".join([first, *(str(c).rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))])
+
+    return "\n".join([line(header), "  ".join("-" * w for w in widths), *(line(r) for r in rows)])
+
+
+def neutral_exposures(panel: Panel, feature: str, block: str) -> tuple[Tensor, Tensor]:
+    """(the feature's values [D, N], sector codes [N]) that neutral figures are residualised on."""
+    names = [f.name for f in panel.meta.features]
+    if feature not in names:
+        close = [n for n in names if "vol" in n][:10]
+        raise PanelError(
+            f"the panel has no feature {feature!r} to neutralise; volatility features: {', '.join(close) or 'none'}"
+        )
+    if not panel.meta.sector33:
+        raise PanelError("panel.json has no sector33: neutral figures need it")
+    first, last = panel.meta.block(block)
+    start = panel.lookback - 1
+    exposure = panel.x[names.index(feature), start + first : start + last + 1].float()
+    codes = {s: i for i, s in enumerate(sorted(set(panel.meta.sector33)))}
+    group = [codes[s] for s in panel.meta.sector33] + [0] * (panel.names - len(panel.meta.codes))
+    return exposure, torch.tensor(group, device=panel.device)
+
+
+def neutralise(scores: Tensor, panel: Panel, block: str, feature: str) -> tuple[Tensor, Tensor, Tensor]:
+    """(scores, returns, mask) with the feature and the sector taken out of both, per day and horizon."""
+    returns, valid = block_view(panel, block)
+    exposure, group = neutral_exposures(panel, feature, block)
+    mask = valid & torch.isfinite(returns) & torch.isfinite(scores)
+    new_scores = torch.stack([residualise(s, exposure, group, m) for s, m in zip(scores, mask, strict=True)])
+    new_returns = torch.stack([residualise(r, exposure, group, m) for r, m in zip(returns, mask, strict=True)])
+    return new_scores, torch.where(mask, new_returns, torch.nan), valid
+
+
+def series_of(scores: Tensor, panel: Panel, block: str, neutral: str | None = None) -> dict[str, Array]:
+    """Daily RankIC and IC of scores [Z, D, N], raw or neutral."""
+    returns, valid = block_view(panel, block)
+    if neutral is not None:
+        scores, returns, valid = neutralise(scores, panel, block, neutral)
+    return daily_series(scores, returns, valid)
+
+
+def metric_cells(summary: Mapping[str, Any], horizons: Sequence[int]) -> list[str]:
+    by = [f"{summary['rank_ic_by_horizon'][str(h)]:+.4f}" for h in horizons]
+    t = [f"{summary['t_newey_west_by_horizon'][str(h)]:+.1f}" for h in horizons]
+    return [f"{summary['rank_ic']:+.4f}", *by, *t]
+
+
+def metric_header(horizons: Sequence[int]) -> list[str]:
+    return ["RankIC", *(f"{h}d" for h in horizons), *(f"t {h}d" for h in horizons)]
+
+
+def evaluate_runs(
+    runs: Sequence[Path], panel_directory: Path, block: str, device: torch.device, mode: str, neutral: str | None,
+    *, as_json: bool,
+) -> str:  # fmt: skip
+    """Figures of finished runs on a block; each after the first is compared with the first, paired by day."""
+    set_mode(mode, device)
+    rows, documents, reference = [], [], {}
+    header: list[str] = []
+    for path in runs:
+        models, panel = load_run(path, panel_directory, device)
+        first, last = panel.meta.block(block)
+        scores = ensemble([score_block(m, panel, block, mode=mode) for m in models], panel.valid[first : last + 1])
+        header = ["run", *metric_header(panel.meta.horizons), "vs first", "p"]
+        for kind in (None, neutral) if neutral else (None,):
+            series = series_of(scores, panel, block, kind)
+            summary = summarise(series, panel.meta.horizons)
+            daily = headline_series(series, panel.meta.horizons)
+            reference.setdefault(kind, daily)
+            paired = paired_difference(daily, reference[kind])
+            name = f"{path.name}{' neutral' if kind else ''}"
+            same = daily is reference[kind]
+            versus = ["", ""] if same else [f"{paired['difference']:+.4f}", f"{paired['p']:.3f}"]
+            rows.append([name, *metric_cells(summary, panel.meta.horizons), *versus])
+            documents.append({"run": str(path), "neutral": kind, "block": block, **summary, "paired": paired})
+    return json.dumps(plain(documents), indent=1) if as_json else table(header, rows)
+
+
+def open_panel(directory: Path | None, config: Preset, device: torch.device, seed: int = 0) -> Panel:
+    """A panel directory, or a synthetic panel of the demo's size."""
+    shape = {"lookback": config.model.lookback, "chunk_days": config.train.chunk_days, "device": device}
+    if directory is not None:
+        return Panel.load(directory, **shape)
+    return Panel.synthetic(names=224, days=560, features=56, neighbours=10, seed=seed, **shape)
+
+
+def sizes(
+    directory: Path | None, presets: Sequence[str], epochs: int, seed: int, device: torch.device, mode: str,
+    overrides: Mapping[str, Any],
+) -> str:  # fmt: skip
+    """Trains each preset's whole network for a few epochs on the same folds; one table."""
+    set_mode(mode, device)
+    rows = []
+    horizons: tuple[int, ...] = ()
+    for name in presets:
+        config = preset(name, **overrides)
+        panel = open_panel(directory, config, device, seed)
+        horizons = panel.meta.horizons
+        fit = Fit(panel, config, replace(WHOLE, epochs=epochs), seed=seed, mode=mode)
+        started = time.perf_counter()
+        for _ in fit.epochs():
+            pass
+        seconds = time.perf_counter() - started
+        load_weights(fit.model, fit.best)
+        summary = summarise(
+            series_of(score_block(fit.model, panel, "validation", mode=mode), panel, "validation"), horizons
+        )
+        rate = fit.rows[-1]["stock_days_per_s"]
+        parameters = sum(fit.model.parameter_counts().values())
+        rows.append([name, f"{parameters:,}", f"{seconds:.1f}", f"{rate:,.0f}", *metric_cells(summary, horizons)])
+    return table(["preset", "parameters", "seconds", "stock-days/s", *metric_header(horizons)], rows)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trained stage of one seed: daily series on the reported block, and what it cost."""
+
+    stage: Stage
+    series: dict[str, Array]
+    neutral: dict[str, Array] | None
+    seconds: float
+    validation: float
+
+
+def curriculum(
+    panel: Panel, config: Preset, block: str, seed: int, mode: str, neutral: str | None = None,
+    stages: Sequence[Stage] = STAGES, first_weights: Mapping[str, Tensor] | None = None,
+) -> tuple[list[Outcome], list[dict[str, Tensor]], list[Tensor]]:  # fmt: skip
+    """Trains the stages in order in memory; (outcomes, weights after each stage, scores on the block after each)."""
+    outcomes, weights, scores = [], [], []
+    current = first_weights
+    for stage in stages:
+        started = time.perf_counter()
+        fit = Fit(panel, config, stage, seed=seed, mode=mode, weights=current)
+        for _ in fit.epochs():
+            pass
+        current = fit.best
+        model = build_model(config.model, panel.meta, panel.device)
+        load_weights(model, current)
+        model.switches = stage.on
+        model.compute_dtype = fit.model.compute_dtype
+        block_scores = score_block(model, panel, block, mode=mode)
+        seconds = time.perf_counter() - started
+        other = series_of(block_scores, panel, block, neutral) if neutral else None
+        outcomes.append(Outcome(stage, series_of(block_scores, panel, block), other, seconds, fit.best_rank_ic))
+        weights.append(current)
+        scores.append(block_scores)
+    return outcomes, weights, scores
+
+
+def mean_and_error(values: Sequence[float]) -> str:
+    """Mean and standard error over seeds."""
+    x = np.asarray(values, dtype=np.float64)
+    error = x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
+    return f"{x.mean():+.4f} ± {error:.4f}"
+
+
+def oracle_series(panel: Panel, block: str) -> dict[str, Array] | None:
+    """The attainable series of a synthetic panel, None for any other."""
+    if panel.oracle is None:
+        return None
+    first, last = panel.meta.block(block)
+    return series_of(panel.oracle[:, first : last + 1], panel, block)
+
+
+def study(
+    directory: Path | None, config: Preset, seeds: int, block: str, device: torch.device, mode: str, *,
+    controls: bool, neutral: str | None, out: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Runs the curriculum for several seeds (and the controls), prints the table, returns every figure.
+
+    Rows: each phase; their gain over the phase before, paired by day and seed; the ensemble of all seeds' last phase. Controls: phases 0-3 on permuted labels
+    (nothing may be found), phase 2 on shuffled edges from the same phase 1 (nothing may be gained).
+    """
+    set_mode(mode, device)
+    panel = open_panel(directory, config, device)
+    horizons = panel.meta.horizons
+    figures: dict[str, Any] = {"panel_id": panel.meta.panel_id, "block": block, "seeds": seeds, "rows": {}, "daily": {}}
+    rows: list[list[str]] = []
+
+    def add(name: str, runs: Sequence[dict[str, Array]], seconds: float | None = None, against: Any = None) -> None:
+        """One row from the daily series of all seeds; `against` are the paired runs it should beat."""
+        summaries = [summarise(r, horizons) for r in runs]
+        heads = [headline_series(r, horizons) for r in runs]
+        cells = [name, mean_and_error([s["rank_ic"] for s in summaries])]
+        for h in horizons:
+            cells.append(mean_and_error([s["rank_ic_by_horizon"][str(h)] for s in summaries]))
+        gain = ["", ""]
+        paired = None
+        if against is not None:
+            other = np.nanmean([headline_series(r, horizons) for r in against], axis=0)
+            paired = paired_difference(np.nanmean(heads, axis=0), other)
+            gain = [f"{paired['difference']:+.4f}", f"{paired['p']:.4f}"]
+        rows.append([*cells, *gain, f"{seconds:.1f}" if seconds is not None else ""])
+        figures["rows"][name] = {"by_seed": summaries, "paired": paired, "seconds": seconds}
+        figures["daily"][name] = [h.tolist() for h in heads]
+
+    every: list[list[Outcome]] = []
+    after: list[list[dict[str, Tensor]]] = []
+    last_scores: list[Tensor] = []
+    for seed in range(seeds):
+        outcomes, weights, scores = curriculum(panel, config, block, seed, mode, neutral)
+        every.append(outcomes)
+        after.append(weights)
+        last_scores.append(scores[-1])
+        reached = "  ".join(f"{o.stage.phase}: {o.validation:+.4f} ({o.seconds:.0f} s)" for o in outcomes)
+        print(f"seed {seed}: validation RankIC by phase  {reached}", flush=True)
+    before = None
+    for k, stage in enumerate(STAGES):
+        runs = [o[k].series for o in every]
+        add(f"phase {stage.phase} {stage.name}", runs, float(np.mean([o[k].seconds for o in every])), before)
+        before = runs
+    first, last = panel.meta.block(block)
+    joint = ensemble(last_scores, panel.valid[first : last + 1])
+    if seeds > 1:
+        add(f"ensemble of {seeds}", [series_of(joint, panel, block)], None, before)
+    if neutral:
+        for k, stage in enumerate(STAGES):
+            add(f"phase {stage.phase} neutral", [o[k].neutral for o in every if o[k].neutral is not None])
+        add("ensemble neutral", [series_of(joint, panel, block, neutral)])
+    if (oracle := oracle_series(panel, block)) is not None:
+        add("oracle", [oracle])
+    if controls:
+        edges = open_panel(directory, config, device)
+        edges.shuffle_edges(1)
+        shuffled = [
+            curriculum(edges, config, block, seed, mode, None, STAGES[2:3], after[seed][1])[0][0].series
+            for seed in range(seeds)
+        ]
+        add("phase 2, shuffled edges", shuffled, None, [o[1].series for o in every])
+        # labels are permuted for training and validation; the reported block keeps its true returns
+        null = open_panel(directory, config, device)
+        truth = null.returns.clone()
+        null.permute_labels(1)
+        null.returns[:, first : last + 1] = truth[:, first : last + 1]
+        add("phase 3, permuted labels", [curriculum(null, config, block, s, mode)[0][-1].series for s in range(seeds)])
+    header = ["", "RankIC", *(f"{h}d" for h in horizons), "gain", "p", "seconds"]
+    print(f"\npanel {panel.meta.panel_id}, block {block}, {seeds} seeds (mean ± SE), {device.type}, {mode}")
+    print(table(header, rows), flush=True)
+    if out is not None:
+        write_atomically(out, json.dumps(plain(figures)).encode())
+    return figures
+
+
+def describe(directory: Path) -> str:
+    """What a panel or run directory holds, in words."""
+    if (directory / "panel.json").exists():
+        meta = read_meta(directory)
+        lines = [
+            f"panel {meta.panel_id}: {len(meta.codes):,} names, {len(meta.dates):,} days {meta.dates[0]} to {meta.dates[-1]}",
+            f"{len(meta.features)} features, catalogue {meta.catalogue_hash}, label {meta.label}, "
+            f"horizons {', '.join(map(str, meta.horizons))}",
+        ]
+        for name in BLOCKS:
+            if name in meta.split:
+                first, last = meta.block(name)
+                lines.append(f"  {name:<10} {meta.dates[first]} to {meta.dates[last]}, {last - first + 1} days")
+        families: dict[str, int] = {}
+        for feature in meta.features:
+            families[feature.family] = families.get(feature.family, 0) + 1
+        lines.append("  families: " + ", ".join(f"{k} {v}" for k, v in families.items()))
+        panel = Panel.load(directory, lookback=2, chunk_days=1)
+        shape = density(panel.neighbours[:, : len(meta.codes)], panel.neighbour_mask[:, : len(meta.codes)])
+        lines.append(
+            f"  graph: {panel.neighbours.shape[0]} periods, {panel.neighbours.shape[2]} slots, mean degree "
+            f"{shape['mean_degree']:.1f}, {shape['isolated_share']:.1%} of names without neighbours"
+        )
+        return "\n".join(lines)
+    run = read_run(directory)
+    lines = [f"run {run['run_id']}: phase {run['phase']} {run['name']}, {run['status']}, panel {run['panel_id']}"]
+    if run.get("parent"):
+        lines.append(f"  started from {run['parent']['run_id']} ({run['parent']['path']})")
+    if "parameters" in run:
+        counts = run["parameters"]
+        lines.append(f"  {sum(counts.values()):,} parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()))
+    if "validation" in run:
+        v = run["validation"]
+        ranks = ", ".join(
+            f"{h}d {r:+.4f} (t {v['t_newey_west_by_horizon'][h]:+.1f})" for h, r in v["rank_ic_by_horizon"].items()
+        )
+        lines.append(f"  validation RankIC {v['rank_ic']:+.4f} on {v['days']} days: {ranks}")
+        lines.append(
+            f"  best epoch {run['best_epoch']} of {run['epochs']}, {run['seconds']:.1f} s, {run['stock_days_per_s']:,.0f} stock-days/s"
+        )
+        lines.append(
+            "  families: "
+            + ", ".join(f"{k} {x:.1%}" for k, x in sorted(run["family_importance"].items(), key=lambda i: -i[1]))
+        )
+    guards = run.get("guards")
+    if guards:
+        lines.append("  guards: " + ("passed" if guards["passed"] else "; ".join(guards["messages"])))
+    return "\n".join(lines)

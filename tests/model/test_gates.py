@@ -1,0 +1,400 @@
+"""The eleven gates: each would have caught a defect that once made a network constant, leaky or untrained."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from atft_model.config import PRESETS, ModelConfig, Switches
+from atft_model.curriculum import STAGES, stage
+from atft_model.layers import FAN, SAN, Fusion, GATv2, pyg_gatv2
+from atft_model.metrics import spearman_by_day
+from atft_model.model import ATFTGATFAN, MODULES
+from atft_model.panel import PanelError
+from atft_model.predict import score_block
+from atft_model.train import Fit
+from tests.model.conftest import TINY, awake, starts
+
+OFF = Switches(fan=False, san=False, gat=False)
+NO_GRAPH = Switches(fan=True, san=True, gat=False)
+
+
+# 1 -- input sensitivity ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("switches", [OFF, NO_GRAPH, Switches()], ids=["encoder", "normalised", "whole"])
+def test_every_feature_of_the_newest_day_moves_the_score(small_panel, switches):
+    model = awake(TINY, small_panel, switches)
+    batch = small_panel.batch(starts(100, 150))
+    x = batch.x.clone().requires_grad_()
+    model(x, batch.graph).scores[:, -2:].sum().backward()
+    newest = x.grad[:, -1]  # [F, G, N]
+    assert (newest.abs().amax((1, 2)) > 1e-7).all(), "a feature of the newest day does not reach the score"
+    assert (x.grad[:, -12].abs().amax((1, 2)) > 0).all(), "the oldest row of the window does not reach the score"
+
+
+def test_scores_differ_between_names_in_eval_mode(small_panel):
+    model = awake(TINY, small_panel)
+    batch = small_panel.batch(starts(100))
+    scores = model(batch.x, batch.graph).scores
+    assert scores.std(-1).min() > 1e-3
+    assert scores.dtype == torch.float32
+
+
+# 2 -- the newest row is kept ----------------------------------------------------------------------------------------------
+
+
+def test_fan_keeps_the_newest_row():
+    fan = FAN(3, (5, 10))
+    x = torch.randn(3, 12, 7)
+    moved = x.clone()
+    moved[:, -1] += 0.5
+    change = (fan(moved) - fan(x)).abs()
+    assert (change[:, -1] > 1e-3).all()
+    assert (change[:, :-1] == 0).all()
+
+
+def test_san_reads_the_newest_row_and_all_of_the_window():
+    san = SAN(4, 12, 3, 8)
+    torch.nn.init.normal_(san.film.weight)
+    state, rows = torch.randn(2, 5, 4), torch.randn(13, 5, 4)
+    base = san(state, rows)
+    for row, reached in ((12, [False, True]), (11, [True, True]), (0, [True, False])):
+        moved = rows.clone()
+        moved[row] += 0.5
+        change = (san(state, moved) - base).abs().amax((1, 2)) > 1e-5
+        assert change.tolist() == reached, f"row {row}"
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 3.0, -2.7, 1000.0])
+def test_constant_series_do_not_become_noise(level):
+    fan = FAN(2, (5, 10, 20))
+    x = torch.full((2, 60, 3), level)
+    exact = copy.deepcopy(fan).double()
+    reference = (1 - torch.sigmoid(exact.gamma))[:, None, None] * x.double()  # the z-score of a constant is 0
+    assert torch.isfinite(fan(x)).all()
+    assert (fan(x).double() - reference).abs().max() <= 1e-5 * max(1.0, abs(level))
+    san = SAN(4, 12, 3, 8)
+    stats = san.statistics(torch.full((13, 3, 4), level), 2)
+    expected = torch.cat([torch.full((12,), level), torch.full((12,), 1e-3)])
+    assert (stats - expected).abs().max() <= 1e-5 * max(1.0, abs(level))
+
+
+# 3 -- independence from the batch ---------------------------------------------------------------------------------------------
+
+
+def test_without_graph_a_name_does_not_depend_on_other_names(small_panel):
+    model = awake(TINY, small_panel, NO_GRAPH)
+    batch = small_panel.batch(starts(100))
+    whole = model(batch.x).scores
+    alone = model(batch.x[..., 5:9].contiguous()).scores
+    assert torch.allclose(whole[..., 5:9], alone, atol=1e-5)
+
+
+def test_with_graph_only_neighbours_within_two_hops_matter(small_panel):
+    model = awake(TINY, small_panel)
+    batch = small_panel.batch(starts(100))
+    base = model(batch.x, batch.graph).scores
+    moved = batch.x.clone()
+    moved[..., 7] += 1.0
+    changed = (model(moved, batch.graph).scores - base).abs().amax(0) > 1e-7  # [D, N]
+    names = batch.x.shape[-1]
+    for day in range(changed.shape[0]):
+        adjacency = torch.zeros(names, names, dtype=torch.bool)
+        for k in range(batch.graph.neighbours.shape[-1]):
+            kept = batch.graph.mask[day, :, k]
+            adjacency[torch.arange(names)[kept], batch.graph.neighbours[day, kept, k].long()] = True
+        two_hops = (adjacency.float() @ adjacency.float()) > 0
+        assert not (changed[day] & ~two_hops[:, 7]).any(), "a name farther than two hops away changed"
+        assert changed[day, 7] and changed[day].sum() > 1, "no neighbour heard of it"
+
+
+# 4 -- causality -----------------------------------------------------------------------------------------------------------------
+
+
+def test_later_days_do_not_change_earlier_scores(small_panel):
+    model = awake(TINY, small_panel)
+    batch = small_panel.batch(starts(100))
+    base = model(batch.x, batch.graph).scores
+    for day in range(1, 4):
+        future = batch.x.clone()
+        future[:, 12 - 1 + day :] = torch.randn_like(future[:, 12 - 1 + day :])
+        scores = model(future, batch.graph).scores
+        assert torch.equal(scores[:, :day], base[:, :day])
+        assert not torch.equal(scores[:, day:], base[:, day:])
+
+
+def test_labels_enter_only_as_labels(small_panel):
+    """A batch's features are those of its own days: shifting the labels by a day changes no input."""
+    batch = small_panel.batch(starts(100))
+    row = 12 - 1 + 100
+    assert torch.equal(batch.x[:, -4, 0], small_panel.x[:, row])
+    assert torch.equal(batch.targets.rank[:, 0, 0], small_panel.rank[:, 100])
+    day = small_panel.returns[0, 100]
+    assert spearman_by_day(batch.targets.rank[0, 0], day[None], batch.targets.mask[0, 0]).item() == pytest.approx(1.0)
+
+
+# 5 -- chunks are windows ----------------------------------------------------------------------------------------------------------
+
+
+def test_chunks_agree_with_exact_windows(small_panel):
+    """Trained for a moment, then scored by chunks of 4 days and day by day."""
+    fit = Fit(small_panel, TINY, replace(stage(2), thaw={}, epochs=2))
+    for _ in fit.epochs():
+        pass
+    chunked = score_block(fit.model, small_panel, "validation")
+    exact_panel = copy.copy(small_panel)
+    exact_panel.chunk_days = 1
+    exact = score_block(fit.model, exact_panel, "validation")
+    first, last = small_panel.meta.block("validation")
+    valid = small_panel.valid[first : last + 1].expand_as(chunked)
+    assert spearman_by_day(chunked, exact, valid).mean() >= 0.99
+
+
+def test_first_day_of_a_chunk_is_exactly_its_own_window(small_panel):
+    model = awake(TINY, small_panel)
+    exact_panel = copy.copy(small_panel)
+    exact_panel.chunk_days = 1
+    a, b = small_panel.batch(starts(100)), exact_panel.batch(starts(100))
+    assert torch.allclose(model(a.x, a.graph).scores[:, 0], model(b.x, b.graph).scores[:, 0], atol=1e-5)
+
+
+def test_a_score_does_not_depend_on_the_block_asked_for(small_panel):
+    model = awake(TINY, small_panel)
+    whole = score_block(model, small_panel, "all")
+    for block in ("train", "validation", "test"):
+        first, last = small_panel.meta.block(block)
+        assert torch.equal(score_block(model, small_panel, block), whole[:, first : last + 1])
+
+
+# 6 -- GATv2 --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4])
+def test_gatv2_equals_torch_geometric(small_panel, heads):
+    graph = small_panel.batch(starts(100)).graph
+    x = torch.randn(*graph.neighbours.shape[:2], 16)
+    ours, theirs = GATv2(16, heads), pyg_gatv2(16, heads)
+    theirs.load_state_dict(ours.state_dict())
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    out, reference = ours(a, *graph), theirs(b, *graph)
+    assert torch.allclose(out, reference, atol=1e-5)
+    weight = torch.randn_like(out)
+    (out * weight).sum().backward()
+    (reference * weight).sum().backward()
+    assert torch.allclose(a.grad, b.grad, atol=1e-5)
+
+
+def test_masked_slots_do_not_matter_and_attention_sums_to_one(small_panel):
+    neighbours, mask, attr = small_panel.batch(starts(100)).graph
+    assert not mask.all()
+    layer = GATv2(16, 4)
+    x = torch.randn(*neighbours.shape[:2], 16)
+    out, attention = layer.attend(x, neighbours, mask, attr)
+    assert torch.allclose(attention.sum(2), torch.ones(()), atol=1e-6)
+    assert (attention[~mask] == 0).all()
+    elsewhere = torch.where(mask, neighbours, torch.zeros_like(neighbours))
+    assert torch.equal(out, layer(x, elsewhere, mask, attr))
+
+
+def test_an_isolated_name_attends_to_itself():
+    own = torch.arange(6, dtype=torch.int32).view(1, 6, 1).expand(1, 6, 3).contiguous()
+    mask = torch.zeros(1, 6, 3, dtype=torch.bool)
+    mask[..., 0] = True
+    layer = GATv2(8, 2)
+    x = torch.randn(1, 6, 8)
+    assert torch.allclose(layer(x, own, mask, torch.ones(1, 6, 3, 3)), layer.lin_l(x) + layer.bias, atol=1e-6)
+
+
+def test_whole_network_runs_on_torch_geometric(small_panel):
+    dense = awake(TINY, small_panel)
+    pyg = ATFTGATFAN(replace(TINY.model, gat_backend="pyg"), 8, 4).eval()
+    pyg.load_state_dict(dense.state_dict())
+    batch = small_panel.batch(starts(100, 140))
+    assert torch.allclose(dense(batch.x, batch.graph).scores, pyg(batch.x, batch.graph).scores, atol=1e-5)
+
+
+# 7 -- fusion ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_seed_fusion_starts_as_stated():
+    torch.manual_seed(5)
+    plain = torch.nn.Linear(128, 64).weight.detach()
+    torch.manual_seed(5)
+    fusion = Fusion(64, "seed")
+    assert fusion.alpha().item() == 0.5
+    assert torch.equal(fusion.project.weight[:, 64:], 3.0 * plain[:, 64:])
+    assert torch.equal(fusion.project.weight[:, :64], 2.0 * torch.eye(64))
+
+
+@pytest.mark.parametrize("kind", ["seed", "highway"])
+def test_both_branches_get_their_share_of_the_gradient(kind):
+    shares = []
+    for seed in range(10):
+        torch.manual_seed(seed)
+        fusion = Fusion(64, kind)
+        t, g = torch.randn(500, 64, requires_grad=True), torch.randn(500, 64, requires_grad=True)
+        upstream = torch.randn(500, 64)
+        fusion(t, g).backward(upstream)
+        shares.append((g.grad.norm() / upstream.norm()).item())
+        assert t.grad.norm() / upstream.norm() > 0.3
+    assert 0.7 < sum(shares) / len(shares) < 0.9
+
+
+def test_gat_gets_gradient_after_twenty_steps_and_none_when_off(small_panel):
+    fit = Fit(small_panel, TINY, replace(stage(2), thaw={}))
+    fit.begin_epoch()
+    order = fit.epoch_order(1)
+    for i in range(20):
+        fit.step(order[i % len(order)])
+    norms = dict(zip(MODULES, (fit.norm_sums / 20).tolist(), strict=True))
+    assert norms["gat"] > 1e-6 and norms["fusion"] > 1e-6
+    off = Fit(small_panel, TINY, stage(1))
+    off.begin_epoch()
+    off.backward(small_panel.batch(off.epoch_order(1)[0]))
+    assert all(p.grad is None for n, p in off.model.named_parameters() if n.startswith(("gat.", "fusion.")))
+    assert all(p.grad is not None for n, p in off.model.named_parameters() if n.startswith(("fan.", "san.film")))
+
+
+# 8 -- stages really toggle ---------------------------------------------------------------------------------------------------------------
+
+
+def test_each_stage_changes_the_computation(small_panel):
+    model = awake(TINY, small_panel)
+    batch = small_panel.batch(starts(100))
+    outputs = []
+    for s in STAGES[:3]:
+        model.switches = s.on
+        outputs.append(model(batch.x, batch.graph).scores)
+    assert (outputs[1] - outputs[0]).abs().max() > 1e-3
+    assert (outputs[2] - outputs[1]).abs().max() > 1e-3
+    model.switches = replace(STAGES[1].on, san=False)
+    assert (model(batch.x).scores - outputs[1]).abs().max() > 1e-4
+
+
+def test_an_off_module_is_not_computed(small_panel):
+    model = awake(TINY, small_panel, OFF)
+    batch = small_panel.batch(starts(100))
+    base = model(batch.x).scores
+    with torch.no_grad():
+        for part in (model.fan, model.san, model.gat, model.fusion):
+            for parameter in part.parameters():
+                parameter.fill_(float("nan"))
+    assert torch.equal(model(batch.x).scores, base)
+
+
+def test_closed_gates_are_identities(small_panel):
+    model = awake(TINY, small_panel, OFF)
+    batch = small_panel.batch(starts(100))
+    base = model(batch.x).scores
+    with torch.no_grad():
+        model.fan.gamma.fill_(-40.0)
+        model.san.film.weight.zero_()
+    model.switches = NO_GRAPH
+    assert torch.allclose(model(batch.x).scores, base, atol=1e-6)
+
+
+def test_switching_a_module_on_without_a_graph_is_an_error(small_panel):
+    model = awake(TINY, small_panel)
+    with pytest.raises(ValueError, match="no neighbour table"):
+        model(small_panel.batch(starts(100)).x)
+
+
+def test_groups_freeze_and_thaw_as_declared(small_panel):
+    declared = replace(stage(2), epochs=2, thaw={"vsn": 1, "lstm": 1}, rates={"gat": 1.0, "attention": 0.0})
+    fit = Fit(small_panel, TINY, declared)
+    before = {n: p.detach().clone() for n, p in fit.model.named_parameters()}
+    moved = []
+    for _ in fit.epochs():
+        now = fit.model.named_parameters()
+        moved.append({fit.model.module_of(n) for n, p in now if not torch.equal(p, before[n])})
+    assert moved[0] == {"fan", "san", "gat", "fusion", "head"}
+    assert moved[1] == {"fan", "san", "gat", "fusion", "head", "vsn", "lstm"}
+
+
+def test_curriculum_is_the_declared_one():
+    assert [s.epochs for s in STAGES] == [3, 7, 6, 5]
+    assert [s.patience for s in STAGES] == [None, 5, 5, 5]
+    assert [(s.on.fan, s.on.san, s.on.gat) for s in STAGES] == [
+        (False, False, False), (True, True, False), (True, True, True), (True, True, True),
+    ]  # fmt: skip
+    assert STAGES[3].ema is not None
+
+
+# 10 -- no graph break (planted and null tests, gate 9, are in test_learning) ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("switches", [OFF, Switches()], ids=["encoder", "whole"])
+def test_front_and_back_are_single_graphs(small_panel, switches):
+    """Traced with fullgraph: a graph break is an error. Two graphs in all, the recurrent cell runs between them."""
+    model = awake(TINY, small_panel, switches)
+    batch = small_panel.batch(starts(100))
+    expected = model(batch.x, batch.graph).scores
+    graphs = []
+
+    def count(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    model.compile_regions(backend=count)
+    assert torch.allclose(model(batch.x, batch.graph).scores, expected, atol=1e-6)
+    assert len(graphs) == 2
+    torch._dynamo.reset()
+
+
+# 11 -- splits and statistics -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_split_without_embargo_is_refused(small_panel):
+    meta = small_panel.meta
+    meta.check_split()
+    first, _ = meta.block("validation")
+    close = replace(meta, split={**meta.split, "train": [meta.dates[0], meta.dates[first - 20]]})
+    with pytest.raises(PanelError, match="20 trading days apart"):
+        close.check_split()
+    replace(meta, split={**meta.split, "train": [meta.dates[0], meta.dates[first - 21]]}).check_split()
+
+
+def test_training_reads_nothing_of_later_blocks(small_panel):
+    """Weights after an epoch are bit-identical whatever the rows after the last training label hold."""
+    last = small_panel.meta.block("train")[1]
+    other = copy.copy(small_panel)
+    other.x = small_panel.x.clone()
+    other.x[:, 12 - 1 + last + 1 :] = 1.0
+    for name in ("rank", "z"):
+        changed = getattr(small_panel, name).clone()
+        changed[:, last + 1 :] = 0.5
+        setattr(other, name, changed)
+    other.excess = small_panel.excess.clone()
+    other.excess[last + 1 :] = 0.1
+    weights = []
+    for panel in (small_panel, other):
+        fit = Fit(panel, TINY, replace(stage(0), epochs=1))
+        for _ in fit.epochs():
+            pass
+        weights.append(fit.model.state_dict())
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+# sizes ------------------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "low", "high"), [("seed64", 99, 1.4e6, 1.6e6), ("wide256", 150, 5.3e6, 5.9e6)]
+)
+def test_presets_have_the_sizes_they_are_named_for(name, features, low, high):
+    with torch.device("meta"):
+        model = ATFTGATFAN(PRESETS[name].model, features, 4)
+    assert low < sum(model.parameter_counts().values()) < high
+
+
+def test_hidden_size_is_one_knob():
+    counts = []
+    for size in (16, 32, 64):
+        with torch.device("meta"):
+            counts.append(sum(ATFTGATFAN(ModelConfig(hidden_size=size), 40, 4).parameter_counts().values()))
+    assert counts[0] < counts[1] < counts[2]
