@@ -44,11 +44,13 @@ class BaselineConfig(dg.Config):
         seed: of LightGBM's bagging.
         lightgbm_rounds: trees per horizon.
         lightgbm_rows: rows at most; days are thinned evenly to stay below.
+        threads: of LightGBM; 0 means all.
     """
 
     seed: int = 0
     lightgbm_rounds: int = 150
     lightgbm_rows: int = 400_000
+    threads: int = 0
 
 
 def training_days(panel: Panel, max_rows: int | None = None) -> list[int]:
@@ -162,6 +164,7 @@ def lightgbm(panel: Panel, config: BaselineConfig) -> tuple[Predict, dict[str, A
         "max_bin": 63,
         "seed": config.seed,
         "deterministic": True,
+        "num_threads": config.threads,
         "verbosity": -1,
     }
     models = []

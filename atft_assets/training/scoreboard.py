@@ -266,7 +266,7 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         name="test_evaluation",
         group_name="training",
-        deps=["evaluation"],
+        deps=["training_panel", "baselines", *(spec.asset for spec in PHASES), "evaluation"],
         pool="gpu",
         kinds={"numpy", "torch"},
         owners=["team:atft"],
