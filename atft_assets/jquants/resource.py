@@ -86,7 +86,7 @@ class JQuantsResource(dg.ConfigurableResource):
                 from atft_assets.sandbox import demo_config, serve  # generating a market takes numpy and seconds
 
                 start, end = date.fromisoformat(self.sandbox_start), date.fromisoformat(self.sandbox_end)
-                server = stack.enter_context(serve(demo_config(start, end)))
+                server = stack.enter_context(serve(demo_config(start, end), plan=self.subscription))
                 base_url, key = server.base_url, server.api_key
                 limit = 0.0 if limit is None else limit
                 if context.log:

@@ -210,7 +210,9 @@ def test_waits_grow_and_stay_below_the_longest():
     slept = []
     patience = Patience(attempts=8, first_wait=0.5, longest_wait=5.0)
     with scripted(FAULTS["500"]) as server, client_of(server, patience, sleep=slept.append) as client:
-        pytest.raises(errors.ServerError, client.fetch, TOPIX)
+        with pytest.raises(errors.ServerError):
+            client.fetch(TOPIX)
+        assert len(server.requests) == 8
     assert len(slept) == 7
     assert all(0.5 <= wait <= 5.0 for wait in slept)
     assert slept[-1] == 5.0 and slept[0] <= 1.0
@@ -237,7 +239,9 @@ def test_refusals_are_never_repeated(status, message, kind):
 
 def test_a_body_without_message_is_told_by_its_text():
     with scripted(Answer(b"no", 400)) as server, client_of(server) as client:
-        pytest.raises(errors.BadRequest, client.fetch, TOPIX).match("HTTP 400, 'no'")
+        with pytest.raises(errors.BadRequest, match="HTTP 400, 'no'"):
+            client.fetch(TOPIX)
+        assert len(server.requests) == 1
 
 
 # -- rate limit
