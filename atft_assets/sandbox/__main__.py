@@ -1,4 +1,4 @@
-"""Command line: `python -m atft_assets.sandbox serve | run -- COMMAND... | oracle`."""
+"""Command line: `python -m atft_assets.sandbox serve | run -- COMMAND... | oracle | bench`."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from datetime import date, datetime
 
 from atft_assets.sandbox.config import MarketConfig, demo_config
@@ -18,7 +19,7 @@ from atft_assets.settings import Plan
 
 
 def parser() -> argparse.ArgumentParser:
-    """The options of the three commands."""
+    """The options of the commands."""
     demo = demo_config()
     top = argparse.ArgumentParser(prog="python -m atft_assets.sandbox", description="A local J-Quants.")
     commands = top.add_subparsers(dest="command", required=True)
@@ -50,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", parents=[market, service], help="serve while a command runs")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run with the sandbox exported")
     commands.add_parser("oracle", parents=[market], help="attainable rank correlations")
+    commands.add_parser("bench", parents=[market], help="how long a market and its answers take")
     return top
 
 
@@ -59,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     config = MarketConfig(n_names=options.names, start=options.start, end=options.end, seed=options.seed)
     if options.command == "oracle":
         return _oracle(config)
+    if options.command == "bench":
+        return _bench(config)
     command: list[str] = []
     if options.command == "run":
         command = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
@@ -108,6 +112,20 @@ def _oracle(config: MarketConfig) -> int:
     for horizon in (1, 5, 10, 20):
         values = [oracle_rank_ic(market, horizon, component) for component in (None, *COMPONENTS)]
         print(f"{horizon:>3} days  " + "".join(f"{value:>11.3f}" for value in values))
+    return 0
+
+
+def _bench(config: MarketConfig) -> int:
+    begin = time.perf_counter()
+    market = simulate(config)
+    seconds, rows = time.perf_counter() - begin, int(market.alive.sum())
+    print(f"simulated {config.n_names} names, {len(market.days)} days, {rows} bars in {seconds:.1f} s")
+    days = market.days[:: max(1, len(market.days) // 100)]
+    with serve(market) as server:
+        begin = time.perf_counter()
+        sizes = [len(server.answer("GET", f"/v2/equities/bars/daily?date={day}", server.api_key)[1]) for day in days]
+        each = (time.perf_counter() - begin) / len(days)
+    print(f"a page of {server.page_rows} bars: {1000 * each:.1f} ms, {sum(sizes) / len(sizes) / 1000:.0f} kB of JSON")
     return 0
 
 

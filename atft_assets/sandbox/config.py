@@ -35,7 +35,7 @@ class MarketConfig:
     untraded: float = 0.01
     cluster_size: int = 8
     sector_share: float = 0.10
-    cluster_share: float = 0.45
+    cluster_share: float = 0.52
     level: float = 0.08
     interaction: float = 0.13
     deviation: float = 0.16
