@@ -59,7 +59,7 @@ class Builder:
             members = self._read(GROUP, "universe", block, 0, ("date", "code"))
             frame = phase1_features(quotes, members, calendar.first_of_month(block[0]), span(block))
             self._find_idle(frame, block)
-            yield from self._months(block, frame.select("date", "code", *names_of("phase1_features")))
+            yield from self._months(block, frame)
 
     def market(self, keys: list[str]) -> Frames:
         """The TOPIX's columns."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
@@ -36,6 +36,7 @@ class Feature:
         low, high: range that the contract enforces.
         coverage: least share of non-null values in a month that is past the look-back.
         core: whether it belongs to the small set.
+        may_be_constant: whether a whole month of one value is plausible (shares, counts, products with a regime).
     """
 
     name: str
@@ -52,7 +53,8 @@ class Feature:
     low: float | None = None
     high: float | None = None
     coverage: float = 0.5
-    core: bool = field(default=False)
+    core: bool = False
+    may_be_constant: bool = False
 
     def __post_init__(self) -> None:
         if self.name.startswith("y_"):

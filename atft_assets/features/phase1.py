@@ -9,7 +9,9 @@ import polars as pl
 from atft_assets.contracts import require_columns
 from atft_assets.features.bars import adjusted_bars
 from atft_assets.features.calendar_features import calendar_features
-from atft_assets.features.price import VALIDITY, price_features, validity_flags
+from atft_assets.features.catalogue import features_of
+from atft_assets.features.phase2 import join_families
+from atft_assets.features.price import price_features, validity_flags
 from atft_assets.features.technical import technical_features
 from atft_assets.features.volatility import volatility_features
 
@@ -38,12 +40,4 @@ def phase1_features(
     # every family keeps the rows and the order of `bars`
     wide = pl.concat([parts[0], *(part.drop("date", "code") for part in parts[1:])], how="horizontal")
     days = calendar_features(members["date"].unique().sort().to_list())
-    return (
-        members.lazy()
-        .select("date", "code")
-        .join(wide.lazy(), on=["date", "code"], how="left")
-        .join(days.lazy(), on="date", how="left")
-        .with_columns(pl.col(f.name).fill_null(0) for f in VALIDITY)
-        .sort("date", "code")
-        .collect()
-    )
+    return join_families(members, [wide], [days], features_of("phase1_features"))

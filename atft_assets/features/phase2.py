@@ -22,10 +22,16 @@ def join_families(
     Returns:
         date, code and the features, sorted by date and code; a missing row leaves nulls, its validity flags become 0.
     """
-    frame = members.lazy().select("date", "code")
-    for part in by_stock:
-        frame = frame.join(part.lazy(), on=["date", "code"], how="left")
-    for part in by_day:
-        frame = frame.join(part.lazy(), on="date", how="left")
-    columns = (pl.col(f.name).fill_null(0) if f.family == "validity" else f.name for f in features)
-    return frame.select("date", "code", *columns).sort("date", "code").collect()
+    rows = members.select("date", "code").sort("date", "code")
+    frame = pl.concat([rows, *(_on(rows, part, ["date", "code"]) for part in by_stock)], how="horizontal")
+    frame = pl.concat([frame, *(_on(rows, part, ["date"]) for part in by_day)], how="horizontal")
+    return frame.select(
+        "date", "code", *(pl.col(f.name).fill_null(0) if f.family == "validity" else f.name for f in features)
+    )
+
+
+def _on(rows: pl.DataFrame, part: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """The columns of a part on the given rows: as they are where its rows are the same, else joined."""
+    if not part.select(keys).equals(rows.select(keys)):
+        part = rows.select(keys).join(part, on=keys, how="left", maintain_order="left")
+    return part.drop(keys)

@@ -165,6 +165,7 @@ VOLUME = (
         20,
         low=0.0,
         high=1.0,
+        may_be_constant=True,
     ),
     Feature("volume_ma_gap_20_60", "volume", "mean(V, 20)/mean(V, 60) - 1", 60, 59, low=-1.0),
 )

@@ -129,17 +129,21 @@ def within_look_back(lookback: int, months: int = LOOKBACK_MONTHS) -> pl.Expr:
 
 
 def finish(frame: pl.LazyFrame, features: Iterable[Feature], months: int = LOOKBACK_MONTHS) -> pl.LazyFrame:
-    """Keys and the features as Float32 (flags UInt8), blank where the look-back is not covered."""
+    """Keys and the features as Float32 (flags UInt8); time series are blank where the look-back is not covered."""
     features = tuple(features)
-    reaches = sorted({f.lookback for f in features if f.lookback and f.kind != "flag"})
+    reaches = sorted({f.lookback for f in features if _masked(f)})
     frame = frame.with_columns(within_look_back(n, months).fill_null(False).alias(f"_reach_{n}") for n in reaches)
     return frame.select("date", "code", *(_stored(f) for f in features))
+
+
+def _masked(feature: Feature) -> bool:
+    return feature.kind == "time_series" and feature.lookback > 0
 
 
 def _stored(feature: Feature) -> pl.Expr:
     value = pl.col(feature.name)
     if feature.kind == "flag":
         return value.cast(pl.UInt8)
-    if feature.lookback:
+    if _masked(feature):
         value = pl.when(pl.col(f"_reach_{feature.lookback}")).then(value)
     return value.cast(pl.Float32).alias(feature.name)

@@ -19,6 +19,9 @@ _CODE = pa.Column(pl.String, pa.Check.str_matches(CODE_PATTERN), nullable=False,
 def feature_contract(table: str) -> Contract:
     """The contract of a feature table.
 
+    `phase2_features` repeats columns whose ranges its parts have been judged by; keys, dtypes, finiteness, coverage and
+    variation are judged again, for a join can break them.
+
     Flags, and columns that are equal for all names of a day, may be constant over a month (whose first evening
     holds one day); every other column must vary, and be present in its least share of rows once its look-back has
     passed.
@@ -26,11 +29,16 @@ def feature_contract(table: str) -> Contract:
     features = features_of(table)
     by_day = table == "market_features"
     keys = {"date": _DATE} if by_day else {"date": _DATE, "code": _CODE}
-    constant = {"date", "code"} | {f.name for f in features if f.kind == "flag" or (f.kind == "market" and not by_day)}
+    constant = {"date", "code"} | {
+        f.name for f in features if f.may_be_constant or f.kind == "flag" or (f.kind == "market" and not by_day)
+    }
     return Contract(
         table=table,
         schema=pa.DataFrameSchema(
-            {**keys, **{f.name: _column(f) for f in features}}, strict=True, unique=list(keys), ordered=True
+            {**keys, **{f.name: _column(f, ranges=table == f.table) for f in features}},
+            strict=True,
+            unique=list(keys),
+            ordered=True,
         ),
         coverage={f.name: f.coverage for f in features if f.kind != "flag"},
         # a look-back of 0 still waits for a first day of history: a market that stood still has no row to judge
@@ -39,15 +47,13 @@ def feature_contract(table: str) -> Contract:
     )
 
 
-def _column(feature: Feature) -> pa.Column:
-    checks = []
-    if feature.low is not None and feature.high is not None:
-        checks.append(pa.Check.in_range(feature.low, feature.high))
-    elif feature.low is not None:
-        checks.append(pa.Check.ge(feature.low))
+def _column(feature: Feature, ranges: bool) -> pa.Column:
+    check = None
+    if ranges and feature.low is not None:
+        check = pa.Check.ge(feature.low) if feature.high is None else pa.Check.in_range(feature.low, feature.high)
     return pa.Column(
         pl.UInt8 if feature.kind == "flag" else pl.Float32,
-        checks,
+        check,
         nullable=feature.family != "validity",
         description=describe(feature),
     )

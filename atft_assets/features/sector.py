@@ -20,7 +20,16 @@ Z_WINDOW = 252
 MIN_MEMBERS = 3
 UNKNOWN_SECTOR = "9999"
 
-WITHIN = ("returns_5d", "returns_20d", "ma_gap_5_20", "volatility_20d", "volume_ratio_20", "rsi_14", "ret_intraday")
+# What is standardised within the sector, with its own look-back
+WITHIN = {
+    "returns_5d": 5,
+    "returns_20d": 20,
+    "ma_gap_5_20": 60,
+    "volatility_20d": 20,
+    "volume_ratio_20": 19,
+    "rsi_14": 71,
+    "ret_intraday": 1,
+}
 PHASE1_COLUMNS = ("date", "code", "is_traded", "returns_1d", *WITHIN)
 UNIVERSE_COLUMNS = ("date", "code", "s33", "s17")
 
@@ -76,7 +85,7 @@ SERIES = (
     _sector("sec_gap_5_20", "EMA(S, 5)/EMA(S, 20) - 1", 60, 61),
     _sector("sec_vol_20", "std(sec_ret_1d_eq, 20) * sqrt(252)", 20, 20, low=0.0),
     _sector("sec_vol_20_z", "(sec_vol_20 - mean)/std over 252 days", Z_WINDOW, Z_WINDOW + 19),
-    _sector("sec_member_cnt", "traded members with a return on t", 1, 1, low=0),
+    _sector("sec_member_cnt", "traded members with a return on t", 1, 1, low=0, may_be_constant=True),
     _sector(
         "sec_small_flag",
         "1 where the sector has fewer than 5 members",
@@ -105,14 +114,14 @@ AGAINST = (
             f"z_in_sec_{x}",
             f"(x - mean)/std (ddof 0) of {x} over the sector's members, of which there are 3 or more"
             + ("; not a model input: volatility_20d says nearly the same" if x == "volatility_20d" else ""),
-            1,
-            1,
+            max(reach, 1),
+            max(reach, 1),
             low=-100,
             high=100,
             core=x == "returns_20d",
             model_input=x != "volatility_20d",
         )
-        for x in WITHIN
+        for x, reach in WITHIN.items()
     ),
     _feature(
         "sec33_daily_freq",
@@ -125,8 +134,8 @@ AGAINST = (
         model_input=False,
     ),
     _feature("sec17_daily_freq", "share of the day's names in the sector17", 1, 1, kind="sector", low=0.0, high=1.0),
-    _feature("beta_to_sec_60", "cov(r1, s1; 60)/var(s1; 60), s1 = sec_ret_1d_eq_loo", 60, 60),
-    _feature("alpha_vs_sec_1d", "r1 - beta_to_sec_60 s1", 60, 60),
+    _feature("beta_to_sec_60", "cov(r1, s1; 60)/var(s1; 60), s1 = sec_ret_1d_eq_loo", 60, 60, kind="time_series"),
+    _feature("alpha_vs_sec_1d", "r1 - beta_to_sec_60 s1", 60, 60, kind="time_series"),
     _feature(
         "te33_sec_target_5d",
         "mean of y_cc_5d of the sector's names outside the stock's own fold (5 folds by code) over the last 60 days on "
@@ -175,6 +184,7 @@ def sector_features(
         .with_columns(pl.col(pl.Float32).cast(pl.Float64))
         .join(members.lazy().select(*UNIVERSE_COLUMNS), on=["date", "code"])
         .with_columns(pl.col("s33", "s17").replace({UNKNOWN_SECTOR: None}), _fold().alias("fold"))
+        .sort("code", "date")
         .collect()
         .lazy()
     )
@@ -183,12 +193,11 @@ def sector_features(
     by_17 = present.filter(pl.col("s17").is_not_null()).group_by("date", "s17").agg(pl.len().alias("_n17"))
     encoding = target_encoding(bars, members)
     frame = (
-        rows.join(sector_series(present), on=["date", "s33"], how="left")
-        .join(_moments(rows), on=["date", "s33"], how="left")
-        .join(names, on="date", how="left")
-        .join(by_17, on=["date", "s17"], how="left")
-        .join(encoding.lazy(), on=["date", "s33", "fold"], how="left")
-        .sort("code", "date")
+        rows.join(sector_series(present), on=["date", "s33"], how="left", maintain_order="left")
+        .join(_moments(rows), on=["date", "s33"], how="left", maintain_order="left")
+        .join(names, on="date", how="left", maintain_order="left")
+        .join(by_17, on=["date", "s17"], how="left", maintain_order="left")
+        .join(encoding.lazy(), on=["date", "s33", "fold"], how="left", maintain_order="left")
         .with_columns(_leave_one_out(f"returns_{h}d").alias(f"sec_ret_{h}d_eq_loo") for h in (1, 5, 20))
         .with_columns(beta("returns_1d", "sec_ret_1d_eq_loo", 60).alias("beta_to_sec_60"))
         .with_columns(
@@ -202,15 +211,7 @@ def sector_features(
             (pl.col("sec_member_cnt") >= MIN_MEMBERS).fill_null(False).alias("is_sector_valid"),
         )
     )
-    stock_level = {"beta_to_sec_60", "alpha_vs_sec_1d"}
-    masked = finish(frame, [f for f in AGAINST if f.name in stock_level])
-    plain = [f for f in (*FEATURES, *VALIDITY) if f.name not in stock_level]
-    stored = (pl.col(f.name).cast(pl.UInt8 if f.kind == "flag" else pl.Float32) for f in plain)
-    wide = pl.concat(
-        [frame.select("date", "code", *stored).collect(), masked.select(*sorted(stock_level)).collect()],
-        how="horizontal",
-    )
-    return wide.select("date", "code", *(f.name for f in (*FEATURES, *VALIDITY)))
+    return finish(frame, (*FEATURES, *VALIDITY)).collect()
 
 
 def sector_series(present: pl.LazyFrame) -> pl.LazyFrame:

@@ -60,9 +60,10 @@ FEATURES = (
     _feature(
         "alpha_vs_regime",
         "alpha_1d where the market is above its EMA(200), else 0" + _SAME_RANK.format("alpha_1d, or all zero"),
-        60,
-        60,
+        240,
+        240,
         model_input=False,
+        may_be_constant=True,
     ),
     _feature("idio_share_60", "1 - correlation(r1, m1; 60)^2", 60, 60, low=-1e-6, high=1 + 1e-6, core=True),
     _feature("alpha_mom_20", "sum(alpha_1d, 20)", 60, 79),
