@@ -50,6 +50,7 @@ Record = dict[str, Any]
 Query = Mapping[str, str | date]
 T = TypeVar("T")
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 MAX_PAGES = 10_000
 MAX_ANSWER_BYTES = 1 << 30
 CHUNK = 1 << 16
@@ -157,7 +158,7 @@ class JQuantsClient:
         self._sessions_lock = threading.Lock()
         self._buckets = _buckets(plan, requests_per_minute, clock)
         # a proxy of the environment does not stand between us and a server on this machine
-        self._through_proxy = urlsplit(base_url).hostname not in ("localhost", "127.0.0.1", "::1")
+        self._through_proxy = urlsplit(base_url).hostname not in LOOPBACK
 
     def __repr__(self) -> str:
         return f"JQuantsClient({self.base_url}, plan={self.plan}, key=***)"

@@ -7,12 +7,13 @@ stops it when the run ends.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date, datetime, time
+from urllib.parse import urlsplit
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from atft_assets.calendar import TOKYO
-from atft_assets.jquants.client import JQuantsClient, Patience
+from atft_assets.jquants.client import LOOPBACK, JQuantsClient, Patience
 from atft_assets.settings import Plan, Settings
 
 KEY_VARIABLE = "JQUANTS_API_KEY"
@@ -52,6 +53,12 @@ class JQuantsResource(dg.ConfigurableResource):
     def embedded(self) -> bool:
         """Whether a run uses a sandbox that it starts itself."""
         return not self.base_url
+
+    @property
+    def origin(self) -> str:
+        """Where answers come from: the service's host, or this machine (a sandbox, a replay; their ports change)."""
+        host = urlsplit(self.base_url).hostname or ""
+        return "a server on this machine" if self.embedded or host in LOOPBACK else host
 
     @property
     def subscription(self) -> Plan:

@@ -9,7 +9,7 @@ it is never stored as an empty day.
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from atft_assets.jquants.endpoints import Endpoint
 from atft_assets.jquants.errors import JQuantsError, MissingField, TransientError
 from atft_assets.jquants.plans import require_plan, require_window, window
 from atft_assets.jquants.resource import JQuantsResource
-from atft_assets.raw.landing import Landing
+from atft_assets.raw.landing import LANDED, Landing
 from atft_assets.raw.records import Failure, Record, column_order, typed_frame, unknown_fields
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store, StoreError, Table
@@ -106,12 +106,13 @@ class Month:
     Attributes:
         wanted: days that the table holds when the month is done.
         ask: days to ask for.
+        resume: an earlier run set down days of the month that need not be asked for.
     """
 
     key: str
     wanted: list[date]
     ask: list[date]
-    landed: pl.DataFrame | None = field(default=None, repr=False)
+    resume: bool
 
 
 @dataclass(frozen=True)
@@ -172,6 +173,7 @@ def ingest(
     def build(keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
         with refusals(source.name):
             require_plan(jquants.subscription, source.endpoint)
+            require_origin(table, jquants)
             out = Calendar(source.endpoint, settings.start, settings.end, jquants.subscription, jquants.present())
             months = _months(source, table, landing, out, keys, config.refetch, context)
             asked = [day for month in months for day in month.ask]
@@ -198,6 +200,30 @@ def ingest(
             landing.clear(keys)  # what broke the contract is not to be taken up again
         yield event
     landing.clear(keys)
+
+
+def require_origin(table: Table, jquants: JQuantsResource) -> None:
+    """Keep simulated and real data apart: all raw tables of a data root come from one place.
+
+    Raises:
+        dg.Failure: published tables came from elsewhere.
+    """
+    group = table.folder.parent
+    note = group / "origin.txt"
+    known = note.read_text().strip() if note.exists() else jquants.origin
+    if known != jquants.origin and any(group.glob("*/manifest.json")):
+        raise dg.Failure(
+            f"{table.name}: the raw tables in {group} came from {known}, but this run would take the lacking days from "
+            f"{jquants.origin}. One table must not mix two sources: set ATFT_DATA to another folder, or delete this "
+            "one. Nothing was requested",
+            allow_retries=False,
+        )
+    if known != jquants.origin:
+        for landed in group.glob(f"*/{LANDED}"):  # of a run that never published
+            landed.unlink(missing_ok=True)
+    if known != jquants.origin or not note.exists():
+        group.mkdir(parents=True, exist_ok=True)
+        note.write_text(jquants.origin + "\n")
 
 
 @contextmanager
@@ -239,10 +265,11 @@ def _months(
             early.append(key)
             continue
         have = set(table.read([key], ["date"])["date"].unique()) if key in published else set()
-        landed = None if refetch else landing.load(key)
+        landed = None if refetch else landing.load(key, ["date"])
         if landed is not None:
             have |= set(landed["date"].unique())
-        months.append(Month(key, wanted, [d for d in wanted if refetch or d not in have or d in corrected], landed))
+        ask = [day for day in wanted if refetch or day not in have or day in corrected]
+        months.append(Month(key, wanted, ask, resume=landed is not None))
     if early:
         covered = window(out.plan, out.now.date())
         text = (
@@ -258,7 +285,8 @@ def _months(
 
 def _fetch(source: Source, pull: Pull, month: Month, landing: Landing) -> list[pl.DataFrame]:
     """The month's days; what came before a fault is set down for the next run."""
-    frames: list[pl.DataFrame] = [] if month.landed is None else [_without(month.landed, month.ask)]
+    landed = landing.load(month.key) if month.resume else None
+    frames: list[pl.DataFrame] = [] if landed is None else [_without(landed, month.ask)]
     before = len(frames)
     try:
         for frame in source.fetch(pull, month.ask) if month.ask else ():
@@ -271,8 +299,9 @@ def _fetch(source: Source, pull: Pull, month: Month, landing: Landing) -> list[p
 
 def _assemble(source: Source, table: Table, month: Month, fresh: Sequence[pl.DataFrame], out: Calendar) -> pl.DataFrame:
     """The month: what is published, the newer days in place of the older ones, in one order of columns."""
-    newer = pl.concat(fresh, how="diagonal_relaxed") if fresh else pl.DataFrame()
-    days = newer["date"].unique().to_list() if newer.height else []
+    newer = pl.concat(fresh, how="diagonal_relaxed") if fresh else pl.DataFrame({"date": []}, {"date": pl.Date})
+    newer = newer.filter(pl.col("date").is_in(month.wanted))
+    days = newer["date"].unique().to_list()
     if lacking := sorted(set(month.ask) - set(days)):
         raise EmptyAnswer(empty_text(source, lacking))
     parts = [newer] if newer.height else []

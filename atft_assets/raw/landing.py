@@ -6,11 +6,14 @@ contract judges it like any other rows.
 """
 
 import uuid
+from collections.abc import Sequence
 
 import polars as pl
 from polars.exceptions import PolarsError
 
 from atft_assets.store import Table
+
+LANDED = ".*.landed"  # pattern of the files
 
 
 class Landing:
@@ -23,11 +26,11 @@ class Landing:
     def __init__(self, table: Table, code_version: str):
         self.table, self.code_version = table, code_version
 
-    def load(self, key: str) -> pl.DataFrame | None:
+    def load(self, key: str, columns: Sequence[str] | None = None) -> pl.DataFrame | None:
         """What an earlier run set down for a month; None if nothing, or if it cannot be read."""
         try:
             with self._path(key).open("rb") as file:
-                return pl.read_parquet(file.read())
+                return pl.read_parquet(file.read(), columns=list(columns) if columns else None)
         except (FileNotFoundError, PolarsError):
             return None
 

@@ -26,7 +26,7 @@ from atft_assets.jquants.endpoints import CALENDAR
 from atft_assets.jquants.plans import require_window, window
 from atft_assets.jquants.resource import JQuantsResource
 from atft_assets.raw.columns import available_at_column, text
-from atft_assets.raw.ingest import GROUP, RETRIES, EmptyAnswer, refusals
+from atft_assets.raw.ingest import GROUP, RETRIES, EmptyAnswer, refusals, require_origin
 from atft_assets.raw.records import Failure, column_order, typed_frame
 from atft_assets.settings import Settings
 from atft_assets.store import UNPARTITIONED, Store
@@ -82,6 +82,8 @@ def make_asset(settings: Settings, retry_policy: dg.RetryPolicy = RETRIES) -> dg
     @dg.asset(
         name="trading_calendar",
         group_name=GROUP,
+        # the CLI's --partition-range demands it of every selected asset, also of those without partitions
+        backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[contract_check("trading_calendar")],
         code_version=CODE_VERSION,
         retry_policy=retry_policy,
@@ -99,6 +101,7 @@ def make_asset(settings: Settings, retry_policy: dg.RetryPolicy = RETRIES) -> dg
 
         def build(keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
             with refusals("trading_calendar"):
+                require_origin(table, jquants)
                 covered = window(jquants.subscription, today)
                 last = min(d for d in (settings.end, covered.last, date(today.year + 1, 12, 31)) if d is not None)
                 have = table.read([UNPARTITIONED]) if UNPARTITIONED in table.manifest().entries else None

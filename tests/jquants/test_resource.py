@@ -92,3 +92,15 @@ def test_the_sandbox_is_started_for_the_run_and_stopped_after_it(monkeypatch):
     with pytest.raises(Exception, match="connection failed"), seen["client"] as client:
         client.patience = type(client.patience)(attempts=1)
         client.fetch(TOPIX)
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://api.jquants.com/v2", "api.jquants.com"),
+        ("http://127.0.0.1:8089/v2", "a server on this machine"),
+        ("", "a server on this machine"),
+    ],
+)
+def test_origin(url, origin):
+    assert JQuantsResource(base_url=url).origin == origin

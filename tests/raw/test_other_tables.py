@@ -224,6 +224,30 @@ def test_a_refusal_is_not_retried_and_says_what_to_do(lab, answer, says):
     assert not any(event.event_type_value == "STEP_UP_FOR_RETRY" for event in result.all_node_events)
 
 
+@pytest.mark.parametrize("asset", ["topix", "trading_calendar"])
+def test_real_days_are_not_put_beside_simulated_ones(lab, asset):
+    lab.run("topix", "2024-01")
+    before, note = lab.files("topix"), lab.root / "raw" / "origin.txt"
+    assert note.read_text() == "a server on this machine\n"
+    note.write_text("api.jquants.com\n")
+    lab.asked()
+    text = failure_text(lab.run(asset, "2024-02" if asset == "topix" else ""))
+    assert "came from api.jquants.com" in text and "a server on this machine" in text and "ATFT_DATA" in text
+    assert lab.asked() == [] and lab.files("topix") == before
+
+
+def test_where_nothing_was_published_another_source_may_begin(lab):
+    lab.exchange.fault = lambda request, number: Answer({}, 403) if request.query.get("date") == "2024-01-15" else None
+    assert not lab.run("daily_quotes", "2024-01").success
+    note, left = lab.root / "raw" / "origin.txt", lab.root / "raw" / "daily_quotes"
+    assert len(list(left.glob(".*.landed"))) == 1
+    note.write_text("api.jquants.com\n")  # as if those days had come from there
+    lab.exchange.fault = None
+    lab.asked()
+    assert materialized(lab.run("daily_quotes", "2024-01"))["days_asked_for"] == 19
+    assert note.read_text() == "a server on this machine\n"
+
+
 def test_a_damaged_file_is_told_with_its_remedy(lab):
     lab.run("topix", "2024-01")
     lab.table("topix").path("2024-01").write_bytes(b"damaged")
