@@ -28,7 +28,7 @@ from atft_assets.jquants.errors import JQuantsError, PlanGate
 from atft_assets.jquants.plans import REQUESTS_PER_MINUTE, window
 from atft_assets.jquants.resource import KEY_VARIABLE
 from atft_assets.operations.reaper import UNFINISHED, process_gone, recorded_processes
-from atft_assets.operations.sensors import DiskLevels
+from atft_assets.operations.sensors import DiskLevels, materialize_command
 from atft_assets.settings import Plan, Settings, SettingsError
 
 UI_PORT = 3000
@@ -222,11 +222,12 @@ def failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKe
     for key, record in failed.items():
         evaluation = record.evaluation
         text = (evaluation.description if evaluation else None) or "no description"
-        asset = key.asset_key.to_user_string()
+        partition = evaluation.metadata.get("partition") if evaluation else None
+        again = materialize_command(key.asset_key.to_user_string(), str(partition.value) if partition else "-")
         yield warn(
             "checks",
-            f"{asset}: {key.name} failed: {text}",
-            f"remove the cause, then: dagster asset materialize --select {asset}",
+            f"{key.asset_key.to_user_string()}: {key.name} failed: {text}",
+            f"remove the cause, then: {again}",
         )
     if not failed:
         yield ok("checks", f"none of {len(checks)} is failed")

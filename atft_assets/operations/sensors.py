@@ -125,13 +125,11 @@ def _schema_alert(record: Any) -> Alert:
     table, partition = str(metadata.get("table", asset)), str(metadata.get("partition", record.partition or "all"))
     columns = list(dict.fromkeys(str(row.get("column")) for row in rows))
     first = "; ".join(f"{row.get('column')}: {row.get('rule')}" for row in rows[:3])
-    again = f"dagster asset materialize --select {asset}"
-    if partition not in ("all", "-"):
-        again += f" --partition {partition}"
+    again = materialize_command(asset, partition)
     return Alert(
         kind="schema_failure",
         fingerprint=f"schema_failure/{asset}/{_evaluation(record)}",
-        what=f"{asset}: the table {table} breaks its contract",
+        what=f"{asset} breaks its contract" if table == asset else f"{asset}: its input {table} is not as agreed",
         where={
             "asset": asset,
             "table": table,
@@ -147,6 +145,13 @@ def _schema_alert(record: Any) -> Alert:
         run_id=record.run_id or None,
         rows=rows[:ROWS_TOLD],
         repeat_after=None,
+    )
+
+
+def materialize_command(asset: str, partition: str) -> str:
+    """The line that builds an asset, or one partition of it, again."""
+    return f"dagster asset materialize --select {asset}" + (
+        "" if partition in ("all", "-") else f" --partition {partition}"
     )
 
 
@@ -225,10 +230,15 @@ def root_cause(error: Any) -> str:
     while chain[-1].cause:
         chain.append(chain[-1].cause)
     ours = [link for link in chain if not (link.cls_name or "").startswith("Dagster")] or chain[-1:]
-    texts = [_one_line(link.message) for link in (ours[0], ours[-1])]
-    if len(ours) == 1 or texts[1] in texts[0]:
-        return texts[0]
-    return f"{texts[0]} (because of {texts[1]})"
+    first, last = (_said(link) for link in (ours[0], ours[-1]))
+    return first if last in first else f"{first} (because of {ours[-1].cls_name}: {last})"
+
+
+def _said(error: Any) -> str:
+    """What an error said, without the name of its class, which Dagster puts in front."""
+    text = _one_line(error.message)
+    _, _, said = text.partition(f"{error.cls_name}: ")
+    return said or text
 
 
 def _one_line(text: str, limit: int = 600) -> str:
