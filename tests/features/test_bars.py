@@ -51,7 +51,9 @@ def test_a_bar_that_came_after_its_decision_is_refused():
     day = timely["date"][2]
     late = datetime(day.year, day.month, day.day, 19, tzinfo=TOKYO)
     revised = timely.with_columns(
-        pl.when(pl.col("date") == day).then(pl.lit(late).cast(timely.schema["available_at"])).otherwise("available_at")
+        pl.when(pl.col("date") == day)
+        .then(pl.lit(late).cast(timely.schema["available_at"]))
+        .otherwise("available_at")
         .alias("available_at")
     )
     with pytest.raises(ContractViolation, match="18:30"):

@@ -9,7 +9,7 @@ import talib
 
 from atft_assets.calendar import trading_days
 from atft_assets.contracts import ContractViolation
-from atft_assets.features import market, stock_market
+from atft_assets.features import market
 from atft_assets.features.calendar_features import calendar_features
 from atft_assets.features.market import market_features
 from atft_assets.features.phase1 import phase1_features
@@ -132,7 +132,10 @@ def test_inputs_are_checked_before_they_are_used():
 
 
 def test_calendar_flags_of_known_days():
-    frame = {r["date"]: r for r in calendar_features(trading_days(date(2019, 1, 4), date(2020, 12, 30))).iter_rows(named=True)}
+    frame = {
+        r["date"]: r
+        for r in calendar_features(trading_days(date(2019, 1, 4), date(2020, 12, 30))).iter_rows(named=True)
+    }
     assert frame[date(2019, 4, 26)]["cal_before_holiday"] == 1  # ten days of Golden Week 2019
     assert frame[date(2019, 5, 7)]["cal_after_holiday"] == 1
     assert frame[date(2019, 6, 7)]["cal_before_holiday"] == 0  # an ordinary Friday

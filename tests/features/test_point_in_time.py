@@ -1,4 +1,4 @@
-"""Nothing in a row of t may come from after t, and nothing may depend on where the history begins or how prices are anchored."""
+"""Nothing in a row of t comes from after t; nothing depends on where history begins or how prices are anchored."""
 
 import numpy as np
 import polars as pl

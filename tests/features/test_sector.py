@@ -23,7 +23,8 @@ DATES = QUOTES["date"].unique().sort()
 def test_series_roll_over_days_not_over_rows():
     one = SECTOR.join(MEMBERS, on=["date", "code"]).filter(pl.col("s33") == "0").unique("date").sort("date")
     medians = [
-        ROWS.filter((pl.col("date") == d) & (pl.col("s33") == "0"))["returns_1d"].cast(pl.Float64).median() for d in DATES[1:]
+        ROWS.filter((pl.col("date") == d) & (pl.col("s33") == "0"))["returns_1d"].cast(pl.Float64).median()
+        for d in DATES[1:]
     ]
     s = np.concatenate([[np.nan], np.array(medians, dtype=float)])
     np.testing.assert_allclose(column(one, "sec_ret_1d_eq"), s, rtol=1e-5)
@@ -78,8 +79,12 @@ def test_beta_to_the_rest_of_the_sector():
 
 def test_a_small_or_unknown_sector():
     members = MEMBERS.with_columns(
-        pl.when(pl.col("code") == "13010").then(pl.lit("9")).when(pl.col("code") == "13020").then(pl.lit("9999"))
-        .otherwise("s33").alias("s33")
+        pl.when(pl.col("code") == "13010")
+        .then(pl.lit("9"))
+        .when(pl.col("code") == "13020")
+        .then(pl.lit("9999"))
+        .otherwise("s33")
+        .alias("s33")
     )
     got = sector_features(PHASE1, members, BARS)
     alone, unknown = (got.filter(pl.col("code") == code) for code in ("13010", "13020"))
@@ -147,14 +152,18 @@ def test_target_encoding_never_sees_a_label_that_is_not_realised():
 
 def test_folds_do_not_see_their_own_stocks():
     code = "13010"
-    bumped = BARS.with_columns(pl.when(pl.col("code") == code).then(pl.col("c") * (1 + pl.int_range(pl.len()) % 7)).otherwise("c").alias("c"))
+    bumped = BARS.with_columns(
+        pl.when(pl.col("code") == code).then(pl.col("c") * (1 + pl.int_range(pl.len()) % 7)).otherwise("c").alias("c")
+    )
     same = pl.col("fold") == fold(code)
     before, after = (target_encoding(b, MEMBERS).filter(same).sort("date", "s33") for b in (BARS, bumped))
     assert before.equals(after)
 
 
 def test_declared_look_backs_hold():
-    first = {f.name: SECTOR.filter(pl.col(f.name).is_not_null())["date"].min() for f in sector.FEATURES if f.kind != "flag"}
+    first = {
+        f.name: SECTOR.filter(pl.col(f.name).is_not_null())["date"].min() for f in sector.FEATURES if f.kind != "flag"
+    }
     for feature in sector.FEATURES:
         if feature.kind != "flag":
             assert first[feature.name] <= DATES[min(feature.lookback + 8, DAYS - 1)], feature.name

@@ -60,7 +60,9 @@ def test_macd_is_talibs():
 
 def test_bollinger_bands_and_stochastic_are_talibs():
     upper, middle, lower = talib.BBANDS(c, 20, 2, 2)
-    np.testing.assert_allclose(column(FRAME, "bb_pct_b")[30:260], ((c - lower) / (upper - lower))[30:260], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        column(FRAME, "bb_pct_b")[30:260], ((c - lower) / (upper - lower))[30:260], rtol=1e-4, atol=1e-5
+    )
     np.testing.assert_allclose(column(FRAME, "bb_bw")[30:260], ((upper - lower) / middle)[30:260], rtol=1e-4)
     slow_k, _ = talib.STOCH(h, lo, c, 14, 3, 0, 3, 0)
     np.testing.assert_allclose(column(FRAME, "stoch_k")[30:260], slow_k[30:260], rtol=1e-4, atol=1e-4)

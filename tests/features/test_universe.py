@@ -61,7 +61,9 @@ def test_without_a_product_category_the_market_code_decides():
 def test_a_snapshot_is_used_from_the_evening_on_which_it_is_out():
     next_monday = date(2021, 6, 14)
     friday = date(2021, 6, 11)
-    listed = pl.concat([snapshot(MONDAY, [("13010", "0101", "0050")]), snapshot(next_monday, [("13010", "0101", "3050")])])
+    listed = pl.concat(
+        [snapshot(MONDAY, [("13010", "0101", "0050")]), snapshot(next_monday, [("13010", "0101", "3050")])]
+    )
     got = universe(quotes(["13010"], trading_days(MONDAY, next_monday)), listed)
     sector = dict(got.select("date", "s33").iter_rows())
     assert [sector[d] for d in WEEK[:-1]] == ["0050"] * 4
@@ -72,7 +74,9 @@ def test_a_snapshot_is_used_from_the_evening_on_which_it_is_out():
 def test_a_newer_master_never_reaches_back():
     before = universe(quotes(["13010"], WEEK), snapshot(MONDAY, [("13010", "0101", "0050")]))
     later = snapshot(date(2021, 6, 21), [("13010", "0111", "9050")])
-    assert universe(quotes(["13010"], WEEK), pl.concat([snapshot(MONDAY, [("13010", "0101", "0050")]), later])).equals(before)
+    assert universe(quotes(["13010"], WEEK), pl.concat([snapshot(MONDAY, [("13010", "0101", "0050")]), later])).equals(
+        before
+    )
 
 
 def test_days_before_the_first_snapshot_have_no_rows():

@@ -1,0 +1,78 @@
+"""The catalogue: names, sets, hash."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from atft_assets.features.catalogue import CATALOGUE, catalogue_hash, feature_set, features_of
+from atft_assets.features.feature import Feature
+from atft_assets.features.labels import CLOSE_LABELS, OPEN_LABELS
+
+
+def test_names_are_unique_and_none_is_a_label():
+    names = [f.name for f in CATALOGUE]
+    assert len(names) == len(set(names))
+    assert not set(names) & {*CLOSE_LABELS, *OPEN_LABELS}
+    with pytest.raises(ValueError, match="labels"):
+        Feature("y_cc_1d", "price", "C[1]/C - 1", 1, 0)
+
+
+def test_the_families_have_their_columns():
+    families = Counter(f.family for f in CATALOGUE)
+    assert families["technical"] == 11
+    assert families["market"] == 26
+    assert families["stock_market"] >= 8
+    assert families["sector"] >= 30
+
+
+def test_the_sets_have_the_sizes_that_models_are_planned_for():
+    core, phase1, phase2 = (feature_set(name) for name in ("core", "phase1", "phase2"))
+    assert 45 <= len(core) <= 60
+    assert 95 <= len(phase1) <= 105
+    assert 140 <= len(phase2) <= 150
+    assert phase2[: len(phase1)] == phase1
+    assert set(core) <= set(phase2)
+    assert {f.family for f in core} >= {
+        "price",
+        "shape",
+        "volume",
+        "volatility",
+        "technical",
+        "market",
+        "stock_market",
+        "sector",
+    }
+    with pytest.raises(ValueError, match="core, phase1 or phase2"):
+        feature_set("phase3")
+
+
+def test_intraday_shape_and_the_four_sequence_inputs_are_in_the_core():
+    core = {f.name for f in feature_set("core")}
+    assert core >= {
+        "ret_overnight", "ret_intraday", "close_to_high", "close_to_low", "high_low_ratio",
+        "high_to_prev_close", "low_to_prev_close", "returns_1d", "log_turnover",
+    }  # fmt: skip
+
+
+def test_the_hash_tells_order_names_formulas_and_kinds_apart():
+    some = feature_set("core")
+    reference = catalogue_hash(some)
+    assert len(reference) == 16 and int(reference, 16) >= 0
+    assert catalogue_hash(some) == reference
+    first = some[0]
+    others = [
+        some[1:], (*some[1:], first), (replace(first, name="x"), *some[1:]),
+        (replace(first, formula="x"), *some[1:]), (replace(first, kind="sector"), *some[1:]),
+    ]  # fmt: skip
+    assert len({reference, *(catalogue_hash(o) for o in others)}) == 6
+
+
+def test_every_column_says_what_it_is():
+    for f in CATALOGUE:
+        assert f.formula and f.source and f.availability, f.name
+        assert f.lookback >= 0 and f.window >= 1, f.name
+        if not f.model_input:
+            assert f.kind == "flag" or "not a model input" in f.formula, f.name
+    assert max(f.lookback for f in CATALOGUE if f.kind == "time_series") <= 252
+    assert features_of("phase2_features") == CATALOGUE
