@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Literal
 
 from atft_assets.features import calendar_features, market, price, sector, stock_market, technical, volatility
 from atft_assets.features.feature import Feature
@@ -30,10 +29,8 @@ CATALOGUE: tuple[Feature, ...] = (
     *sector.VALIDITY,
 )
 
-FeatureSet = Literal["core", "phase1", "phase2"]
 
-
-def feature_set(name: FeatureSet) -> tuple[Feature, ...]:
+def feature_set(name: str) -> tuple[Feature, ...]:
     """The model inputs of a named set, in the catalogue's order.
 
     "core" spans every family with few columns, "phase1" is all of a stock's own columns and the calendar, "phase2" adds
@@ -59,3 +56,51 @@ def catalogue_hash(features: Iterable[Feature]) -> str:
     """Sixteen hex digits over names, formulas and kinds, in order."""
     text = "\n".join(f"{f.name}\t{f.formula}\t{f.kind}" for f in features)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def render() -> str:
+    """The catalogue as Markdown: docs/features.md."""
+    sets = {name: feature_set(name) for name in ("core", "phase1", "phase2")}
+    lines = [
+        "# Features",
+        "",
+        "Rendered from the catalogue in code (`python -m atft_assets.features.catalogue > docs/features.md`); a test keeps",
+        "the two equal. How the tables are built, and how to add a family, is in [data.md](data.md).",
+        "",
+        f"{len(CATALOGUE)} columns. Feature sets, in the catalogue's order, with the hash that panels, checkpoints and scores carry:",
+        "",
+        "| set | inputs | hash | what |",
+        "|---|---|---|---|",
+    ]
+    what = {
+        "core": "few columns of every family: what the demo trains on",
+        "phase1": "a stock's own columns and the calendar",
+        "phase2": "Phase 1, market, stock x market, sector",
+    }
+    lines += [f"| {n} | {len(fs)} | `{catalogue_hash(fs)}` | {what[n]} |" for n, fs in sets.items()]
+    lines += [
+        "",
+        "Notation: C, O, H, L adjusted prices of day t, V adjusted volume, X[-n] the row n earlier, r1 = C/C[-1] - 1, m1 the same",
+        "of the TOPIX. Windows count the stock's own traded rows, or days of the market or sector. *Look-back* is the number of",
+        "earlier rows that a value needs, chained windows included: until then it is null. Recursive averages have a finite",
+        "memory, so a value does not depend on where the history begins. Prices and volumes enter as ratios only, so it does not",
+        "depend on the anchor of the split adjustment either. *Kind* is how the panel scales a column: `market` is equal for all",
+        "names of a day and standardised over time, `flag` is 0 or 1, the others are ranked within the day. Every value is known",
+        "at 18:30 JST of its date. *Set* is the smallest set that holds the column; without one it is stored but no model input.",
+    ]
+    for table in dict.fromkeys(f.table for f in CATALOGUE):
+        features = features_of(table)
+        lines += ["", f"## {table}", "", f"From {', '.join(dict.fromkeys(f.source for f in features))}."]
+        for family in dict.fromkeys(f.family for f in features):
+            lines += ["", f"### {family}", ""]
+            lines += ["| column | formula | window | look-back | kind | set |", "|---|---|---|---|---|---|"]
+            for f in features:
+                if f.family == family:
+                    smallest = next((name for name, fs in sets.items() if f in fs), "")
+                    formula = f.formula.replace("|", "\\|")
+                    lines.append(f"| `{f.name}` | {formula} | {f.window} | {f.lookback} | {f.kind} | {smallest} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(render(), end="")

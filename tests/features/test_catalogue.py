@@ -2,10 +2,11 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from atft_assets.features.catalogue import CATALOGUE, catalogue_hash, feature_set, features_of
+from atft_assets.features.catalogue import CATALOGUE, catalogue_hash, feature_set, features_of, render
 from atft_assets.features.feature import Feature
 from atft_assets.features.labels import CLOSE_LABELS, OPEN_LABELS
 
@@ -76,3 +77,8 @@ def test_every_column_says_what_it_is():
             assert f.kind == "flag" or "not a model input" in f.formula, f.name
     assert max(f.lookback for f in CATALOGUE if f.kind == "time_series") <= 252
     assert features_of("phase2_features") == CATALOGUE
+
+
+def test_the_rendered_catalogue_is_current():
+    page = Path(__file__).parents[2] / "docs" / "features.md"
+    assert page.read_text() == render(), "run: python -m atft_assets.features.catalogue > docs/features.md"
