@@ -139,9 +139,9 @@ def clear_locks(folder: Path) -> Iterator[str]:
     for path in sorted({*folder.glob("atft-*.lock"), *folder.glob(".cpu.lock"), *folder.glob("*/.cpu.lock")}):
         try:
             with path.open("r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not file.read().strip():
-                    continue
+                    continue  # asked before locking: a training that begins now finds the lock free
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 file.truncate(0)
         except (BlockingIOError, FileNotFoundError, PermissionError):
             continue  # held by a training, or another user's

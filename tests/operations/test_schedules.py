@@ -1,15 +1,19 @@
 """The nightly refresh on real dates of the exchange, and its job in a real run."""
 
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import pandera.polars as pa
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from atft_assets.calendar import TOKYO, days_of_month, is_trading_day, shift_month, trading_days
+from atft_assets.contracts import Contract, contract_check, write_audit_publish
 from atft_assets.operations.jobs import nightly_refresh_job
 from atft_assets.operations.schedules import live, months_due, nightly_refresh_schedule
 from atft_assets.settings import Settings
@@ -146,8 +150,8 @@ def test_the_calendar_and_the_cron_agree() -> None:
         day += timedelta(days=1)
 
 
-def small_road() -> dg.Definitions:
-    """Month assets, two unpartitioned ones and a training, as in the real road; they note what they were asked for."""
+def small_road(root: Path) -> dg.Definitions:
+    """Month assets, two unpartitioned tables and a training, as in the real road; month assets note their keys."""
     last = shift_month(f"{date.today():%Y-%m}", 1)
     months = dg.MonthlyPartitionsDefinition("2026-01", end_date=last, fmt="%Y-%m")
     single = dg.BackfillPolicy.single_run()
@@ -160,9 +164,14 @@ def small_road() -> dg.Definitions:
         return month
 
     def whole_asset(name: str, group: str, deps: list[str]) -> dg.AssetsDefinition:
-        @dg.asset(name=name, group_name=group, deps=deps)
-        def whole() -> dg.MaterializeResult:
-            return dg.MaterializeResult()
+        @dg.asset(name=name, group_name=group, deps=deps, check_specs=[contract_check(name)])
+        def whole(context: dg.AssetExecutionContext, store: Store) -> Iterator[Any]:
+            def build(keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
+                for key in keys:
+                    yield key, pl.DataFrame({"n": [1, 2]})
+
+            contract = Contract(name, pa.DataFrameSchema({"n": pa.Column(pl.Int64)}))
+            yield from write_audit_publish(context, store.table(group, name), contract, build, code_version="1")
 
         return whole
 
@@ -176,6 +185,7 @@ def small_road() -> dg.Definitions:
             whole_asset("train_phase0", "training", ["correlation_graph"]),
         ],
         jobs=[nightly_refresh_job()],
+        resources={"store": Store(root=str(root))},
         executor=dg.in_process_executor,
     )
 
@@ -188,9 +198,9 @@ def small_road() -> dg.Definitions:
     ],
 )
 def test_the_job_runs_months_and_unpartitioned_assets_together_and_no_training(
-    instance: dg.DagsterInstance, partition: str | None, tags: dict[str, str], keys: str
+    instance: dg.DagsterInstance, tmp_path: Path, partition: str | None, tags: dict[str, str], keys: str
 ) -> None:
-    job = small_road().resolve_job_def("nightly_refresh")
+    job = small_road(tmp_path).resolve_job_def("nightly_refresh")
     result = job.execute_in_process(instance=instance, partition_key=partition, tags=tags)
     assert result.success
     built = {
@@ -201,5 +211,8 @@ def test_the_job_runs_months_and_unpartitioned_assets_together_and_no_training(
     assert built.keys() == {"trading_calendar", "daily_quotes", "phase1_features", "labels", "correlation_graph"}
     for name in ("daily_quotes", "phase1_features", "correlation_graph"):
         assert built[name]["keys"].value == keys
+    # a run with partitions does not make tables of months out of the unpartitioned ones
+    for group, name in (("raw", "trading_calendar"), ("features", "labels")):
+        assert Store(root=str(tmp_path)).table(group, name).keys() == ["all"]
     run = instance.get_run_by_id(result.run_id)
     assert run is not None and run.tags["atft/kind"] == "refresh"
