@@ -58,11 +58,11 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         phase=1, name="Adaptive Norm", on=Switches(fan=True, san=True, gat=False), epochs=7, patience=5,
-        rate=0.5, rates={"fan": 3.0, "san": 1.0, "head": 0.5},
+        rate=0.3, rates={"fan": 10.0, "san": 0.5},
     ),
     Stage(
         phase=2, name="GAT", on=Switches(fan=True, san=True, gat=True), epochs=6, patience=5,
-        rate=0.2, rates={"gat": 1.0, "fusion": 1.0, "head": 0.5}, thaw={"fan": 2, "vsn": 2, "lstm": 2, "attention": 2, "san": 2},
+        rate=0.2, rates={"gat": 3.0, "fusion": 2.0, "head": 1.0}, thaw={"fan": 1, "vsn": 1, "lstm": 1, "attention": 1},
     ),
     Stage(
         phase=3, name="Fine-tuning", on=Switches(fan=True, san=True, gat=True), epochs=5, patience=5,

@@ -52,7 +52,7 @@ class FAN(nn.Module):
         super().__init__()
         self.windows = windows
         self.logits = nn.Parameter(torch.zeros(features, len(windows)))
-        self.gamma = nn.Parameter(torch.full((features,), -2.0))
+        self.gamma = nn.Parameter(torch.full((features,), -1.0))  # gates a quarter open
 
     def coefficients(self) -> Tensor:
         """[F, 1+W]: weight of the raw value, then of each window's z-score; rows sum to 1."""

@@ -155,6 +155,8 @@ class Outcome:
     neutral: dict[str, Array] | None
     seconds: float
     validation: float
+    epochs: int
+    stock_days_per_s: float
 
 
 def curriculum(
@@ -177,7 +179,10 @@ def curriculum(
         block_scores = score_block(model, panel, block, mode=mode)
         seconds = time.perf_counter() - started
         other = series_of(block_scores, panel, block, neutral) if neutral else None
-        outcomes.append(Outcome(stage, series_of(block_scores, panel, block), other, seconds, fit.best_rank_ic))
+        trained = sum(r["seconds"] for r in fit.rows)
+        rate = sum(r["stock_days_per_s"] * r["seconds"] for r in fit.rows) / max(trained, 1e-9)
+        mine = series_of(block_scores, panel, block)
+        outcomes.append(Outcome(stage, mine, other, seconds, fit.best_rank_ic, len(fit.rows), rate))
         weights.append(current)
         scores.append(block_scores)
     return outcomes, weights, scores
