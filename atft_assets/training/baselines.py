@@ -31,6 +31,7 @@ BLOCKS = ("validation", "test")
 
 RIDGE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # relative to the number of rows
 HOLDOUT = 0.2  # newest share of the training days, on which the penalty is chosen
+ONE_THREAD_ROWS = 200_000
 REVERSAL_DAYS = 5
 VOLATILITY_DAYS = 20
 
@@ -44,11 +45,12 @@ class BaselineConfig(dg.Config):
         seed: of LightGBM's bagging.
         lightgbm_rounds: trees per horizon.
         lightgbm_rows: rows at most; days are thinned evenly to stay below.
-        threads: of LightGBM; 0 means all.
+        threads: of LightGBM; 0 means all, or one where the data are small: threads that wait for each other on a busy
+            machine then cost many times what they save.
     """
 
     seed: int = 0
-    lightgbm_rounds: int = 150
+    lightgbm_rounds: int = 100
     lightgbm_rows: int = 400_000
     threads: int = 0
 
@@ -164,7 +166,7 @@ def lightgbm(panel: Panel, config: BaselineConfig) -> tuple[Predict, dict[str, A
         "max_bin": 63,
         "seed": config.seed,
         "deterministic": True,
-        "num_threads": config.threads,
+        "num_threads": config.threads or (1 if len(x) < ONE_THREAD_ROWS else 0),
         "verbosity": -1,
     }
     models = []

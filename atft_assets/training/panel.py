@@ -49,6 +49,9 @@ from atft_assets.training.splits import EMBARGO_DAYS, PURGE_DAYS, SplitError, sp
 CODE_VERSION = "1"
 FORMAT = 1
 
+# Three simulated years must hold three blocks and two gaps; waiting for the longest look-back would take one of them.
+SANDBOX_WARM_UP_DAYS = 63
+
 MARKET_WINDOW = 252  # trading days over which market-level features are standardised
 MARKET_LEAST = 20  # known values without which such a feature is 0
 MARKET_CLIP = 5.0
@@ -68,7 +71,9 @@ class PanelConfig(dg.Config):
 
     Attributes:
         feature_set: "core", "phase1" or "phase2"; by default core on the sandbox, phase2 elsewhere.
-        start, end: first and last day (YYYY-MM-DD); by default from where the longest look-back is filled, to the end.
+        start, end: first and last day (YYYY-MM-DD); by default all days after the warm-up.
+        warm_up_days: trading days from the first row of data to the panel's first day; by default the longest look-back
+            of the features, and on the sandbox 63. A feature that looks back further is missing (0) until it can.
         validation_start, test_start: first days of the blocks; by default the last 15 % of the days are test, as many
             before them validation.
         purge_days, embargo_days: trading days left out between two blocks.
@@ -80,6 +85,7 @@ class PanelConfig(dg.Config):
     feature_set: str | None = None
     start: str | None = None
     end: str | None = None
+    warm_up_days: int | None = None
     validation_start: str | None = None
     test_start: str | None = None
     purge_days: int = PURGE_DAYS
@@ -134,7 +140,9 @@ def build_panel(
     labels = store.table("features", "labels")
     first_row = _edge_day(universe, first=True)
     last_row = _edge_day(universe, first=False)
-    warm_up = max((f.lookback for f in features), default=0)
+    warm_up = config.warm_up_days
+    if warm_up is None:
+        warm_up = max((f.lookback for f in features), default=0)
     start = date.fromisoformat(config.start) if config.start else shift_trading_days(first_row, warm_up)
     end = min(date.fromisoformat(config.end), last_row) if config.end else last_row
     days = trading_days(start, end)
@@ -148,8 +156,9 @@ def build_panel(
         )
     except SplitError as error:
         raise SplitError(
-            f"{error}. The first row is of {first_row}, and without a start date in its config the panel begins "
-            f"{warm_up} trading days later, the longest look-back of the feature set {feature_set!r}"
+            f"{error}. The first row of the universe is of {first_row}; without a start date in its config the panel "
+            f"begins {warm_up} trading days later (the longest look-back of the feature set {feature_set!r} is "
+            f"{max((f.lookback for f in features), default=0)})"
         ) from error
 
     panel_months = months_between(month_key(days[0]), month_key(days[-1]))
@@ -405,6 +414,8 @@ def panel_asset(
     )
     def training_panel(context: dg.AssetExecutionContext, config: PanelConfig, store: Store):
         chosen = config.feature_set or default_feature_set(settings)
+        if settings.sandbox and config.warm_up_days is None:
+            config = config.model_copy(update={"warm_up_days": SANDBOX_WARM_UP_DAYS})
         features, catalogue_hash = features_of(chosen)
         try:
             built = build_panel(store, features, feature_set=chosen, catalogue_hash=catalogue_hash, config=config)

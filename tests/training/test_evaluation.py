@@ -28,7 +28,7 @@ def block(seed: int, days: int = 6, names: int = 40, ties: bool = False):
     return scores, returns, eligible
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
 def test_rank_ic_and_ic_are_the_mean_of_daily_correlations(seed: int, ties: bool) -> None:
     scores, returns, eligible = block(seed, ties=ties)
@@ -65,7 +65,7 @@ def test_hand_computed_day() -> None:
     assert score.rank_ic == pytest.approx(6.5 / np.sqrt(9.5 * 10))
 
 
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000))
 def test_neutral_scores_are_residuals_of_least_squares(seed: int) -> None:
     scores, returns, eligible = block(seed, days=2)

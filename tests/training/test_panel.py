@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -31,6 +31,7 @@ from atft_assets.training.splits import SplitError
 from .small_market import FEATURES, HORIZONS, catalogue
 
 
+@settings(deadline=None)
 @given(arrays(np.float32, 50, elements=st.floats(-(2.0**99), 2.0**99, width=32)))
 def test_bfloat16_is_torchs(values: np.ndarray) -> None:
     torch = pytest.importorskip("torch")
@@ -141,7 +142,8 @@ def test_a_damaged_panel_is_refused_and_built_again(world) -> None:
 def test_panel_starts_after_the_longest_look_back_unless_told(world) -> None:
     assert world.panel().panel.dates[0] == world.days[5]
     assert world.panel(start="2019-02-01", end="2020-05-29").panel.dates[-1] == date(2020, 5, 29)
-    with pytest.raises(SplitError, match=r"leave .* for the train block.*'phase2'"):
+    assert world.panel(warm_up_days=20).panel.dates[0] == world.days[20]
+    with pytest.raises(SplitError, match=r"leave .* for the train block.*'phase2' is 5\)"):
         world.panel(start="2020-01-06")
 
 

@@ -21,7 +21,7 @@ from atft_assets.training.baselines import (
 )
 from atft_assets.training.block import Block
 from atft_assets.training.launcher import TrainingLauncher
-from atft_assets.training.panel_file import latest_panel
+from atft_assets.training.panel_file import latest_panel, point_latest
 from atft_assets.training.scoreboard import evaluation_asset, ledger
 from atft_assets.training.scoreboard import test_evaluation_asset as make_test_evaluation
 
@@ -173,8 +173,11 @@ def test_the_test_block_is_scored_once(world: World, instance) -> None:
     assert road(world, instance, "train_phase0", "test_evaluation").success
 
 
-def test_nothing_to_evaluate(world: World, instance) -> None:
+def test_runs_of_another_panel_are_not_judged(world: World, instance) -> None:
     assert failure(road(world, instance, "evaluation")).endswith("--select train_phase0")
+    assert road(world, instance, "train_phase0").success
+    point_latest(world.store.local("panel"), world.panel(purge_days=25).panel.panel_id)
+    assert "no stage has a finished run on panel" in failure(road(world, instance, "evaluation"))
 
 
 def test_baselines_are_stored_for_both_blocks(world: World, instance) -> None:

@@ -3,7 +3,7 @@
 from datetime import date
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atft_assets.calendar import trading_days
@@ -12,6 +12,7 @@ from atft_assets.training.splits import SplitError, split_by_date
 DAYS = trading_days(date(2012, 1, 4), date(2021, 12, 30))
 
 
+@settings(deadline=None)
 @given(
     start=st.integers(0, 500),
     length=st.integers(10, 1900),
