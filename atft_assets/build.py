@@ -11,6 +11,8 @@ from atft_assets.jquants.resource import jquants_resource
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 
+PARTITIONS_TAG = "atft/partitions"
+
 
 def build_defs(
     settings: Settings | None = None, *, resource_overrides: Mapping[str, Any] | None = None
@@ -24,7 +26,7 @@ def build_defs(
     settings = settings or Settings.from_env()
     road = dg.Definitions.merge(
         raw.definitions(settings), features.definitions(settings), training.definitions(settings)
-    )
+    ).map_asset_specs(func=_with_cadence)
     specs = [spec for asset in road.assets or [] if isinstance(asset, dg.AssetsDefinition) for spec in asset.check_specs]
     checks = [spec.key for spec in specs if spec.name == CONTRACT_CHECK]
     shared = dg.Definitions(
@@ -38,3 +40,8 @@ def build_defs(
         executor=dg.in_process_executor,
     )
     return dg.Definitions.merge(road, operations.definitions(settings, contract_checks=checks), shared)
+
+
+def _with_cadence(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """Tags what is partitioned, so that a selection can tell month assets from the others."""
+    return spec.merge_attributes(tags={PARTITIONS_TAG: "months" if spec.partitions_def else "none"})

@@ -36,10 +36,10 @@ class MarketConfig:
     cluster_size: int = 8
     sector_share: float = 0.10
     cluster_share: float = 0.52
-    level: float = 0.08
-    interaction: float = 0.13
-    deviation: float = 0.16
-    neighbour: float = 0.16
+    level: float = 0.10
+    interaction: float = 0.15
+    deviation: float = 0.21
+    neighbour: float = 0.22
     code_reuse: float = 0.0
 
     def __post_init__(self) -> None:
