@@ -48,7 +48,7 @@ road: setup  ## the same road for the source, dates and data root that are expor
 
 .PHONY: ui
 ui: setup  ## Dagster's UI on what was built (http://127.0.0.1:3000)
-	@$(IN_ENV) python -m atft_assets.operations.reaper && exec dagster dev
+	@$(IN_ENV) python -m atft_assets.operations.reaper && exec env -u DAGSTER_MODULE_NAME dagster dev
 
 .PHONY: sandbox
 sandbox: setup  ## the local J-Quants alone, on port 8100

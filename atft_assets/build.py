@@ -27,19 +27,27 @@ def build_defs(
     road = dg.Definitions.merge(
         raw.definitions(settings), features.definitions(settings), training.definitions(settings)
     ).map_asset_specs(func=_with_cadence)
-    specs = [spec for asset in road.assets or [] if isinstance(asset, dg.AssetsDefinition) for spec in asset.check_specs]
+    specs = [
+        spec for asset in road.assets or [] if isinstance(asset, dg.AssetsDefinition) for spec in asset.check_specs
+    ]
     checks = [spec.key for spec in specs if spec.name == CONTRACT_CHECK]
-    shared = dg.Definitions(
+    rooms = dg.Definitions.merge(road, operations.definitions(settings, contract_checks=checks))
+    return dg.Definitions(
+        assets=rooms.assets,
+        asset_checks=rooms.asset_checks,
+        jobs=rooms.jobs,
+        schedules=rooms.schedules,
+        sensors=rooms.sensors,
         resources={
             "store": Store(root=settings.data_root),
             "jquants": jquants_resource(settings),
+            **(rooms.resources or {}),
             **(resource_overrides or {}),
         },
         # One process a run. Steps as processes of their own would each import Dagster and Polars anew (3 s a step);
         # what needs isolation, the training, has its own process in any case.
         executor=dg.in_process_executor,
     )
-    return dg.Definitions.merge(road, operations.definitions(settings, contract_checks=checks), shared)
 
 
 def _with_cadence(spec: dg.AssetSpec) -> dg.AssetSpec:

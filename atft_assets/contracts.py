@@ -248,11 +248,8 @@ def write_audit_publish(
     Raises:
         dg.Failure: a partition, or an input, broke its contract. No retry: the data must change first.
     """
-    keys = (
-        list(context.partition_keys)
-        if context.has_partition_key_range or context.has_partition_key
-        else [UNPARTITIONED]
-    )
+    # asked of the asset, not of the run: a run over months may hold unpartitioned assets as well
+    keys = list(context.partition_keys) if context.assets_def.partitions_def else [UNPARTITIONED]
     staged: list[Staged] = []
     try:
         for key, frame in build(keys):

@@ -36,7 +36,9 @@ def test_shift_counts_sessions(day: date, n: int):
         assert day + timedelta(days=2 * n) > date(2027, 11, 1)  # only the far end of the calendar refuses
         return
     between = (
-        calendar.trading_days(day + timedelta(days=1), there) if n > 0 else calendar.trading_days(there, day - timedelta(days=1))
+        calendar.trading_days(day + timedelta(days=1), there)
+        if n > 0
+        else calendar.trading_days(there, day - timedelta(days=1))
     )
     assert len(between) == abs(n)
     assert calendar.is_trading_day(there)

@@ -44,7 +44,9 @@ def test_a_given_range_makes_its_months():
 
 
 def test_the_current_month_exists_without_an_end():
-    keys = months(read(JQUANTS_API_KEY="k")).get_partition_keys(current_time=__import__("datetime").datetime(2026, 11, 23))
+    keys = months(read(JQUANTS_API_KEY="k")).get_partition_keys(
+        current_time=__import__("datetime").datetime(2026, 11, 23)
+    )
     assert keys[-1] == "2026-11"
 
 

@@ -44,7 +44,12 @@ def test_round_trip_is_sorted_and_described(table):
     assert read["code"].to_list() == ["13000", "13010", "13000", "13010", "13020"]
     entry = table.manifest().entries["2024-02"]
     assert entry.rows == 3 and entry.through_date == date(2024, 2, 4) and entry.contract_passed
-    assert sorted(p.name for p in table.folder.iterdir()) == [".lock", "2024-01.parquet", "2024-02.parquet", "manifest.json"]
+    assert sorted(p.name for p in table.folder.iterdir()) == [
+        ".lock",
+        "2024-01.parquet",
+        "2024-02.parquet",
+        "manifest.json",
+    ]
 
 
 def test_what_is_missing_names_the_command(table):

@@ -20,7 +20,7 @@ def url(built):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     server = built.shell.popen(
-        f". ./env.sh && exec dagster-webserver --host 127.0.0.1 --port {port}",
+        f". ./env.sh && exec env -u DAGSTER_MODULE_NAME dagster-webserver --host 127.0.0.1 --port {port}",
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
