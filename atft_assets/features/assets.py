@@ -20,8 +20,11 @@ Result = dg.MaterializeResult | dg.AssetCheckResult
 def definitions(settings: Settings) -> dg.Definitions:
     """Universe, feature families and labels; they need the resource `store`."""
     from atft_assets.features.point_in_time import point_in_time_check
+    from atft_assets.features.report import feature_report_asset
 
-    return dg.Definitions(assets=assets(settings), asset_checks=[point_in_time_check(settings)])
+    return dg.Definitions(
+        assets=[*assets(settings), feature_report_asset()], asset_checks=[point_in_time_check(settings)]
+    )
 
 
 def assets(settings: Settings) -> list[dg.AssetsDefinition]:

@@ -58,17 +58,30 @@ def catalogue_hash(features: Iterable[Feature]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+INTRODUCTION = """# Features
+
+Rendered from the catalogue in code (`python -m atft_assets.features.catalogue > docs/features.md`); a test keeps the
+two equal. How the tables are built, and how to add a family, is in [data.md](data.md).
+
+{columns} columns. Feature sets, in the catalogue's order, with the hash that panels, checkpoints and scores carry:
+"""
+
+NOTATION = """
+Notation: C, O, H, L adjusted prices of day t, V adjusted volume, X[-n] the row n earlier, r1 = C/C[-1] - 1, m1 the
+same of the TOPIX. Windows count the stock's own traded rows, or days of the market or sector. *Look-back* is the number
+of earlier rows that a value needs, chained windows included: until then it is null. Recursive averages have a finite
+memory, so a value does not depend on where the history begins. Prices and volumes enter as ratios only, so it does not
+depend on the anchor of the split adjustment either. *Kind* is how the panel scales a column: `market` is equal for all
+names of a day and standardised over time, `flag` is 0 or 1, the others are ranked within the day. Every value is known
+at 18:30 JST of its date. *Set* is the smallest set that holds the column; without one it is stored but no model input.
+"""
+
+
 def render() -> str:
     """The catalogue as Markdown: docs/features.md."""
     sets = {name: feature_set(name) for name in ("core", "phase1", "phase2")}
     lines = [
-        "# Features",
-        "",
-        "Rendered from the catalogue in code (`python -m atft_assets.features.catalogue > docs/features.md`); a test keeps",
-        "the two equal. How the tables are built, and how to add a family, is in [data.md](data.md).",
-        "",
-        f"{len(CATALOGUE)} columns. Feature sets, in the catalogue's order, with the hash that panels, checkpoints and scores carry:",
-        "",
+        INTRODUCTION.format(columns=len(CATALOGUE)),
         "| set | inputs | hash | what |",
         "|---|---|---|---|",
     ]
@@ -78,16 +91,7 @@ def render() -> str:
         "phase2": "Phase 1, market, stock x market, sector",
     }
     lines += [f"| {n} | {len(fs)} | `{catalogue_hash(fs)}` | {what[n]} |" for n, fs in sets.items()]
-    lines += [
-        "",
-        "Notation: C, O, H, L adjusted prices of day t, V adjusted volume, X[-n] the row n earlier, r1 = C/C[-1] - 1, m1 the same",
-        "of the TOPIX. Windows count the stock's own traded rows, or days of the market or sector. *Look-back* is the number of",
-        "earlier rows that a value needs, chained windows included: until then it is null. Recursive averages have a finite",
-        "memory, so a value does not depend on where the history begins. Prices and volumes enter as ratios only, so it does not",
-        "depend on the anchor of the split adjustment either. *Kind* is how the panel scales a column: `market` is equal for all",
-        "names of a day and standardised over time, `flag` is 0 or 1, the others are ranked within the day. Every value is known",
-        "at 18:30 JST of its date. *Set* is the smallest set that holds the column; without one it is stored but no model input.",
-    ]
+    lines += [NOTATION.rstrip()]
     for table in dict.fromkeys(f.table for f in CATALOGUE):
         features = features_of(table)
         lines += ["", f"## {table}", "", f"From {', '.join(dict.fromkeys(f.source for f in features))}."]
