@@ -277,14 +277,16 @@ def _fill_features(
     place = {day: t for t, day in enumerate(days)}
     history: list[NDArray[np.float32]] = []  # market-level values, one row a day, oldest first
 
-    def fill(work: tuple[int, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]) -> NDArray[np.float32]:
+    def fill(work: tuple[int, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]) -> FeatureSums:
         t, who, values, level = work
         normal = np.empty_like(values)
         normal[:, ranked] = gaussian_ranks(values[:, ranked])
         normal[:, flags] = values[:, flags] - 0.5
         normal[:, market] = level
-        x[t, who] = to_bfloat16(np.nan_to_num(normal, nan=0.0, posinf=0.0, neginf=0.0))
-        return normal
+        missing = ~np.isfinite(normal)
+        normal[missing] = 0
+        x[t, who] = to_bfloat16(normal)
+        return FeatureSums.of(normal, missing)
 
     with ThreadPoolExecutor(2) as pool:
         for key in keys:
@@ -301,8 +303,8 @@ def _fill_features(
                     kept = (who >= 0) & valid[t, who]
                     level = standardised(np.stack(history)) if len(market) else np.zeros(0, np.float32)
                     work.append((t, who[kept], values[kept], level))
-            for normal in pool.map(fill, work):
-                sums.add(normal)
+            for day_sums in pool.map(fill, work):
+                sums.add(day_sums)
     return x
 
 

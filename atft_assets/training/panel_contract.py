@@ -56,12 +56,21 @@ class FeatureSums:
     def zeros(cls, features: int) -> "FeatureSums":
         return cls(np.zeros(features, np.int64), np.zeros(features), np.zeros(features))
 
-    def add(self, values: NDArray[np.floating]) -> None:
-        """Add normalised values of one day [n,F], NaN where missing."""
-        self.present += np.isfinite(values).sum(axis=0)
-        self.total += np.nansum(values, axis=0, dtype=np.float64)
-        self.square += np.nansum(values.astype(np.float64) ** 2, axis=0)
-        self.cells += len(values)
+    @classmethod
+    def of(cls, filled: NDArray[np.float32], missing: NDArray[np.bool_]) -> "FeatureSums":
+        """Sums of one day's normalised values [n,F], which are 0 where `missing`."""
+        return cls(
+            present=len(filled) - missing.sum(axis=0),
+            total=filled.sum(axis=0, dtype=np.float64),
+            square=np.einsum("nf,nf->f", filled, filled).astype(np.float64),
+            cells=len(filled),
+        )
+
+    def add(self, other: "FeatureSums") -> None:
+        self.present += other.present
+        self.total += other.total
+        self.square += other.square
+        self.cells += other.cells
 
 
 def audit_panel(

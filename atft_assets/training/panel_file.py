@@ -185,14 +185,12 @@ def write_panel(folder: Path, tensors: Mapping[str, NDArray[Any]], description: 
     """Write a panel's two files and flush them to the disk.
 
     Args:
-        tensors: contiguous arrays; uint16 means bfloat16 bits.
+        tensors: uint16 means bfloat16 bits.
         description: `panel.json` without the size, which is added.
     """
     from safetensors import TensorSpec, serialize_file
 
-    for name, tensor in tensors.items():
-        if not tensor.flags.c_contiguous:
-            raise ValueError(f"the tensor {name} must be contiguous")
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # held until they are written
     serialize_file(
         {
             name: TensorSpec(
