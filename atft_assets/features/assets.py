@@ -20,10 +20,12 @@ Result = dg.MaterializeResult | dg.AssetCheckResult
 def definitions(settings: Settings) -> dg.Definitions:
     """Universe, feature families and labels; they need the resource `store`."""
     from atft_assets.features.point_in_time import point_in_time_check
+    from atft_assets.features.quality import quality_checks
     from atft_assets.features.report import feature_report_asset
 
     return dg.Definitions(
-        assets=[*assets(settings), feature_report_asset()], asset_checks=[point_in_time_check(settings)]
+        assets=[*assets(settings), feature_report_asset()],
+        asset_checks=[point_in_time_check(settings), *quality_checks()],
     )
 
 
