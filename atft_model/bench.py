@@ -117,12 +117,12 @@ def measure_step(fit: Fit, steps: int, device: torch.device) -> dict[str, float]
     with precision(fit.mode, device):
         embedded = front(batch.x.flatten(2)).detach().requires_grad_()
         recurrent = model.lstm["cell"](embedded)[0].detach().requires_grad_()
-        names = batch.x.shape[3]
+        newest = model.newest(batch.x)
         graph = batch.graph if model.switches.gat else None
         regions: dict[str, tuple[Callable[[], Tensor], Tensor | None]] = {
             "front": (lambda: front(batch.x.flatten(2)), None),
             "lstm": (lambda: model.lstm["cell"](embedded)[0], None),
-            "back": (lambda: back(embedded, recurrent, names, graph).scores, gradient),
+            "back": (lambda: back(embedded, recurrent, newest, graph).scores, gradient),
         }
         for name, (forward, upstream) in regions.items():
             result[f"{name} forward"] = timed(device, forward, steps)

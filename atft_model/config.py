@@ -93,8 +93,8 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "demo": Preset(
-        ModelConfig(hidden_size=32, feature_size=4, context_size=32, lookback=20, head_rank=8),
-        TrainConfig(chunk_days=8, chunks_per_step=2, learning_rate=4.0e-3),
+        ModelConfig(hidden_size=16, feature_size=4, context_size=16, lookback=20, head_rank=8, dropout=0.3),
+        TrainConfig(chunk_days=8, chunks_per_step=2, learning_rate=3.0e-3, weight_decay=0.1),
     ),
     "small": Preset(ModelConfig(), TrainConfig()),
     "seed64": Preset(ModelConfig(feature_size=64, lookback=20), TrainConfig()),

@@ -268,16 +268,27 @@ def pyg_gatv2(size: int, heads: int, edge_size: int = 3, slope: float = 0.2) -> 
 
 
 class GraphAttention(nn.Module):
-    """A stack of GATv2 layers with residual and LayerNorm (two layers: deeper stacks make all names alike)."""
+    """A stack of GATv2 layers with residual and LayerNorm (two layers: deeper stacks make all names alike).
 
-    def __init__(self, size: int, heads: tuple[int, ...], backend: str, dropout: float) -> None:
+    A node is a name's temporal state plus a linear map of its newest row. The map matters: an encoder trained on a name's
+    own return drops what says nothing of the name itself, and that may be just what says something of its neighbours.
+    """
+
+    def __init__(self, features: int, size: int, heads: tuple[int, ...], backend: str, dropout: float) -> None:
         super().__init__()
+        self.inputs = nn.Linear(features, size, bias=False)
+        nn.init.normal_(self.inputs.weight, std=0.05)
         make = GATv2 if backend == "dense" else pyg_gatv2
         self.layers = nn.ModuleList(make(size, h) for h in heads)
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in heads)
         self.dropout = nn.Dropout(dropout)
 
+    def nodes(self, state: Tensor, newest: Tensor) -> Tensor:
+        """state [D, N, H] and newest rows [F, D, N] -> node inputs [D, N, H]."""
+        return state + self.inputs(newest.permute(1, 2, 0).to(state.dtype))
+
     def forward(self, x: Tensor, neighbours: Tensor, mask: Tensor, attr: Tensor) -> Tensor:
+        """Node inputs x [D, N, H] and neighbour tables [D, N, K] -> [D, N, H]."""
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = norm(x + self.dropout(fn.elu(layer(x, neighbours, mask, attr))))
         return x

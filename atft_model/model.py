@@ -79,7 +79,7 @@ class ATFTGATFAN(nn.Module):
             for _ in range(config.attention_blocks)
         )
         self.san = SAN(size, config.lookback, config.san_slices, config.san_rank)
-        self.gat = GraphAttention(size, config.gat_heads, config.gat_backend, config.dropout)
+        self.gat = GraphAttention(features, size, config.gat_heads, config.gat_backend, config.dropout)
         self.fusion = Fusion(size, config.fusion)
         self.head = Heads(size, horizons, config.head_rank, config.quantiles, config.dropout)
         self.dropout = nn.Dropout(config.dropout)
@@ -118,14 +118,18 @@ class ATFTGATFAN(nn.Module):
             state = self.san(state, embedded)
         return self.dropout(state)
 
-    def back(self, embedded: Tensor, recurrent: Tensor, names: int, graph: Graph | None) -> Output:
-        """Hidden rows [S, M', H] and neighbour tables [D, N, K] -> scores; M' = G * N, D = B * G."""
+    def states(self, embedded: Tensor, recurrent: Tensor, newest: Tensor) -> Tensor:
+        """Hidden rows [S, M', H] -> states of the predicted days [D, N, H]; newest [F, D, N] gives the shapes."""
         days = embedded.shape[0] - self.config.lookback + 1
-        state = self.temporal(embedded, recurrent, days).unflatten(1, (-1, names)).flatten(0, 1)  # [D, N, H]
+        return self.temporal(embedded, recurrent, days).unflatten(1, (-1, newest.shape[2])).flatten(0, 1)
+
+    def back(self, embedded: Tensor, recurrent: Tensor, newest: Tensor, graph: Graph | None) -> Output:
+        """Hidden rows [S, M', H], newest rows [F, D, N], neighbour tables [D, N, K] -> scores; M' = G * N, D = B * G."""
+        state = self.states(embedded, recurrent, newest)
         if self.switches.gat:
             if graph is None:
                 raise ValueError("graph attention is switched on but no neighbour table was given")
-            state = self.fusion(state, self.gat(state, *graph))
+            state = self.fusion(state, self.gat(self.gat.nodes(state, newest), *graph))
         return Output(*self.head(state))
 
     def forward(self, x: Tensor, graph: Graph | None = None) -> Output:
@@ -133,7 +137,11 @@ class ATFTGATFAN(nn.Module):
         front, back = self.regions
         embedded = front(x.flatten(2))
         recurrent = self.lstm["cell"](embedded)[0]
-        return back(embedded, recurrent, x.shape[3], graph if self.switches.gat else None)
+        return back(embedded, recurrent, self.newest(x), graph if self.switches.gat else None)
+
+    def newest(self, x: Tensor) -> Tensor:
+        """x [F, S, G, N] -> rows of the predicted days [F, D, N], day-major."""
+        return x[:, self.config.lookback - 1 :].flatten(1, 2)
 
     def module_of(self, parameter: str) -> str:
         """The group (one of MODULES) that a parameter's name belongs to."""
@@ -182,6 +190,6 @@ class ATFTGATFAN(nn.Module):
         query = h * h + 2 * c.lookback * h + h * h // c.attention_heads + 2 * h * h + h * inner + 2 * inner * h
         attention = (c.attention_blocks - 1) * rows * (keys + query) + rows * keys + query
         san = (2 * c.san_slices * h + 2 * h) * c.san_rank if self.switches.san else 0
-        gat = (len(c.gat_heads) * (2 * h * h + neighbours * 5 * h) + 2 * h * h) if self.switches.gat else 0
+        gat = (len(c.gat_heads) * (2 * h * h + neighbours * 5 * h) + f * h + 2 * h * h) if self.switches.gat else 0
         heads = 3 * h * h + h * self.horizons * (1 + 2 * c.head_rank)
         return 6.0 * (rows * encode + attention + san + gat + heads)

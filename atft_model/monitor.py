@@ -116,8 +116,8 @@ def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float]:
     """(alpha, attention entropy over the log of the neighbours present, mean pairwise cosine of the graph's node states)."""
     embedded = model.front(batch.x.flatten(2))
     recurrent = model.lstm["cell"](embedded)[0]
-    names = batch.x.shape[-1]
-    state = model.temporal(embedded, recurrent, batch.valid.shape[0]).unflatten(1, (-1, names)).flatten(0, 1)
+    newest = model.newest(batch.x)
+    state = model.gat.nodes(model.states(embedded, recurrent, newest), newest)
     neighbours, mask, attr = batch.graph
     first = model.gat.layers[0]
     if hasattr(first, "attend"):
