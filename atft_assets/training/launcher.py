@@ -24,6 +24,7 @@ from typing import IO, Any
 import dagster as dg
 
 POLL_SECONDS = 0.2
+MAX_THREADS = 8  # more do not make these matrices faster
 STDERR_LINES = 40
 
 FINISHED, BAD_INPUT, GUARD, DISK_FULL, LOCK_BUSY, INTERRUPTED = 0, 2, 3, 74, 75, 130
@@ -90,7 +91,7 @@ class TrainingLauncher(dg.ConfigurableResource):
 
     Attributes:
         module: the trainer; tests give a small one.
-        threads: CPU threads of the process; 0 means as many as this process may use.
+        threads: CPU threads of the process; 0 means as many as this process may use, eight at most.
         lock: file whose lock stands for the device; by default one for the machine's GPU, and one for the data root
             where there is no GPU.
         interrupt_seconds: from SIGINT to SIGTERM: time to save a checkpoint.
@@ -165,7 +166,7 @@ class TrainingLauncher(dg.ConfigurableResource):
         return [sys.executable, "-m", self.module, verb, *words, *(["--die-with-parent"] if verb == "train" else [])]
 
     def _threads(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
     def _run(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -390,7 +390,7 @@ def catalogued(feature_set: str) -> tuple[Sequence[PanelFeature], str]:
     """The features of a named set, and the hash of what the catalogue says of them."""
     from atft_assets.features import catalogue
 
-    features = catalogue.feature_set(cast("catalogue.FeatureSet", feature_set))
+    features = catalogue.feature_set(feature_set)
     return features, catalogue.catalogue_hash(features)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from atft_assets.contracts import CONTRACT_CHECK
-from atft_assets.store import Store
+from atft_assets.store import UNPARTITIONED, Store
 from atft_assets.training.panel import SOURCES
 from atft_assets.training.panel_file import Panel, PanelError, latest_panel
 from atft_assets.training.runs import Run, RunError, latest_run
@@ -109,9 +109,15 @@ def _checks_passed(stage: str, instance: dg.DagsterInstance, checks: Iterable[tu
             why = f" ({evaluation.description})" if evaluation.description else ""
             raise NotReady(
                 f"{stage} cannot start: the newest verdict of the check {check} of {asset} is a failure{why}; mend "
-                f"that first and run: dagster asset materialize --select {asset}"
-                + (f" --partition {evaluation.partition}" if evaluation.partition else "")
+                f"that first and run: dagster asset materialize --select {asset}{_partition_option(evaluation)}"
             )
+
+
+def _partition_option(evaluation: dg.AssetCheckEvaluation) -> str:
+    """What to add to the command for a month; a run over several months names the broken one in its metadata."""
+    named = evaluation.metadata.get("partition")
+    partition = evaluation.partition or (str(named.value) if named else UNPARTITIONED)
+    return "" if partition == UNPARTITIONED or len(partition) != len("YYYY-MM") else f" --partition {partition}"
 
 
 def latest_evaluation(instance: dg.DagsterInstance, asset: str, check: str) -> dg.AssetCheckEvaluation | None:

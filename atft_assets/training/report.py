@@ -55,6 +55,10 @@ def sentence(board: Mapping[str, Any]) -> str:
     oracle = rows.get("oracle")
     if oracle and oracle["rank_ic"] and last["rank_ic"] is not None:
         parts.append(f"{last['rank_ic'] / oracle['rank_ic']:.0%} of what is attainable on the simulated market")
+    for name in ("ridge", "lightgbm"):
+        if pair := _pair(last, name):
+            chance = "" if pair["low"] > 0 or pair["high"] < 0 else " (within chance)"
+            parts.append(f"{abs(pair['mean']):.4f} {'above' if pair['mean'] > 0 else 'below'} {name}{chance}")
     gained = [row["name"] for row in stages if _significant(_pair(row, row["previous"]))]
     unsure = [row["name"] for row in stages if row["previous"] and row["name"] not in gained]
     if gained:

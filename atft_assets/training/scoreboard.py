@@ -241,12 +241,12 @@ def evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
     return evaluation
 
 
-class TestConfig(dg.Config):
-    """Attributes:
-    score_again: score the test block of runs that were scored before; the ledger keeps both.
-    """
+class ScoringConfig(dg.Config):
+    """How the test block is scored.
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    Attributes:
+        score_again: score runs whose test block was scored before; the ledger keeps both.
+    """
 
     score_again: bool = False
 
@@ -274,7 +274,7 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
         description="The same table on the test block: scored once for a set of runs, at the end.",
     )
     def test_evaluation(
-        context: dg.AssetExecutionContext, config: TestConfig, store: Store, launcher: TrainingLauncher
+        context: dg.AssetExecutionContext, config: ScoringConfig, store: Store, launcher: TrainingLauncher
     ):
         panel, runs = _panel_and_runs(context, "test_evaluation", store)
         folder = store.local("evaluation")

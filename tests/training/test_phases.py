@@ -211,6 +211,14 @@ class TestPreflight:
             instance.report_runless_asset_event(dg.AssetCheckEvaluation(dg.AssetKey("labels"), "contract", True, {}))
             assert train(world, instance, "train_phase0").success
 
+    def test_latest_check_of_a_month_failed(self, world: World) -> None:
+        with dg.instance_for_test() as instance:
+            broken = {"partition": dg.MetadataValue.text("2020-02")}
+            instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(dg.AssetKey("phase2_features"), "contract", False, broken)
+            )
+            assert failure(train(world, instance, "train_phase0")).endswith("phase2_features --partition 2020-02")
+
     def test_gain_is_a_warning_only(self, world: World, instance) -> None:
         instance.report_runless_asset_event(
             dg.AssetCheckEvaluation(dg.AssetKey("train_phase0"), "gain", False, {}, severity=dg.AssetCheckSeverity.WARN)
