@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from atft_model.checkpoint import plain, write_atomically
-from atft_model.config import Preset, Switches, preset
+from atft_model.config import Preset, Switches, preset, replace_fields
 from atft_model.curriculum import WHOLE
 from atft_model.losses import day_correlation
 from atft_model.metrics import summarise
-from atft_model.model import ATFTGATFAN, Graph
+from atft_model.model import ATFTGATFAN
 from atft_model.panel import Panel
 from atft_model.predict import build_model, precision
 from atft_model.study import curriculum as run_curriculum
@@ -167,42 +167,91 @@ class WindowSamples(Dataset[dict[str, Tensor]]):
         }
 
 
-def window_trainer(panel: Panel, config: Preset, seconds: float, batch_size: int = 256) -> dict[str, float]:
-    """Stock-days/s of the same network trained on shuffled single windows, for about `seconds`.
+COMPARED = ((20, (8, 32)), (60, (8, 64)))
+"""Lookbacks and chunk lengths of the comparison with per-sample windows."""
 
-    The graph stays on, each sample with itself as its only neighbour and K slots to attend over: the same layers run, on one
-    window a sample. The loss is the correlation over the batch.
-    """
+
+def window_trainer(panel: Panel, config: Preset, seconds: float, batch_size: int = 256) -> dict[str, float]:
+    """Stock-days/s of the same network trained on shuffled single windows for about `seconds`, graph off."""
     device = panel.device
     torch.manual_seed(0)
     model = build_model(config.model, panel.meta, device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-    k = panel.neighbours.shape[-1]
-    own = torch.arange(batch_size, dtype=torch.int32, device=device).view(1, -1, 1).expand(1, -1, k).contiguous()
-    graph = Graph(own, torch.ones_like(own, dtype=torch.bool), torch.ones(1, batch_size, k, 3, device=device))
+    model.switches = Switches(gat=False)
+    optimizer = torch.optim.AdamW(
+        [p for n, p in model.named_parameters() if not n.startswith(("gat.", "fusion."))], fused=True
+    )
     loader = DataLoader(WindowSamples(panel), batch_size=batch_size, shuffle=True, drop_last=True)
     done, fed, started = 0, 0.0, 0.0
     waiting = time.perf_counter()
     for i, sample in enumerate(loader):
-        fed += (time.perf_counter() - waiting) if i >= 2 else 0.0
+        fed += time.perf_counter() - waiting
         if i == 2:
             synchronise(device)
-            started, fed = time.perf_counter(), 0.0
+            started, fed, done = time.perf_counter(), 0.0, 0
         x = sample["x"].to(device).permute(2, 1, 0)[:, :, None].contiguous()  # [F, L, 1, batch]
-        scores = model(x, graph).scores[:, 0]
+        scores = model(x).scores[:, 0]
         rank, mask = sample["rank"].to(device).T, sample["mask"].to(device).T
         loss = (1.0 - day_correlation(scores, rank, mask)[0]).mean()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        done += batch_size if i >= 2 else 0
+        done += batch_size
         if i > 4 and time.perf_counter() - started > seconds:
             break
         waiting = time.perf_counter()
     synchronise(device)
     elapsed = time.perf_counter() - started
     return {"stock_days_per_s": done / elapsed, "feed_share": fed / elapsed}
+
+
+def compare_with_windows(
+    size: Size, base: Preset, device: torch.device, mode: str, seed: int, seconds: float
+) -> list[dict[str, Any]]:
+    """Day chunks against per-sample windows with a DataLoader: same network, same data, same machine, measured alternately.
+
+    The graph is off in both, since a window alone has no neighbours. Each figure is the best of two alternating rounds, so a moment of
+    other load on the machine hurts neither side for good. Prints a table and returns its rows.
+    """
+    rows = []
+    for lookback, lengths in COMPARED:
+        configs = {
+            b: replace_fields(base, lookback=lookback, chunk_days=b, chunks_per_step=max(1, 16 // b)) for b in lengths
+        }
+        panels = {
+            b: Panel.synthetic(names=size.names, days=size.days, features=size.features, neighbours=size.neighbours, seed=seed,
+                               device=device, lookback=lookback, chunk_days=b)
+            for b in lengths
+        }  # fmt: skip
+        fits = {
+            b: Fit(panels[b], configs[b], replace(WHOLE, on=Switches(gat=False)), seed=seed, mode=mode) for b in lengths
+        }
+        best = dict.fromkeys((0, *lengths), 0.0)
+        share = 0.0
+        for _ in range(2):
+            windows = window_trainer(panels[lengths[0]], configs[lengths[0]], seconds)
+            if windows["stock_days_per_s"] > best[0]:
+                best[0], share = windows["stock_days_per_s"], windows["feed_share"]
+            for b, fit in fits.items():
+                fit.begin_epoch()
+                order = fit.epoch_order(1).to(device)
+                for i in range(2):
+                    fit.step(order[i])
+                fit._reset_sums()
+                synchronise(device)
+                started, i = time.perf_counter(), 0
+                while time.perf_counter() - started < seconds:
+                    fit.step(order[i % len(order)])
+                    i += 1
+                fed = fit.sums["stock_days"].item()
+                best[b] = max(best[b], fed / (time.perf_counter() - started))
+        for b, rate in best.items():
+            rows.append({"lookback": lookback, "chunk_days": b or None, "stock_days_per_s": rate, "ratio": rate / best[0],
+                         "feed_share": share if b == 0 else None})  # fmt: skip
+    cells = [[f"L {r['lookback']}", f"chunks, B {r['chunk_days']}" if r["chunk_days"] else f"windows + DataLoader ({r['feed_share']:.0%} feeding)",
+              f"{r['stock_days_per_s']:,.0f}", f"{r['ratio']:.1f}x"] for r in rows]  # fmt: skip
+    print(table(["same network, no graph", "fed by", "stock-days/s", "ratio"], cells) + "\n", flush=True)
+    return rows
 
 
 def bench(
@@ -284,12 +333,7 @@ def bench(
     print(f"feed alone: {figures['+ GAT']['fed_stock_days_per_s']:,.0f} stock-days/s")
     print("of roof: bytes that a perfectly fused step would move, over the measured copy bandwidth\n")
     if compare:
-        windows = window_trainer(panel, config, seconds=10.0)
-        ours = figures["+ GAT"]["stock_days_per_s"]
-        figures["windows"] = {**windows, "ratio": ours / windows["stock_days_per_s"]}
-        print(f"per-sample windows + DataLoader, same network: {windows['stock_days_per_s']:,.0f} stock-days/s "
-              f"({windows['feed_share']:.0%} of the time in the loader); day chunks are {figures['windows']['ratio']:.1f}x as fast\n",
-              flush=True)  # fmt: skip
+        figures["windows"] = compare_with_windows(size, config, device, mode, seed, seconds=5.0)
     if curriculum:
         figures["curriculum"] = whole_curriculum(panel, config, mode, seed)
     if out is not None:

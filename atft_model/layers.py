@@ -17,6 +17,29 @@ from torch.nn import functional as fn
 FAN_FLOOR = 0.05
 """Smallest standard deviation a FAN window is divided by; inputs have unit cross-sectional scale."""
 SAN_FLOOR = 1e-3
+TILE = 16
+"""Queries that attend together on a CPU: long chunks are cut so that little outside the band is computed."""
+
+
+class Dropout(nn.Module):
+    """Dropout whose CPU mask takes one random byte per value (torch's own draws one number each, serially).
+
+    On a CPU the rate is therefore a multiple of 1/256; the kept values are scaled by the rate that is really used.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.cut = round(rate * 256)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.cut == 0:
+            return x
+        if x.device.type != "cpu":
+            return fn.dropout(x, self.rate)
+        words = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.cut
+        return x * (kept * (256.0 / (256 - self.cut))).to(x.dtype)
 
 
 def trailing_z(x: Tensor, windows: tuple[int, ...]) -> list[Tensor]:
@@ -86,7 +109,7 @@ class GRN(nn.Module):
         super().__init__()
         self.expand = nn.Linear(size, inner or size)
         self.add_norm = GatedAddNorm(size, inner or size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.add_norm(self.dropout(fn.elu(self.expand(x))), x)
@@ -135,6 +158,16 @@ def band_mask(queries: int, rows: int, lookback: int, device: torch.device) -> T
     return (row <= query) & (row > query - lookback)
 
 
+def tiles(rows: int, queries: int, lookback: int) -> list[tuple[int, int, int]]:
+    """(first row, row after the last, queries) of tiles of at most TILE queries, each with just the rows that they see."""
+    out = []
+    for done in range(0, queries, TILE):
+        days = min(TILE, queries - done)
+        end = rows - queries + done + days
+        out.append((max(0, end - days - lookback + 1), end, days))
+    return out
+
+
 class InterpretableAttention(nn.Module):
     """Multi-head attention with one value projection shared by all heads, so the averaged weights can be read.
 
@@ -162,10 +195,22 @@ class InterpretableAttention(nn.Module):
 
     def forward(self, x: Tensor, queries: int, lookback: int) -> Tensor:
         """x [S, M', H] -> [queries, M', H]."""
+        value = self.value(x).transpose(0, 1)  # [M', S, head_size]
+        if (
+            x.device.type == "cpu"
+        ):  # averaging the weights first leaves one product with the values instead of one per head
+            mixed = torch.cat(
+                [
+                    self.weights(x[a:b], days, lookback) @ value[:, a:b]
+                    for a, b, days in tiles(x.shape[0], queries, lookback)
+                ],
+                1,
+            )
+            return self.out(mixed).transpose(0, 1)
         q, k = self._split(self.query(x[-queries:])), self._split(self.key(x))
-        v = self.value(x).permute(1, 0, 2)[:, None].expand(-1, self.heads, -1, -1)
         mask = band_mask(queries, x.shape[0], lookback, x.device)
-        mixed = fn.scaled_dot_product_attention(q, k, v, attn_mask=mask).mean(1)  # [M', queries, head_size]
+        shared = value[:, None].expand(-1, self.heads, -1, -1)
+        mixed = fn.scaled_dot_product_attention(q, k, shared, attn_mask=mask).mean(1)  # [M', queries, head_size]
         return self.out(mixed).transpose(0, 1)
 
 
@@ -281,7 +326,7 @@ class GraphAttention(nn.Module):
         make = GATv2 if backend == "dense" else pyg_gatv2
         self.layers = nn.ModuleList(make(size, h) for h in heads)
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in heads)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def nodes(self, state: Tensor, newest: Tensor) -> Tensor:
         """state [D, N, H] and newest rows [F, D, N] -> node inputs [D, N, H]."""

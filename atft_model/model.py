@@ -23,6 +23,7 @@ from atft_model.layers import (
     FAN,
     GRN,
     SAN,
+    Dropout,
     Fusion,
     GatedAddNorm,
     GraphAttention,
@@ -82,7 +83,7 @@ class ATFTGATFAN(nn.Module):
         self.gat = GraphAttention(features, size, config.gat_heads, config.gat_backend, config.dropout)
         self.fusion = Fusion(size, config.fusion)
         self.head = Heads(size, horizons, config.head_rank, config.quantiles, config.dropout)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.switches = Switches()
         self.compute_dtype = torch.float32  # bfloat16 under autocast: what the wide per-feature tensors are held in
         self.regions: tuple[Callable[..., Tensor], Callable[..., Output]] = (self.front, self.back)

@@ -43,7 +43,9 @@ def other_features(document):
 
 def test_other_features_are_refused_with_their_names(finished, panel_directory, tmp_path):
     panel = altered_panel(panel_directory, tmp_path / "p", other_features)
-    with pytest.raises(files.Mismatch, match=r"missing in the panel: planted_own_mean; unknown to the checkpoint: turnover_5d"):
+    with pytest.raises(
+        files.Mismatch, match=r"missing in the panel: planted_own_mean; unknown to the checkpoint: turnover_5d"
+    ):
         load_run(finished, panel, torch.device("cpu"))
 
 
@@ -133,7 +135,12 @@ def tiny_disk(tmp_path):
     """A 3 MB file system."""
     place = tmp_path / "disk"
     place.mkdir()
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True
+        ).returncode
+    ):
         pytest.skip("mounting a small file system needs root and a kernel that allows it")
     yield place
     subprocess.run(["umount", str(place)], check=True)

@@ -69,7 +69,17 @@ def test_training_prints_a_line_per_epoch_and_reports_to_pipes(phase0):
 
 def test_predict_evaluate_and_info(phase0, panel_directory, tmp_path):
     out = phase0[0]
-    done = run("predict", "--panel", panel_directory, "--run", out, "--block", "test", "--out", tmp_path / "s" / "scores.parquet")
+    done = run(
+        "predict",
+        "--panel",
+        panel_directory,
+        "--run",
+        out,
+        "--block",
+        "test",
+        "--out",
+        tmp_path / "s" / "scores.parquet",
+    )
     assert done.returncode == 0, done.stderr
     assert pq.read_table(tmp_path / "s" / "scores.parquet").num_rows > 1000
     done = run("evaluate", "--panel", panel_directory, "--run", out, "--json")
@@ -93,7 +103,11 @@ def test_predict_evaluate_and_info(phase0, panel_directory, tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_2(panel_directory, tmp_path, arguments, words):
-    done = run(*[str(panel_directory) if a == "PANEL" else a for a in arguments], cwd=tmp_path, env=os.environ | {"PYTHONPATH": os.getcwd()})
+    done = run(
+        *[str(panel_directory) if a == "PANEL" else a for a in arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
     assert done.returncode == 2
     assert words in done.stderr and "Traceback" not in done.stderr
 
@@ -118,7 +132,18 @@ def test_nothing_heavy_is_imported(phase0, panel_directory):
 def test_a_taken_lock_is_exit_75(panel_directory, tmp_path):
     with open(tmp_path / "lock", "w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        done = run("train", "--panel", panel_directory, "--phase", 0, "--out", tmp_path / "o", *SMALL, "--lock", tmp_path / "lock")
+        done = run(
+            "train",
+            "--panel",
+            panel_directory,
+            "--phase",
+            0,
+            "--out",
+            tmp_path / "o",
+            *SMALL,
+            "--lock",
+            tmp_path / "lock",
+        )
     assert done.returncode == 75 and "held by another process" in done.stderr
     assert not (tmp_path / "o").exists()
 

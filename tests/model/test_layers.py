@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from atft_model.config import ConfigError, ModelConfig, from_json, preset, to_json
 from atft_model.graph import edge_list, from_correlation, shuffled
-from atft_model.layers import FAN_FLOOR, SAN, Heads, InterpretableAttention, VariableSelection, band_mask, trailing_z
+from atft_model.layers import (
+    FAN_FLOOR,
+    SAN,
+    Dropout,
+    Heads,
+    InterpretableAttention,
+    VariableSelection,
+    band_mask,
+    trailing_z,
+)
 from tests.model.conftest import TINY, awake, starts
 
 
@@ -50,6 +59,34 @@ def test_attention_is_one_window_per_day():
         values = attention.out(torch.einsum("ns,snd->nd", weights[:, day, day : day + 6], attention.value(rows)))
         assert torch.allclose(out[day], values, atol=1e-5), "the averaged weights are not what the output was made of"
         assert (weights[:, day, :day] == 0).all() and (weights[:, day, day + 6 :] == 0).all()
+
+
+@pytest.mark.parametrize(("queries", "lookback"), [(4, 6), (16, 20), (40, 12), (33, 5)])
+def test_attention_by_tiles_equals_the_fused_kernel(queries, lookback):
+    """The CPU's path against scaled_dot_product_attention with the whole band."""
+    torch.manual_seed(0)
+    attention = InterpretableAttention(16, 4)
+    x = torch.randn(lookback + queries - 1, 3, 16)
+    q, k = attention._split(attention.query(x[-queries:])), attention._split(attention.key(x))
+    v = attention.value(x).transpose(0, 1)[:, None].expand(-1, 4, -1, -1)
+    mask = band_mask(queries, x.shape[0], lookback, x.device)
+    whole = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).mean(1)
+    assert torch.allclose(attention(x, queries, lookback), attention.out(whole).transpose(0, 1), atol=1e-5)
+    all_rows = attention(x, x.shape[0], lookback)  # every row asks: the first ones see less than the lookback
+    assert torch.allclose(all_rows[-queries:], attention(x, queries, lookback), atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
+def test_dropout_keeps_the_mean_and_its_rate(rate):
+    torch.manual_seed(0)
+    drop = Dropout(rate)
+    x = torch.ones(400, 333)
+    y = drop(x)
+    assert (y == 0).float().mean().item() == pytest.approx(rate, abs=0.01)
+    assert y.mean().item() == pytest.approx(1.0, abs=0.01)
+    zero = (y == 0).float()
+    assert abs(torch.corrcoef(torch.stack([zero[:, :-8].flatten(), zero[:, 8:].flatten()]))[0, 1]) < 0.02
+    assert torch.equal(drop.eval()(x), x)
 
 
 def test_band_mask_shape():

@@ -24,7 +24,16 @@ from atft_model.train import Fit, set_mode
 CONFIG = preset(
     "demo", hidden_size=16, feature_size=4, context_size=16, lookback=12, head_rank=4, fan_windows=(3, 6, 12)
 )
-SHAPE = {"names": 96, "days": 400, "features": 8, "neighbours": 6, "lookback": 12, "chunk_days": 8, "strength": 0.3, "seed": 0}
+SHAPE = {
+    "names": 96,
+    "days": 400,
+    "features": 8,
+    "neighbours": 6,
+    "lookback": 12,
+    "chunk_days": 8,
+    "strength": 0.3,
+    "seed": 0,
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,9 @@ def test_every_phase_adds_its_own_signal(planted):
     normalised = paired_difference(days[1], days[0])
     graph = paired_difference(days[2], days[1])
     tuned = paired_difference(days[3], days[2])
-    assert normalised["difference"] > 0.02 and normalised["p"] < 0.01, "phase 1 did not find the deviation from the own mean"
+    assert normalised["difference"] > 0.02 and normalised["p"] < 0.01, (
+        "phase 1 did not find the deviation from the own mean"
+    )
     assert graph["difference"] > 0.02 and graph["p"] < 0.01, "phase 2 did not find the neighbours' lead"
     assert tuned["difference"] > -0.005, "fine-tuning lost something"
 
@@ -96,7 +107,17 @@ def test_study_and_sizes_print_their_tables(capsys, tmp_path, monkeypatch):
     panel = Panel.synthetic(names=32, days=260, features=6, neighbours=4, lookback=12, chunk_days=8, seed=1)
     panel.write(tmp_path / "panel")
     out = tmp_path / "figures.json"
-    figures = study(tmp_path / "panel", CONFIG, 1, "validation", torch.device("cpu"), "safe", controls=True, neutral="noise_5", out=out)
+    figures = study(
+        tmp_path / "panel",
+        CONFIG,
+        1,
+        "validation",
+        torch.device("cpu"),
+        "safe",
+        controls=True,
+        neutral="noise_5",
+        out=out,
+    )
     text = capsys.readouterr().out
     for words in ("phase 0 Baseline", "phase 3 neutral", "shuffled edges", "permuted labels", "±"):
         assert words in text

@@ -18,7 +18,16 @@ from atft_model.losses import LossWeights
 from atft_model.metrics import spearman_by_day
 from atft_model.model import MODULES
 from atft_model.predict import ensemble, load_run, score_block
-from atft_model.train import Fit, GuardViolation, Interrupted, InvalidRequest, Listener, Request, family_importances, train
+from atft_model.train import (
+    Fit,
+    GuardViolation,
+    Interrupted,
+    InvalidRequest,
+    Listener,
+    Request,
+    family_importances,
+    train,
+)
 from tests.model.conftest import TINY
 
 QUIET = Listener(line=lambda _: None)
@@ -214,7 +223,7 @@ def test_learning_rate_warms_up_and_decays(small_panel):
     fit = Fit(small_panel, TINY, replace(stage(1), warmup=0.2))
     total = fit.stage.epochs * fit.steps_per_epoch()
     rates = []
-    for fit.steps in range(total + 3):  # noqa: B020
+    for fit.steps in range(total + 3):
         rates.append(fit.rate())
     peak = rates.index(max(rates))
     assert 0.15 * total < peak < 0.25 * total
