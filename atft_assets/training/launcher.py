@@ -118,11 +118,9 @@ class TrainingLauncher(dg.ConfigurableResource):
         Raises:
             TrainingFailed: it ended otherwise; the text says why and what to do.
         """
-        lock = self.lock_path(request)
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.lock_path(request.device, request.out.parent.parent)
         request.out.parent.mkdir(parents=True, exist_ok=True)
-        command = self._command("train", *request.arguments(), "--threads", str(self._threads()))
-        command += ["--lock", str(lock)]
+        command = self._command("train", request.arguments(), lock)
         with dg.open_pipes_session(
             context=context,
             context_injector=dg.PipesTempFileContextInjector(),
@@ -149,21 +147,31 @@ class TrainingLauncher(dg.ConfigurableResource):
             TrainingFailed: it did not work out.
         """
         out.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.lock_path("auto", run.parent.parent)
         words = ["--panel", str(panel), "--run", str(run), "--block", block, "--out", str(out)]
-        code, tail = self._run(context, self._command("predict", *words), {}, lambda: None)
+        code, tail = self._run(context, self._command("predict", words, lock), {}, lambda: None)
         if code != FINISHED:
-            raise TrainingFailed(explain(code, tail, out=out, lock=None), code, "\n".join(tail))
+            raise TrainingFailed(explain(code, tail, out=out, lock=lock), code, "\n".join(tail))
 
-    def lock_path(self, request: TrainRequest) -> Path:
-        """The file that stands for the device of a request."""
+    def lock_path(self, device: str, runs: Path) -> Path:
+        """The file whose lock stands for a device.
+
+        Args:
+            device: auto, cpu or cuda.
+            runs: folder of all stages' runs.
+        """
         if self.lock:
-            return Path(self.lock)
-        if request.device != "cpu" and Path("/proc/driver/nvidia").exists():
-            return Path(tempfile.gettempdir()) / "atft-gpu0.lock"
-        return request.out.parent.parent / ".cpu.lock"
+            lock = Path(self.lock)
+        elif device != "cpu" and Path("/proc/driver/nvidia").exists():
+            lock = Path(tempfile.gettempdir()) / "atft-gpu0.lock"
+        else:
+            lock = runs / ".cpu.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return lock
 
-    def _command(self, verb: str, *words: str) -> list[str]:
-        return [sys.executable, "-m", self.module, verb, *words, *(["--die-with-parent"] if verb == "train" else [])]
+    def _command(self, verb: str, words: Sequence[str], lock: Path) -> list[str]:
+        guards = ["--threads", str(self._threads()), "--lock", str(lock), "--die-with-parent"]
+        return [sys.executable, "-m", self.module, verb, *words, *guards]
 
     def _threads(self) -> int:
         return self.threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
@@ -245,7 +253,7 @@ def _copy_stderr(stream: IO[bytes], tail: deque[str]) -> None:
         tail.append(line.decode(errors="replace").rstrip())
 
 
-def explain(code: int, stderr: Iterable[str], *, out: Path, lock: Path | None) -> str:
+def explain(code: int, stderr: Iterable[str], *, out: Path, lock: Path) -> str:
     """One sentence for an exit code: what happened and what to do."""
     said = last_words(stderr)
     if code == BAD_INPUT:
@@ -258,8 +266,7 @@ def explain(code: int, stderr: Iterable[str], *, out: Path, lock: Path | None) -
             f"Free space ({_what_to_free(out)}), then continue with the config `resume_run: {out.name}`. {said}"
         )
     if code == LOCK_BUSY:
-        holder = lock_holder(lock) if lock else "another process"
-        return f"the device is in use by {holder}: wait for it or end it (lock {lock})"
+        return f"the device is in use by {lock_holder(lock)}: wait for it or end it (lock {lock})"
     if code == INTERRUPTED:
         return f"the training was interrupted; its state is saved: continue with the config `resume_run: {out.name}`"
     if code == -signal.SIGKILL:

@@ -30,19 +30,22 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train")
-    for name in ("--panel", "--out", "--init", "--lock"):
+    for name in ("--panel", "--out", "--init"):
         train.add_argument(name, type=Path)
-    for name in ("--phase", "--seed", "--n-seeds", "--epochs", "--threads"):
+    for name in ("--phase", "--seed", "--n-seeds", "--epochs"):
         train.add_argument(name, type=int)
     for name in ("--preset", "--device", "--mode"):
         train.add_argument(name)
     train.add_argument("--max-seconds", type=float)
     train.add_argument("--resume", action="store_true")
-    train.add_argument("--die-with-parent", action="store_true")
     predict = commands.add_parser("predict")
     for name in ("--panel", "--run", "--out"):
         predict.add_argument(name, type=Path)
     predict.add_argument("--block")
+    for command in (train, predict):
+        command.add_argument("--lock", type=Path)
+        command.add_argument("--threads", type=int)
+        command.add_argument("--die-with-parent", action="store_true")
     return parser.parse_args()
 
 
@@ -164,11 +167,6 @@ def guards(degenerate: bool) -> dict:
 
 def main() -> None:
     args = arguments()
-    if args.command == "predict":
-        block = Block(args.panel, args.block)
-        phase = json.loads((args.run / "run.json").read_text())["phase"]
-        block.write(block.scores(phase), args.out)
-        return
     if args.die_with_parent:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     lock = args.lock.open("a")
@@ -177,7 +175,11 @@ def main() -> None:
     except BlockingIOError:
         print("atft_model: the lock is taken", file=sys.stderr)
         sys.exit(75)
-    if "DAGSTER_PIPES_CONTEXT" in os.environ:
+    if args.command == "predict":
+        block = Block(args.panel, args.block)
+        phase = json.loads((args.run / "run.json").read_text())["phase"]
+        block.write(block.scores(phase), args.out)
+    elif "DAGSTER_PIPES_CONTEXT" in os.environ:
         from dagster_pipes import open_dagster_pipes
 
         with open_dagster_pipes() as pipes:
