@@ -131,7 +131,8 @@ def drift(month: pl.DataFrame, year: pl.DataFrame, columns: list[str]) -> pl.Dat
     """
     rows = []
     for name in columns:
-        now, then = (frame[name].drop_nulls().cast(pl.Float64).to_numpy() for frame in (month, year))
+        # rounded: shares of 20 days lie on the cuts themselves
+        now, then = (frame[name].drop_nulls().cast(pl.Float64).round(7).to_numpy() for frame in (month, year))
         cuts = np.unique(np.quantile(then, np.arange(1, DRIFT_BINS) / DRIFT_BINS)) if len(then) else np.array([])
         if len(cuts) < 2 or not len(now):
             continue
@@ -198,17 +199,24 @@ def _find_market(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
 
 
 def _find_drift(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
-    # What all names of a day share moves with the market, and a window of months has few independent values in one:
-    # neither is a sign of broken data
+    # What all names of a day share moves with the market: the day's median is taken off. Columns with windows of months
+    # have few independent values in one, and a leave-one-out mean has one a sector: both are left out.
     slow = 20
     columns = [
-        f.name for f in feature_set("phase2") if f.kind in ("time_series", "cross_section") and f.lookback <= slow
+        f.name
+        for f in feature_set("phase2")
+        if f.kind in ("time_series", "cross_section") and f.lookback <= slow and not f.name.endswith("_eq_loo")
     ]
     past = [k for k in _recent(key, keys, 12) if k != key]
     if len(past) < 6:
         return pl.DataFrame(schema={"column": pl.String, "psi": pl.Float64})
-    year = pl.concat(_table(store, GROUP, "phase2_features", [k], tuple(columns)).gather_every(10) for k in past)
-    return drift(_table(store, GROUP, "phase2_features", [key], tuple(columns)), year, columns)
+
+    def against_the_day(k: str) -> pl.DataFrame:
+        frame = _table(store, GROUP, "phase2_features", [k], ("date", *columns))
+        return frame.select(pl.col(c) - pl.col(c).median().over("date") for c in columns)
+
+    year = pl.concat(against_the_day(k).gather_every(10) for k in past)
+    return drift(against_the_day(key), year, columns)
 
 
 CHECKS = (

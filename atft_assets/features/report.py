@@ -113,9 +113,7 @@ def univariate(store: Store, left_out: float) -> pl.DataFrame:
     Raises:
         MissingTable: phase2_features or labels have not been published.
     """
-    features = [
-        f for f in feature_set("phase2") if f.kind != "market"
-    ]  # equal for all names of a day: they rank nothing
+    features = ranking_features()
     table = store.table(GROUP, "phase2_features")
     keys = table.keys()
     if not keys:
@@ -129,6 +127,11 @@ def univariate(store: Store, left_out: float) -> pl.DataFrame:
         joined = frame.join(label_frame, on=["date", "code"])
         daily.append(daily_rank_ic(joined, [f.name for f in features], CLOSE_LABELS))
     return summary(pl.concat(daily), features, HORIZONS)
+
+
+def ranking_features() -> list[Feature]:
+    """Model inputs that differ between the names of a day; what is equal for all of them ranks nothing."""
+    return [f for f in feature_set("phase2") if f.kind != "market" and f.family not in ("market", "calendar")]
 
 
 def leak_alarm(result: pl.DataFrame) -> dg.AssetCheckResult:

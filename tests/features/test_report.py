@@ -6,9 +6,8 @@ import polars as pl
 import pytest
 from scipy.stats import spearmanr
 
-from atft_assets.features.catalogue import feature_set
 from atft_assets.features.evaluation import daily_rank_ic, newey_west_t
-from atft_assets.features.report import LEAK_CHECK, NAME, ReportConfig, leak_alarm
+from atft_assets.features.report import LEAK_CHECK, NAME, ReportConfig, leak_alarm, ranking_features
 from tests.features.synthetic import sessions
 from tests.features.test_assets import materialize
 
@@ -50,8 +49,10 @@ def test_the_report_shows_every_input_up_to_the_days_of_the_test(workspace):
     result, _ = materialize(workspace, ["labels", NAME])
     assert result.success
     frame = workspace.store.table("features", NAME).read(["all"])
-    ranking = [f.name for f in feature_set("phase2") if f.kind != "market"]
+    ranking = [f.name for f in ranking_features()]
     assert set(frame["feature"]) == set(ranking)
+    assert frame.filter(pl.col("feature") == "returns_1d")["rank_ic"].null_count() == 0
+    assert not set(frame["family"]) & {"market", "calendar"}
     page = (workspace.root / "reports" / f"{NAME}.html").read_text()
     assert all(f">{name}<" in page for name in ranking)
     assert "data:image/png;base64," in page
