@@ -39,7 +39,7 @@ export DAGSTER_DISABLE_TELEMETRY="${DAGSTER_DISABLE_TELEMETRY:-yes}"
 export DAGSTER_HOME="${DAGSTER_HOME:-$_atft_root/.dagster_home}"
 export ATFT_DATA="${ATFT_DATA:-$_atft_root/data}"
 # Dagster announces its beta parameters and its next command line at every start; errors should be what one reads.
-export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore:Parameter \`,ignore:Function \`asset_materialize_command\`,ignore:Class \`}"
+export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore:Parameter \`,ignore:Function \`,ignore:Class \`}"
 mkdir -p "$DAGSTER_HOME"
 # A link, so that an edit of dagster.yaml counts at once; a dagster.yaml of one's own is left alone.
 [ -e "$DAGSTER_HOME/dagster.yaml" ] || ln -sf "$_atft_root/dagster.yaml" "$DAGSTER_HOME/dagster.yaml"

@@ -39,7 +39,7 @@ class MarketConfig:
     level: float = 0.10
     interaction: float = 0.15
     deviation: float = 0.21
-    neighbour: float = 0.22
+    neighbour: float = 0.28
     code_reuse: float = 0.0
 
     def __post_init__(self) -> None:

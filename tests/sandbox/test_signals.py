@@ -92,13 +92,20 @@ def neighbours(seen: Seen, day: int, k: int = 10, window: int = 60) -> NDArray[n
 
 
 def test_the_oracle_is_strong_and_each_component_carries_its_part(seen: Seen) -> None:
-    assert 0.20 < oracle_rank_ic(seen.market, 1) < 0.30
-    assert 0.18 < oracle_rank_ic(seen.market, 5) < 0.30
-    for component in ("level", "deviation", "neighbour"):
-        assert 0.10 < oracle_rank_ic(seen.market, 1, component) < 0.18
-        assert oracle_rank_ic(seen.market, 5, component) > 0.08
+    config = seen.market.config
+    planted = {
+        "level": np.hypot(config.level, config.interaction),
+        "deviation": config.deviation,
+        "neighbour": config.neighbour,
+    }
+    for component, strength in planted.items():
+        assert 0.75 * strength < oracle_rank_ic(seen.market, 1, component) < 1.05 * strength
+        assert oracle_rank_ic(seen.market, 5, component) > 0.55 * strength
+    together = float(np.sqrt(sum(strength**2 for strength in planted.values())))
+    assert 0.75 * together < oracle_rank_ic(seen.market, 1) < 1.05 * together
+    assert 0.65 * together < oracle_rank_ic(seen.market, 5) < together
     inside = oracle_rank_ic(seen.market, 1, start=date(2024, 1, 1), end=date(2024, 6, 30))
-    assert 0.15 < inside < 0.35 and inside != oracle_rank_ic(seen.market, 1)
+    assert 0.6 * together < inside < 1.2 * together and inside != oracle_rank_ic(seen.market, 1)
 
 
 def test_the_oracle_frame_scores_traded_ordinary_shares_with_the_sum_of_the_components(seen: Seen) -> None:
