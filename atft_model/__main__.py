@@ -1,9 +1,10 @@
 """The command line: `python -m atft_model {train,predict,evaluate,bench,sizes,study,info}`.
 
-Thread limits and the death signal are set here, before torch is imported: they cannot be changed afterwards. This is also the only place that
-talks to Dagster, through `dagster_pipes`, and only when the process was started through it.
+Thread limits and the death signal are set here, before torch is imported: they cannot be changed afterwards. This is
+also the only place that talks to Dagster, through `dagster_pipes`, and only when the process was started through it.
 
-Exit codes: 0 finished; 2 bad input; 3 a guard was violated; 74 disk full or over quota; 75 the lock is taken; 130 interrupted.
+Exit codes: 0 finished; 2 bad input; 3 a guard was violated; 74 disk full or over quota; 75 the lock is taken; 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 BAD_INPUT, GUARD, DISK, BUSY, INTERRUPTED = 2, 3, 74, 75, 130
 PR_SET_PDEATHSIG = 1
+SAFE = "safe"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAX_THREADS = 8
 
@@ -37,7 +39,9 @@ def die_with_parent() -> None:
 
 
 def limit_threads(threads: int | None) -> int:
-    """Thread limits of every numeric library, before any of them is loaded; waiting threads sleep instead of spinning."""
+    """Thread limits of every numeric library, before any of them is loaded; waiting threads sleep instead of
+    spinning.
+    """
     count = threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(count)
@@ -47,7 +51,9 @@ def limit_threads(threads: int | None) -> int:
 
 
 def keep_memory() -> None:
-    """Tells glibc to keep freed blocks: the same large temporaries come back every step, and faulting them in costs a tenth."""
+    """Tells glibc to keep freed blocks: the same large temporaries come back every step, and faulting them in costs a
+    tenth.
+    """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
@@ -57,8 +63,12 @@ def keep_memory() -> None:
 def common(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU if there is one")
-    group.add_argument("--mode", choices=("safe", "optimized"), default="safe",
-                       help="safe: deterministic, eager, float32. optimized: on a GPU compiled regions, bfloat16, TF32")  # fmt: skip
+    group.add_argument(
+        "--mode",
+        choices=("safe", "optimized"),
+        help="safe: deterministic, eager, float32 (default; bench on a GPU: optimized). "
+        "optimized: on a GPU compiled regions, bfloat16, TF32",
+    )
     group.add_argument("--threads", type=int, metavar="N", help=f"CPU threads (default: all, at most {MAX_THREADS})")
     group.add_argument(
         "--lock", type=Path, metavar="FILE", help="hold this file's lock while running; exit 75 if it is taken"
@@ -70,8 +80,12 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 def sizing(parser: argparse.ArgumentParser, default: str | None) -> None:
     group = parser.add_argument_group("network")
-    group.add_argument("--preset", choices=("demo", "small", "seed64", "base", "wide256"), default=default,
-                       help=f"named sizes (default: {default or 'the parent run, or small'})")  # fmt: skip
+    group.add_argument(
+        "--preset",
+        choices=("demo", "small", "seed64", "base", "wide256"),
+        default=default,
+        help=f"named sizes (default: {default or 'the parent run, or small'})",
+    )
     group.add_argument("--hidden-size", type=int, metavar="H", help="width of the network")
     group.add_argument("--lookback", type=int, metavar="L", help="days that a prediction can see")
     group.add_argument("--fusion", choices=("seed", "highway"), help="how graph and temporal states are joined")
@@ -96,15 +110,21 @@ SIZING = (
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m atft_model", description="Train, score and measure the ATFT-GAT-FAN network on one panel directory.",
+        prog="python -m atft_model",
+        description="Train, score and measure the ATFT-GAT-FAN network on one panel directory.",
         epilog="Exit codes: 0 done, 2 bad input, 3 a guard was violated, 74 disk full, 75 lock taken, 130 interrupted.",
-    )  # fmt: skip
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     p = commands.add_parser("train", help="train one phase of the curriculum into a run directory")
     p.add_argument("--panel", type=Path, required=True, metavar="DIR", help="panel directory")
-    p.add_argument("--phase", type=int, required=True, choices=(0, 1, 2, 3),
-                   help="0 baseline, 1 + FAN and SAN, 2 + graph attention, 3 fine-tuning")  # fmt: skip
+    p.add_argument(
+        "--phase",
+        type=int,
+        required=True,
+        choices=(0, 1, 2, 3),
+        help="0 baseline, 1 + FAN and SAN, 2 + graph attention, 3 fine-tuning",
+    )
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="run directory to write")
     p.add_argument("--init", type=Path, metavar="DIR", help="finished run of the phase before")
     p.add_argument("--seed", type=int, default=0)
@@ -131,17 +151,28 @@ def build_parser() -> argparse.ArgumentParser:
         "--run", type=Path, required=True, metavar="DIR", action="append", help="repeat to compare, paired by day"
     )
     p.add_argument("--block", choices=("train", "validation", "test", "all"), default="validation")
-    p.add_argument("--neutral-feature", metavar="NAME",
-                   help="also evaluate after residualising on this feature and sector33 (per day)")  # fmt: skip
+    p.add_argument(
+        "--neutral-feature",
+        metavar="NAME",
+        help="also evaluate after residualising on this feature and sector33 (per day)",
+    )
     p.add_argument("--json", action="store_true", help="print JSON instead of a table")
     common(p)
 
     p = commands.add_parser("bench", help="measure feeding, step time, throughput and memory on synthetic data")
-    p.add_argument("--size", choices=("demo", "full"), default="demo",
-                   help="demo: 208 names x 500 days x 56 features, L 20. full: 4480 x 2450 x 150, L 60")  # fmt: skip
+    p.add_argument(
+        "--size",
+        choices=("demo", "full"),
+        default="demo",
+        help="demo: 208 names x 500 days x 56 features, L 20. full: 4480 x 2450 x 150, L 60",
+    )
     p.add_argument("--curriculum", action="store_true", help="also run all four phases on the synthetic panel")
-    p.add_argument("--compare", action=argparse.BooleanOptionalAction, default=None,
-                   help="also time per-sample windows with a DataLoader (default: in the demo size)")  # fmt: skip
+    p.add_argument(
+        "--compare",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="also time per-sample windows with a DataLoader (default: in the demo size)",
+    )
     p.add_argument("--steps", type=int, default=20, help="timed steps")
     p.add_argument("--out", type=Path, metavar="FILE", help="also write the figures as JSON")
     p.add_argument("--seed", type=int, default=0)
@@ -203,15 +234,26 @@ def run_train(arguments: argparse.Namespace, stack: ExitStack) -> None:
             pipes.log.info(text)
 
     request = Request(
-        panel=arguments.panel, phase=arguments.phase, out=arguments.out, config=config, init=arguments.init,
-        seed=arguments.seed, n_seeds=arguments.n_seeds, device=pick_device(arguments.device), mode=arguments.mode,
-        epochs=arguments.epochs, max_seconds=arguments.max_seconds, resume=arguments.resume,
-        shuffle_edges=arguments.shuffle_edges, permute_labels=arguments.permute_labels,
-    )  # fmt: skip
+        panel=arguments.panel,
+        phase=arguments.phase,
+        out=arguments.out,
+        config=config,
+        init=arguments.init,
+        seed=arguments.seed,
+        n_seeds=arguments.n_seeds,
+        device=pick_device(arguments.device),
+        mode=arguments.mode or SAFE,
+        epochs=arguments.epochs,
+        max_seconds=arguments.max_seconds,
+        resume=arguments.resume,
+        shuffle_edges=arguments.shuffle_edges,
+        permute_labels=arguments.permute_labels,
+    )
     document = train(request, Listener(line, record, stop))
     summary = document["validation"]
     line(
-        f"phase {document['phase']} {document['name']} finished: validation RankIC {summary['rank_ic']:+.4f} on {summary['days']} days "
+        f"phase {document['phase']} {document['name']} finished: "
+        f"validation RankIC {summary['rank_ic']:+.4f} on {summary['days']} days "
         f"(epoch {document['best_epoch']} of {document['epochs']}, {document['seconds']:.1f} s) -> {arguments.out}"
     )
 
@@ -221,10 +263,10 @@ def run_predict(arguments: argparse.Namespace, _: ExitStack) -> None:
     from atft_model.train import set_mode
 
     device = pick_device(arguments.device)
-    set_mode(arguments.mode, device)
+    set_mode(arguments.mode or SAFE, device)
     models, panel = load_run(arguments.run, arguments.panel, device, exact=arguments.exact)
     first, last = panel.meta.block(arguments.block)
-    scores = [score_block(m, panel, arguments.block, mode=arguments.mode) for m in models]
+    scores = [score_block(m, panel, arguments.block, mode=arguments.mode or SAFE) for m in models]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     rows = write_scores(arguments.out, ensemble(scores, panel.valid[first : last + 1]), panel, arguments.block)
     print(f"{rows:,} scores, {panel.meta.dates[first]} to {panel.meta.dates[last]} -> {arguments.out}")
@@ -233,32 +275,68 @@ def run_predict(arguments: argparse.Namespace, _: ExitStack) -> None:
 def run_evaluate(arguments: argparse.Namespace, _: ExitStack) -> None:
     from atft_model.study import evaluate_runs
 
-    print(evaluate_runs(arguments.run, arguments.panel, arguments.block, pick_device(arguments.device), arguments.mode,
-                        arguments.neutral_feature, as_json=arguments.json))  # fmt: skip
+    print(
+        evaluate_runs(
+            arguments.run,
+            arguments.panel,
+            arguments.block,
+            pick_device(arguments.device),
+            arguments.mode or SAFE,
+            arguments.neutral_feature,
+            as_json=arguments.json,
+        )
+    )
 
 
 def run_bench(arguments: argparse.Namespace, _: ExitStack) -> None:
     from atft_model.bench import bench
 
-    bench(arguments.size, pick_device(arguments.device), mode=arguments.mode, steps=arguments.steps, seed=arguments.seed,
-          curriculum=arguments.curriculum, compare=arguments.compare, preset_name=arguments.preset,
-          overrides=overrides(arguments), out=arguments.out)  # fmt: skip
+    device = pick_device(arguments.device)
+    bench(
+        arguments.size,
+        device,
+        mode=arguments.mode or ("optimized" if device.type == "cuda" else "safe"),
+        steps=arguments.steps,
+        seed=arguments.seed,
+        curriculum=arguments.curriculum,
+        compare=arguments.compare,
+        preset_name=arguments.preset,
+        overrides=overrides(arguments),
+        out=arguments.out,
+    )
 
 
 def run_sizes(arguments: argparse.Namespace, _: ExitStack) -> None:
     from atft_model.study import sizes
 
-    print(sizes(arguments.panel, arguments.presets, arguments.epochs, arguments.seed, pick_device(arguments.device),
-                arguments.mode, overrides(arguments)))  # fmt: skip
+    print(
+        sizes(
+            arguments.panel,
+            arguments.presets,
+            arguments.epochs,
+            arguments.seed,
+            pick_device(arguments.device),
+            arguments.mode or SAFE,
+            overrides(arguments),
+        )
+    )
 
 
 def run_study(arguments: argparse.Namespace, _: ExitStack) -> None:
     from atft_model.config import preset
     from atft_model.study import study
 
-    study(arguments.panel, preset(arguments.preset, **overrides(arguments)), arguments.seeds, arguments.block,
-          pick_device(arguments.device), arguments.mode, controls=arguments.controls,
-          neutral=arguments.neutral_feature, out=arguments.out)  # fmt: skip
+    study(
+        arguments.panel,
+        preset(arguments.preset, **overrides(arguments)),
+        arguments.seeds,
+        arguments.block,
+        pick_device(arguments.device),
+        arguments.mode or SAFE,
+        controls=arguments.controls,
+        neutral=arguments.neutral_feature,
+        out=arguments.out,
+    )
 
 
 def run_info(arguments: argparse.Namespace, _: ExitStack) -> None:
@@ -268,9 +346,14 @@ def run_info(arguments: argparse.Namespace, _: ExitStack) -> None:
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, ExitStack], None]] = {
-    "train": run_train, "predict": run_predict, "evaluate": run_evaluate, "bench": run_bench, "sizes": run_sizes,
-    "study": run_study, "info": run_info,
-}  # fmt: skip
+    "train": run_train,
+    "predict": run_predict,
+    "evaluate": run_evaluate,
+    "bench": run_bench,
+    "sizes": run_sizes,
+    "study": run_study,
+    "info": run_info,
+}
 
 
 def pick_device(name: str) -> Any:
@@ -309,7 +392,7 @@ def open_pipes(stack: ExitStack) -> Any:
 def take_lock(path: Path, stack: ExitStack) -> None:
     """Holds an exclusive lock on `path` until the process ends; BlockingIOError if another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = stack.enter_context(open(path, "a+"))
+    file = stack.enter_context(path.open("a+"))
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     file.truncate(0)
     file.write(json.dumps({"pid": os.getpid()}) + "\n")

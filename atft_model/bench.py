@@ -1,7 +1,9 @@
-"""Speed: feeding, step time by region, throughput, share of the bandwidth roof, memory; and the whole curriculum's wall time.
+"""Speed: feeding, step time by region, throughput, share of the bandwidth roof, memory; and the whole curriculum's
+wall time.
 
-All data is synthetic and made on the device. `demo` is the CPU size, `full` a GPU's. The comparison in the same run is the usual way to
-train such a network: one (day, name) window a sample through a torch DataLoader, the very same network on windows of its own.
+All data is synthetic and made on the device. `demo` is the CPU size, `full` a GPU's. The comparison in the same run
+is the usual way to train such a network: one (day, name) window a sample through a torch DataLoader, the very same
+network on windows of its own.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ def timed(device: torch.device, call: Callable[[], object], repeats: int, warm: 
 
 
 def roofs(device: torch.device) -> dict[str, float]:
-    """What this machine can do: bytes/s of a large copy (read + written), FLOP/s of a large matrix product (bf16 on a GPU)."""
+    """What this machine can do: bytes/s of a large copy (read + written), FLOP/s of a large matrix product (bf16 on a
+    GPU).
+    """
     source = torch.randn(COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
     copy = timed(device, lambda: target.copy_(source), 5)
@@ -83,9 +87,10 @@ def roofs(device: torch.device) -> dict[str, float]:
 def step_bytes(model: ATFTGATFAN, batch_x: Tensor, days: int, neighbours: int) -> float:
     """Least bytes that one step's large tensors must move if every region were perfectly fused, forward and backward.
 
-    Counted: features read (twice: forward, backward), the per-feature tensors [F, d, M] that the projection needs (written and read
-    forward, read and its gradient written and read backward: 5 passes), hidden rows through encoder and attention (24 passes of
-    [S, M', H]), gathered neighbour states (10 passes of [D, N, K, H] a layer). Parameters are negligible.
+    Counted: features read (twice: forward, backward), the per-feature tensors [F, d, M] that the projection needs
+    (written and read forward, read and its gradient written and read backward: 5 passes), hidden rows through encoder
+    and attention (24 passes of [S, M', H]), gathered neighbour states (10 passes of [D, N, K, H] a layer). Parameters
+    are negligible.
     """
     c = model.config
     width = 2 if model.compute_dtype == torch.bfloat16 else 4
@@ -111,17 +116,18 @@ def measure_step(fit: Fit, steps: int, device: torch.device) -> dict[str, float]
 
     result = {"feed": timed(device, lambda: panel.batch(next_starts()), steps)}
     result["step"] = timed(device, lambda: fit.step(next_starts()), steps, warm=6)
+    result["host_waits"] = float(host_waits(fit, next_starts(), device))
     model, batch = fit.model.train(), panel.batch(next_starts())
     front, back = model.regions
     gradient = torch.randn(model.horizons, batch.valid[..., 0].numel(), panel.names, device=device)
     with precision(fit.mode, device):
         embedded = front(batch.x.flatten(2)).detach().requires_grad_()
-        recurrent = model.lstm["cell"](embedded)[0].detach().requires_grad_()
+        recurrent = model.recurrent(embedded).detach().requires_grad_()
         newest = model.newest(batch.x)
         graph = batch.graph if model.switches.gat else None
         regions: dict[str, tuple[Callable[[], Tensor], Tensor | None]] = {
             "front": (lambda: front(batch.x.flatten(2)), None),
-            "lstm": (lambda: model.lstm["cell"](embedded)[0], None),
+            "lstm": (lambda: model.recurrent(embedded), None),
             "back": (lambda: back(embedded, recurrent, newest, graph).scores, gradient),
         }
         for name, (forward, upstream) in regions.items():
@@ -141,6 +147,24 @@ def measure_step(fit: Fit, steps: int, device: torch.device) -> dict[str, float]
 
     result["optimizer"] = timed(device, optimise, steps)
     return result
+
+
+def host_waits(fit: Fit, starts: Tensor, device: torch.device) -> bool:
+    """Whether one step makes the host wait for the GPU anywhere (it must not); always False on a CPU."""
+    if device.type != "cuda":
+        return False
+    torch.cuda.synchronize(device)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        fit.step(starts)
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        print(f"a step waits for the GPU: {error}")
+        return True
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return False
 
 
 class WindowSamples(Dataset[dict[str, Tensor]]):
@@ -208,10 +232,11 @@ def window_trainer(panel: Panel, config: Preset, seconds: float, batch_size: int
 def compare_with_windows(
     size: Size, base: Preset, device: torch.device, mode: str, seed: int, seconds: float
 ) -> list[dict[str, Any]]:
-    """Day chunks against per-sample windows with a DataLoader: same network, same data, same machine, measured alternately.
+    """Day chunks against per-sample windows with a DataLoader: same network, same data, same machine, measured
+    alternately.
 
-    The graph is off in both, since a window alone has no neighbours. Each figure is the best of two alternating rounds, so a moment of
-    other load on the machine hurts neither side for good. Prints a table and returns its rows.
+    The graph is off in both, since a window alone has no neighbours. Each figure is the best of three alternating
+    rounds, so a moment of other load on the machine hurts neither side for good. Prints a table and returns its rows.
     """
     rows = []
     for lookback, lengths in COMPARED:
@@ -219,16 +244,24 @@ def compare_with_windows(
             b: replace_fields(base, lookback=lookback, chunk_days=b, chunks_per_step=max(1, 16 // b)) for b in lengths
         }
         panels = {
-            b: Panel.synthetic(names=size.names, days=size.days, features=size.features, neighbours=size.neighbours, seed=seed,
-                               device=device, lookback=lookback, chunk_days=b)
+            b: Panel.synthetic(
+                names=size.names,
+                days=size.days,
+                features=size.features,
+                neighbours=size.neighbours,
+                seed=seed,
+                device=device,
+                lookback=lookback,
+                chunk_days=b,
+            )
             for b in lengths
-        }  # fmt: skip
+        }
         fits = {
             b: Fit(panels[b], configs[b], replace(WHOLE, on=Switches(gat=False)), seed=seed, mode=mode) for b in lengths
         }
         best = dict.fromkeys((0, *lengths), 0.0)
         share = 0.0
-        for _ in range(2):
+        for _ in range(3):
             windows = window_trainer(panels[lengths[0]], configs[lengths[0]], seconds)
             if windows["stock_days_per_s"] > best[0]:
                 best[0], share = windows["stock_days_per_s"], windows["feed_share"]
@@ -237,7 +270,7 @@ def compare_with_windows(
                 order = fit.epoch_order(1).to(device)
                 for i in range(2):
                     fit.step(order[i])
-                fit._reset_sums()
+                fit.reset_sums()
                 synchronise(device)
                 started, i = time.perf_counter(), 0
                 while time.perf_counter() - started < seconds:
@@ -246,41 +279,73 @@ def compare_with_windows(
                 fed = fit.sums["stock_days"].item()
                 best[b] = max(best[b], fed / (time.perf_counter() - started))
         for b, rate in best.items():
-            rows.append({"lookback": lookback, "chunk_days": b or None, "stock_days_per_s": rate, "ratio": rate / best[0],
-                         "feed_share": share if b == 0 else None})  # fmt: skip
-    cells = [[f"L {r['lookback']}", f"chunks, B {r['chunk_days']}" if r["chunk_days"] else f"windows + DataLoader ({r['feed_share']:.0%} feeding)",
-              f"{r['stock_days_per_s']:,.0f}", f"{r['ratio']:.1f}x"] for r in rows]  # fmt: skip
+            rows.append(
+                {
+                    "lookback": lookback,
+                    "chunk_days": b or None,
+                    "stock_days_per_s": rate,
+                    "ratio": rate / best[0],
+                    "feed_share": share if b == 0 else None,
+                }
+            )
+    cells = []
+    for r in rows:
+        feeding = f"windows + DataLoader ({r['feed_share'] or 0:.0%} feeding)"
+        fed_by = f"chunks, B {r['chunk_days']}" if r["chunk_days"] else feeding
+        cells.append([f"L {r['lookback']}", fed_by, f"{r['stock_days_per_s']:,.0f}", f"{r['ratio']:.1f}x"])
     print(table(["same network, no graph", "fed by", "stock-days/s", "ratio"], cells) + "\n", flush=True)
     return rows
 
 
 def bench(
-    size_name: str, device: torch.device, *, mode: str, steps: int, seed: int, curriculum: bool, compare: bool | None,
-    preset_name: str | None, overrides: Mapping[str, Any], out: Path | None,
-) -> dict[str, Any]:  # fmt: skip
+    size_name: str,
+    device: torch.device,
+    *,
+    mode: str,
+    steps: int,
+    seed: int,
+    curriculum: bool,
+    compare: bool | None,
+    preset_name: str | None,
+    overrides: Mapping[str, Any],
+    out: Path | None,
+) -> dict[str, Any]:
     """Measures one size, prints the tables, returns (and writes) the figures."""
     size = SIZES[size_name]
     config = preset(preset_name or size.preset, **overrides)
     compare = size_name == "demo" if compare is None else compare
     set_mode(mode, device)
     place = hardware(device)
-    print(f"{size_name}: {size.names:,} names x {size.days:,} days x {size.features} features, L {config.model.lookback}, "
-          f"hidden {config.model.hidden_size}, d {config.model.feature_size}, B {config.train.chunk_days}, "
-          f"G {config.train.chunks_per_step}; {place.get('gpu', 'CPU')}, {place['threads']} threads, {mode}", flush=True)  # fmt: skip
+    print(
+        f"{size_name}: {size.names:,} names x {size.days:,} days x {size.features} features, "
+        f"L {config.model.lookback}, hidden {config.model.hidden_size}, d {config.model.feature_size}, "
+        f"B {config.train.chunk_days}, G {config.train.chunks_per_step}; {place.get('gpu', 'CPU')}, {place['threads']} threads, {mode}",
+        flush=True,
+    )
     started = time.perf_counter()
     panel = Panel.synthetic(
-        names=size.names, days=size.days, features=size.features, neighbours=size.neighbours, seed=seed, device=device,
-        lookback=config.model.lookback, chunk_days=config.train.chunk_days,
-    )  # fmt: skip
+        names=size.names,
+        days=size.days,
+        features=size.features,
+        neighbours=size.neighbours,
+        seed=seed,
+        device=device,
+        lookback=config.model.lookback,
+        chunk_days=config.train.chunk_days,
+    )
     synchronise(device)
     figures: dict[str, Any] = {"size": asdict(size), "mode": mode, "hardware": place, "versions": versions()}
     figures["panel"] = {"seconds": time.perf_counter() - started, "gigabytes": panel.nbytes() / 1e9}
     print(
-        f"panel made on the device in {figures['panel']['seconds']:.1f} s, {figures['panel']['gigabytes']:.2f} GB resident"
+        f"panel made on the device in {figures['panel']['seconds']:.1f} s, "
+        f"{figures['panel']['gigabytes']:.2f} GB resident"
     )
     figures["roofs"] = roofs(device)
-    print(f"roofs measured here: copy {figures['roofs']['bytes_per_s'] / 1e9:,.0f} GB/s, "
-          f"matrix product {figures['roofs']['flop_per_s'] / 1e12:,.2f} TFLOP/s\n", flush=True)  # fmt: skip
+    print(
+        f"roofs measured here: copy {figures['roofs']['bytes_per_s'] / 1e9:,.0f} GB/s, "
+        f"matrix product {figures['roofs']['flop_per_s'] / 1e12:,.2f} TFLOP/s\n",
+        flush=True,
+    )
 
     rows = []
     for label, switches in (
@@ -288,7 +353,6 @@ def bench(
         ("+ FAN, SAN", Switches(gat=False)),
         ("+ GAT", Switches()),
     ):
-        torch.compiler.reset()
         started = time.perf_counter()
         fit = Fit(panel, config, replace(WHOLE, on=switches), seed=seed, mode=mode)
         if device.type == "cuda":
@@ -301,20 +365,29 @@ def bench(
             fit.model, panel.batch(torch.zeros(g, dtype=torch.int64, device=device)).x, g * b, size.neighbours
         )
         entry = {
-            "seconds": times, "stock_days_per_s": stock_days / times["step"], "fed_stock_days_per_s": stock_days / times["feed"],
+            "seconds": times,
+            "stock_days_per_s": stock_days / times["step"],
+            "fed_stock_days_per_s": stock_days / times["feed"],
             "bandwidth_share": moved / times["step"] / figures["roofs"]["bytes_per_s"],
             "mfu": flop / times["step"] / figures["roofs"]["flop_per_s"],
             "peak_gigabytes": torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None,
             "seconds_with_warm_up": time.perf_counter() - started,
-        }  # fmt: skip
+        }
         figures[label] = entry
         ms = {k: v * 1e3 for k, v in times.items()}
-        rows.append([
-            label, f"{ms['feed']:.2f}", *(f"{ms[f'{r} forward']:.1f}+{ms[f'{r} backward']:.1f}" for r in ("front", "lstm", "back")),
-            f"{ms['optimizer']:.1f}", f"{ms['step']:.1f}", f"{entry['stock_days_per_s']:,.0f}",
-            f"{entry['bandwidth_share']:.0%}", f"{entry['mfu']:.1%}",
-            f"{entry['peak_gigabytes']:.1f}" if entry["peak_gigabytes"] is not None else "",
-        ])  # fmt: skip
+        rows.append(
+            [
+                label,
+                f"{ms['feed']:.2f}",
+                *(f"{ms[f'{r} forward']:.1f}+{ms[f'{r} backward']:.1f}" for r in ("front", "lstm", "back")),
+                f"{ms['optimizer']:.1f}",
+                f"{ms['step']:.1f}",
+                f"{entry['stock_days_per_s']:,.0f}",
+                f"{entry['bandwidth_share']:.0%}",
+                f"{entry['mfu']:.1%}",
+                f"{entry['peak_gigabytes']:.1f}" if entry["peak_gigabytes"] is not None else "",
+            ]
+        )
         del fit
     header = [
         "ms a step",
@@ -330,10 +403,13 @@ def bench(
         "GB",
     ]
     print(table(header, rows), flush=True)
+    if device.type == "cuda":
+        waits = any(figures[label]["seconds"]["host_waits"] for label in ("encoder", "+ FAN, SAN", "+ GAT"))
+        print("host waits inside a step: " + ("yes, see above" if waits else "none"))
     print(f"feed alone: {figures['+ GAT']['fed_stock_days_per_s']:,.0f} stock-days/s")
     print("of roof: bytes that a perfectly fused step would move, over the measured copy bandwidth\n")
     if compare:
-        figures["windows"] = compare_with_windows(size, config, device, mode, seed, seconds=5.0)
+        figures["windows"] = compare_with_windows(size, config, device, mode, seed, seconds=3.0)
     if curriculum:
         figures["curriculum"] = whole_curriculum(panel, config, mode, seed)
     if out is not None:
@@ -346,7 +422,6 @@ def whole_curriculum(panel: Panel, config: Preset, mode: str, seed: int) -> dict
     device = panel.device
     synchronise(device)
     started = time.perf_counter()
-    torch.compiler.reset()
     outcomes, _, _ = run_curriculum(panel, config, "test", seed, mode)
     seconds = time.perf_counter() - started
     horizons = panel.meta.horizons
@@ -354,8 +429,17 @@ def whole_curriculum(panel: Panel, config: Preset, mode: str, seed: int) -> dict
     for outcome in outcomes:
         summary = summarise(outcome.series, horizons)
         by = [f"{summary['rank_ic_by_horizon'][str(h)]:+.4f}" for h in horizons]
-        rows.append([f"phase {outcome.stage.phase} {outcome.stage.name}", str(outcome.epochs), f"{outcome.seconds:.1f}",
-                     f"{outcome.stock_days_per_s:,.0f}", f"{outcome.validation:+.4f}", f"{summary['rank_ic']:+.4f}", *by])  # fmt: skip
+        rows.append(
+            [
+                f"phase {outcome.stage.phase} {outcome.stage.name}",
+                str(outcome.epochs),
+                f"{outcome.seconds:.1f}",
+                f"{outcome.stock_days_per_s:,.0f}",
+                f"{outcome.validation:+.4f}",
+                f"{summary['rank_ic']:+.4f}",
+                *by,
+            ]
+        )
     assert panel.oracle is not None
     first, last = panel.meta.block("test")
     oracle = summarise(series_of(panel.oracle[:, first : last + 1], panel, "test"), horizons)
@@ -372,6 +456,18 @@ def whole_curriculum(panel: Panel, config: Preset, mode: str, seed: int) -> dict
     ]
     print(table(header, rows))
     print(f"whole curriculum: {seconds:.1f} s wall, compilation and validation included", flush=True)
-    return {"seconds": seconds, "oracle": oracle, "phases": [
-        {"phase": o.stage.phase, "epochs": o.epochs, "seconds": o.seconds, "stock_days_per_s": o.stock_days_per_s,
-         "validation": o.validation, "test": summarise(o.series, horizons)} for o in outcomes]}  # fmt: skip
+    return {
+        "seconds": seconds,
+        "oracle": oracle,
+        "phases": [
+            {
+                "phase": o.stage.phase,
+                "epochs": o.epochs,
+                "seconds": o.seconds,
+                "stock_days_per_s": o.stock_days_per_s,
+                "validation": o.validation,
+                "test": summarise(o.series, horizons),
+            }
+            for o in outcomes
+        ],
+    }

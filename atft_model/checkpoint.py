@@ -1,9 +1,10 @@
 """Files of a run directory: atomic writes, disk-space checks, checkpoints and their lineage, the rotating log.
 
-Every file is written to a temporary sibling, flushed to the disk and renamed, so a reader sees the old file or the new one.
-A full disk or an exhausted quota removes the temporary file, leaves the last good one, and surfaces as `DiskFull`.
-Weights live in `checkpoint.safetensors` under `<member>/<parameter>`; `run.json` says what they are. `state.safetensors` exists only
-while a run is under way and is what `--resume` continues from: one file (plain values in its header), so it is never torn.
+Every file is written to a temporary sibling, flushed to the disk and renamed, so a reader sees the old file or the
+new one. A full disk or an exhausted quota removes the temporary file, leaves the last good one, and surfaces as
+`DiskFull`. Weights live in `checkpoint.safetensors` under `<member>/<parameter>`; `run.json` says what they are.
+`state.safetensors` exists only while a run is under way and is what `--resume` continues from: one file (plain values
+in its header), so it is never torn.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 class RunLog:
-    """log.jsonl: one JSON object a line, rotated at LOG_BYTES to log.jsonl.1 .. so a run cannot fill a disk with words."""
+    """log.jsonl: one JSON object a line, rotated at LOG_BYTES to log.jsonl.1 .. so a run cannot fill a disk with
+    words.
+    """
 
     def __init__(self, directory: Path, limit: int = LOG_BYTES, files: int = LOG_FILES) -> None:
         self.path, self.limit, self.files = directory / LOG, limit, files
@@ -187,10 +190,11 @@ def feature_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
 
 
 def check_fit(run: Mapping[str, Any], meta: PanelMeta, config: Preset | None, *, same_panel: bool) -> None:
-    """Raises Mismatch unless the weights of `run` may be used on the panel (and with `config`), listing the differences.
+    """Raises Mismatch unless the weights of `run` may be used on the panel (and with `config`), listing the
+    differences.
 
-    same_panel: training from these weights needs the very panel they were trained on, because another panel may hold their
-    training days in its validation block. Scoring needs the same catalogue and horizons only.
+    same_panel: training from these weights needs the very panel they were trained on, because another panel may hold
+    their training days in its validation block. Scoring needs the same catalogue and horizons only.
     """
     problems = []
     if run["catalogue_hash"] != meta.catalogue_hash:
@@ -210,7 +214,9 @@ def check_fit(run: Mapping[str, Any], meta: PanelMeta, config: Preset | None, *,
 
 
 def load_members(directory: Path | str) -> list[dict[str, Tensor]]:
-    """State dicts of a run's ensemble members, in order; Mismatch if the file is missing or its hash is not run.json's."""
+    """State dicts of a run's ensemble members, in order; Mismatch if the file is missing or its hash is not
+    run.json's.
+    """
     path = Path(directory) / CHECKPOINT
     if not path.exists():
         raise Mismatch(f"{path} does not exist: the run has no checkpoint")

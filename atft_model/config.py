@@ -1,7 +1,8 @@
 """Sizes and switches of the network and of one training run, as typed dataclasses, and the presets that name them.
 
-A preset is the only way sizes get into a run; the resolved configuration is stored in `run.json`. `hidden_size` is the one
-knob for capacity; `feature_size` (width of each feature's own embedding) is the second, which decides the cost.
+A preset is the only way sizes get into a run; the resolved configuration is stored in `run.json`. `hidden_size` is
+the one knob for capacity; `feature_size` (width of each feature's own embedding) is the second, which decides the
+cost.
 """
 
 from __future__ import annotations
@@ -133,10 +134,10 @@ def to_json(config: Preset) -> dict[str, Any]:
 
 def from_json(document: Mapping[str, Any]) -> Preset:
     """Inverse of `to_json`; a field that this version does not know is an error, never ignored."""
-    parts = {}
+    parts: dict[str, dict[str, Any]] = {}
     for part, cls in (("model", ModelConfig), ("train", TrainConfig)):
         values = dict(document[part])
         if unknown := sorted(set(values) - {f.name for f in fields(cls)}):
             raise ConfigError(f"the stored {part} configuration has unknown fields: {', '.join(unknown)}")
-        parts[part] = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    return Preset(parts["model"], parts["train"])
+        parts[part] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Preset(ModelConfig(**parts["model"]), TrainConfig(**parts["train"]))

@@ -1,6 +1,8 @@
-"""The curriculum as data: what each stage switches on, what it freezes, how fast each part learns, and what it optimises.
+"""The curriculum as data: what each stage switches on, what it freezes, how fast each part learns, and what it
+optimises.
 
-Stage k starts from the best weights of stage k-1. `train.py` reads this table and nothing else decides what a stage does.
+Stage k starts from the best weights of stage k-1. `train.py` reads this table and nothing else decides what a stage
+does.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from atft_model.model import MODULES
 class Stage:
     """One phase of training.
 
-    rates multiply the preset's learning rate per module group (absent: `rate`); a group at 0 is frozen. `thaw` holds groups
-    that stay frozen for the given number of first epochs.
+    rates multiply the preset's learning rate per module group (absent: `rate`); a group at 0 is frozen. `thaw` holds
+    groups that stay frozen for the given number of first epochs.
     """
 
     phase: int

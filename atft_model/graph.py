@@ -1,7 +1,7 @@
 """Neighbour tables: the fixed-K form of the stock graph, its edge-list view, and the controls used in studies.
 
-A table is `neighbours [.., N, K]` (int, column 0 the name itself), `mask [.., N, K]` (False: unused slot) and
-`attr [.., N, K, 3]` (signed correlation, same market, same sector). Correlations from market data are computed upstream;
+A table is `neighbours [.., N, K]` (int, column 0 the name itself), `mask [.., N, K]` (False: unused slot) and `attr
+[.., N, K, 3]` (signed correlation, same market, same sector). Correlations from market data are computed upstream;
 `from_correlation` is the same selection for matrices that are already in memory.
 """
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 
 def edge_list(neighbours: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(edge_index [2, E] of int64, flat positions [E] of the kept slots) of a table [D, N, K], days stacked as one graph.
+    """(edge_index [2, E] of int64, flat positions [E] of the kept slots) of a table [D, N, K], days stacked as one
+    graph.
 
     Row 0 is the source (the neighbour), row 1 the target, as torch-geometric wants it.
     """
@@ -52,7 +53,7 @@ def from_correlation(
 
 
 def shuffled(neighbours: Tensor, seed: int) -> Tensor:
-    """The same table with every neighbour (not the self edge) replaced by a random name: a graph without information."""
+    """The same table with every neighbour (not the self edge) replaced at random: a graph without information."""
     generator = torch.Generator().manual_seed(seed)
     names = neighbours.shape[-2]
     out = neighbours.cpu().clone()

@@ -1,9 +1,10 @@
 """The parts of the network, each a small module with its tensor shapes in the docstring.
 
-Letters used everywhere: F features, S = L + B - 1 rows of a chunk, L lookback, B predicted days of a chunk, G chunks of a
-step, N names (padded), M = S * G * N positions, H hidden size, d feature size, K neighbours, Z horizons.
-The input side is feature-major ([F, M]): each feature is one contiguous row, so the per-feature work is a batched matrix
-product and long vector loops, and the sum over features is one GEMM. From the first hidden state on it is row-major ([M, H]).
+Letters used everywhere: F features, S = L + B - 1 rows of a chunk, L lookback, B predicted days of a chunk, G chunks
+of a step, N names (padded), M = S * G * N positions, H hidden size, d feature size, K neighbours, Z horizons. The
+input side is feature-major ([F, M]): each feature is one contiguous row, so the per-feature work is a batched matrix
+product and long vector loops, and the sum over features is one GEMM. From the first hidden state on it is row-major
+([M, H]).
 """
 
 from __future__ import annotations
@@ -67,8 +68,9 @@ def trailing_z(x: Tensor, windows: tuple[int, ...]) -> list[Tensor]:
 class FAN(nn.Module):
     """Frequency-adaptive normalisation of the input features, causal and per feature.
 
-    y = (1 - g_f) x + g_f * sum_w a_{f,w} z_w(x): a mixture of high-pass filters whose cut-off (a, softmax over windows) and
-    strength (g, sigmoid) every feature learns. A gate near 0 keeps the level, which is often the signal itself.
+    y = (1 - g_f) x + g_f * sum_w a_{f,w} z_w(x): a mixture of high-pass filters whose cut-off (a, softmax over
+    windows) and strength (g, sigmoid) every feature learns. A gate near 0 keeps the level, which is often the signal
+    itself.
     """
 
     def __init__(self, features: int, windows: tuple[int, ...]) -> None:
@@ -118,8 +120,8 @@ class GRN(nn.Module):
 class VariableSelection(nn.Module):
     """Embeds every feature on its own and mixes them by learned, input-dependent weights.
 
-    e_f = GLU(W_f elu(x_f u_f + c_f)) for all features in one batched product; v = softmax over features of a gated network
-    on all inputs; output = LayerNorm(W [v_1 e_1, ..., v_F e_F]). The weights v are the feature importances.
+    e_f = GLU(W_f elu(x_f u_f + c_f)) for all features in one batched product; v = softmax over features of a gated
+    network on all inputs; output = LayerNorm(W [v_1 e_1, ..., v_F e_F]). The weights v are the feature importances.
     """
 
     def __init__(self, features: int, feature_size: int, context: int, hidden: int) -> None:
@@ -159,7 +161,9 @@ def band_mask(queries: int, rows: int, lookback: int, device: torch.device) -> T
 
 
 def tiles(rows: int, queries: int, lookback: int) -> list[tuple[int, int, int]]:
-    """(first row, row after the last, queries) of tiles of at most TILE queries, each with just the rows that they see."""
+    """(first row, row after the last, queries) of tiles of at most TILE queries, each with just the rows that they
+    see.
+    """
     out = []
     for done in range(0, queries, TILE):
         days = min(TILE, queries - done)
@@ -217,8 +221,9 @@ class InterpretableAttention(nn.Module):
 class SAN(nn.Module):
     """Slice-adaptive normalisation as conditioning: the level and spread that a window had, told to the newest state.
 
-    The window of L embedded rows is cut into contiguous slices that cover all of it; their means and standard deviations
-    (float32, ddof 0) set a scale and a shift of the newest state, FiLM-style. The last map starts at zero: an identity.
+    The window of L embedded rows is cut into contiguous slices that cover all of it; their means and standard
+    deviations (float32, ddof 0) set a scale and a shift of the newest state, FiLM-style. The last map starts at zero:
+    an identity.
     """
 
     def __init__(self, size: int, lookback: int, slices: int, rank: int) -> None:
@@ -315,8 +320,9 @@ def pyg_gatv2(size: int, heads: int, edge_size: int = 3, slope: float = 0.2) -> 
 class GraphAttention(nn.Module):
     """A stack of GATv2 layers with residual and LayerNorm (two layers: deeper stacks make all names alike).
 
-    A node is a name's temporal state plus a linear map of its newest row. The map matters: an encoder trained on a name's
-    own return drops what says nothing of the name itself, and that may be just what says something of its neighbours.
+    A node is a name's temporal state plus a linear map of its newest row. The map matters: an encoder trained on a
+    name's own return drops what says nothing of the name itself, and that may be just what says something of its
+    neighbours.
     """
 
     def __init__(self, features: int, size: int, heads: tuple[int, ...], backend: str, dropout: float) -> None:

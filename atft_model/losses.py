@@ -1,7 +1,7 @@
 """Losses on the scores of a step, each named for what it computes; pure functions, masked, float32.
 
-Scores and targets are [Z, B, G, N]: horizons, consecutive days, chunks, names. A (day, horizon) with fewer than MIN_NAMES valid
-names does not count. Horizons are weighted as given.
+Scores and targets are [Z, B, G, N]: horizons, consecutive days, chunks, names. A (day, horizon) with fewer than
+MIN_NAMES valid names does not count. Horizons are weighted as given.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def over_days(values: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
 
 
 def correlation_loss(scores: Tensor, target: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
-    """1 - mean per-day Pearson correlation. With gaussianised ranks as target it is the RankIC term, with z-scores the IC."""
+    """1 - mean per-day Pearson correlation. With gaussianised ranks as target it is the RankIC term, with z-scores
+    the IC.
+    """
     correlation, counts = day_correlation(scores, target, mask)
     return over_days(1.0 - correlation, counts, weights)
 
@@ -84,8 +86,8 @@ def sharpe_loss(returns: Tensor) -> Tensor:
 def differential_sharpe_loss(returns: Tensor, moments: Tensor) -> Tensor:
     """Moody and Saffell's differential Sharpe ratio around running moments (mean, mean square), for short steps.
 
-    The gradient with respect to a day's return is that of the long-run Sharpe ratio, so 16 days do not have to estimate a
-    variance of their own. moments [2] carries no gradient.
+    The gradient with respect to a day's return is that of the long-run Sharpe ratio, so 16 days do not have to
+    estimate a variance of their own. moments [2] carries no gradient.
     """
     mean, square = moments.detach().unbind()
     variance = (square - mean.square()).clamp_min(1e-12)
@@ -102,14 +104,18 @@ def turnover(scores: Tensor, mask: Tensor) -> Tensor:
 
 def pinball_loss(quantiles: Tensor, target: Tensor, mask: Tensor, levels: Sequence[float], weights: Tensor) -> Tensor:
     """Quantile loss, mean over levels; quantiles [Z, Q, ...], target and mask [Z, ...]."""
-    level = torch.tensor(levels, device=target.device).view(1, -1, *[1] * (target.ndim - 1))
-    error = target.unsqueeze(1) - quantiles
-    loss = torch.maximum(level * error, (level - 1.0) * error).mean(1) * mask
+    parts = [
+        torch.maximum(level * (target - q), (level - 1.0) * (target - q))
+        for level, q in zip(levels, quantiles.unbind(1), strict=True)
+    ]
+    loss = torch.stack(parts).mean(0) * mask
     return over_days(loss.sum(-1) / mask.sum(-1).clamp_min(1), mask.sum(-1) >= MIN_NAMES, weights)
 
 
 SHARPE_SHARE = 0.2
-"""The Sharpe and turnover terms may make up at most this share of the gradient norm at the scores: they are the noisiest."""
+"""The Sharpe and turnover terms may make up at most this share of the gradient norm at the scores: they are the
+noisiest.
+"""
 MOMENT_DECAY = 0.98
 SHORT_STEP = 32
 
@@ -126,13 +132,13 @@ class Targets:
 
 
 def score_gradients(
-    scores: Tensor, quantiles: Tensor | None, targets: Targets, loss: LossWeights, weights: Tensor, levels: Sequence[float],
-    moments: Tensor,
+    scores: Tensor, quantiles: Tensor | None, targets: Targets, loss: LossWeights, weights: Tensor,
+    levels: Sequence[float], moments: Tensor,
 ) -> tuple[list[Tensor], Mapping[str, Tensor], Tensor]:  # fmt: skip
     """Gradients with respect to scores (and quantiles), the value of each term, and the updated portfolio moments.
 
-    The terms meet at the scores, so the cap on the Sharpe share is applied there, and the network itself is differentiated
-    once. `moments` [3]: mean, mean square, number of steps seen.
+    The terms meet at the scores, so the cap on the Sharpe share is applied there, and the network itself is
+    differentiated once. `moments` [3]: mean, mean square, number of steps seen.
     """
     p = scores.detach().float().requires_grad_()
     terms: dict[str, Tensor] = {}
@@ -155,9 +161,9 @@ def score_gradients(
         noisy["turnover"] = loss.turnover * turnover(p[0], targets.known)
     if not terms:
         raise ValueError(f"the loss has no ranking term: {asdict(loss)}")
-    (gradient,) = torch.autograd.grad(sum(terms.values()), p, torch.ones(()).to(p.device))
+    (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), p)
     if noisy:
-        (extra,) = torch.autograd.grad(sum(noisy.values()), p, torch.ones(()).to(p.device))
+        (extra,) = torch.autograd.grad(torch.stack(list(noisy.values())).sum(), p)
         allowed = SHARPE_SHARE / (1.0 - SHARPE_SHARE) * gradient.norm()
         gradient = gradient + extra * (allowed / extra.norm().clamp_min(1e-12)).clamp(max=1.0)
     gradients = [gradient]

@@ -1,8 +1,8 @@
 """Metrics of cross-sectional scores: per-day IC and RankIC, their means, t statistics and paired comparisons.
 
 Everything is per day first, then averaged over days; days are never pooled before correlating. A day whose scores (or
-returns) have no variance, or with fewer than MIN_NAMES names, is NaN and leaves the mean. Day-wise functions run on the device of their
-input in float64; statistics over days are numpy.
+returns) have no variance, or with fewer than MIN_NAMES names, is NaN and leaves the mean. Day-wise functions run on
+the device of their input in float64; statistics over days are numpy.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def nan_mean(series: Array) -> float:
 def paired_difference(
     ours: Sequence[float] | Array, theirs: Sequence[float] | Array, block: int = 20, draws: int = 2000, seed: int = 0
 ) -> dict[str, float]:
-    """Mean daily difference, its 95 % interval and a one-sided p value for "not larger", by circular block bootstrap."""
+    """Mean daily difference, its 95 % interval and a one-sided p for "not larger": circular block bootstrap."""
     d = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     d = d[np.isfinite(d)]
     n = len(d)
@@ -101,8 +101,8 @@ def paired_difference(
 def score_degeneracy(scores: Tensor, valid: Tensor) -> dict[str, float]:
     """Spread and distinctness of scores [Z, D, N] over valid names [D, N].
 
-    score_spread: median over days and horizons of the cross-sectional standard deviation; spread_ratio: the smallest over the median;
-    distinct_share: the smallest share of distinct values on a day.
+    score_spread: median over days and horizons of the cross-sectional standard deviation; spread_ratio: the smallest
+    over the median; distinct_share: the smallest share of distinct values on a day.
     """
     enough = valid.sum(-1) >= MIN_NAMES
     s, v = scores[:, enough].double(), valid[enough].expand(scores.shape[0], -1, -1)
@@ -132,7 +132,8 @@ def day_zscore(scores: Tensor, valid: Tensor) -> Tensor:
 
 
 def residualise(values: Tensor, exposure: Tensor, group: Tensor, mask: Tensor) -> Tensor:
-    """Per-day residual of values [D, N] on one exposure [D, N] and group dummies [N] (Frisch-Waugh: demean by group first).
+    """Per-day residual of values [D, N] on one exposure [D, N] and group dummies [N] (Frisch-Waugh: demean by group
+    first).
 
     A group with a single name that day has residual 0. Outside the mask the result is 0.
     """

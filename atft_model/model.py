@@ -1,12 +1,12 @@
 """ATFT-GAT-FAN, whole: adaptive temporal fusion encoder, graph attention, heads per horizon.
 
 What is special:
-* a chunk of B consecutive days is encoded once: every module up to the LSTM is a causal function of time, and each of the B
-  days then attends to its own last L rows through a banded mask;
-* FAN, SAN and GAT are switched by data (`config.Switches`); a module that is off is not computed, and what is on needs no
-  change of shapes, so a stage of the curriculum starts from any earlier stage's weights;
-* two regions without graph breaks, `front` (FAN, variable selection) and `back` (attention to heads), around the LSTM,
-  which stays cuDNN's;
+* a chunk of B consecutive days is encoded once: every module up to the LSTM is a causal function of time, and each of
+  the B days then attends to its own last L rows through a banded mask;
+* FAN, SAN and GAT are switched by data (`config.Switches`); a module that is off is not computed, and what is on
+  needs no change of shapes, so a stage of the curriculum starts from any earlier stage's weights;
+* two regions without graph breaks, `front` (FAN, variable selection) and `back` (attention to heads), around the
+  LSTM, which stays cuDNN's;
 * no statistic over the batch anywhere: with the graph off a name's score depends on that name alone.
 """
 
@@ -33,7 +33,7 @@ from atft_model.layers import (
 )
 
 MODULES = ("fan", "vsn", "lstm", "attention", "san", "gat", "fusion", "head")
-"""Parameter groups in the order of the computation: learning rates, freezing and gradient norms are stated per group."""
+"""Parameter groups in computing order: learning rates, freezing and gradient norms are stated per group."""
 
 
 class Graph(NamedTuple):
@@ -99,7 +99,11 @@ class ATFTGATFAN(nn.Module):
                     bias[self.config.hidden_size : 2 * self.config.hidden_size] = 1.0
 
     def compile_regions(self, **options: object) -> None:
-        """Compiles the two regions; they must stay free of graph breaks (`fullgraph`)."""
+        """Compiles the two regions; they must stay free of graph breaks (`fullgraph`).
+
+        What was compiled for earlier networks is dropped first: torch allows only a few variants of one function.
+        """
+        torch.compiler.reset()
         compiled = [torch.compile(r, fullgraph=True, dynamic=False, **options) for r in (self.front, self.back)]  # type: ignore[call-overload]
         self.regions = (compiled[0], compiled[1])
 
@@ -108,6 +112,13 @@ class ATFTGATFAN(nn.Module):
         if self.switches.fan:
             x = self.fan(x)
         return self.vsn(x.flatten(1).to(self.compute_dtype)).view(*x.shape[1:], self.config.hidden_size)
+
+    def recurrent(self, embedded: Tensor) -> Tensor:
+        """embedded [S, M', H] -> [S, M', H]; always float32 (TF32 where allowed): latency, not arithmetic, is its
+        cost.
+        """
+        with torch.autocast(embedded.device.type, enabled=False):
+            return self.lstm["cell"](embedded.float())[0]
 
     def temporal(self, embedded: Tensor, recurrent: Tensor, days: int) -> Tensor:
         """embedded and LSTM output [S, M', H] -> newest states [B, M', H]."""
@@ -125,7 +136,7 @@ class ATFTGATFAN(nn.Module):
         return self.temporal(embedded, recurrent, days).unflatten(1, (-1, newest.shape[2])).flatten(0, 1)
 
     def back(self, embedded: Tensor, recurrent: Tensor, newest: Tensor, graph: Graph | None) -> Output:
-        """Hidden rows [S, M', H], newest rows [F, D, N], neighbour tables [D, N, K] -> scores; M' = G * N, D = B * G."""
+        """Hidden rows [S, M', H], newest rows [F, D, N], tables [D, N, K] -> scores; M' = G * N, D = B * G."""
         state = self.states(embedded, recurrent, newest)
         if self.switches.gat:
             if graph is None:
@@ -137,8 +148,7 @@ class ATFTGATFAN(nn.Module):
         """x [F, S, G, N] (S = L + B - 1) -> scores [Z, B * G, N] float32, day-major."""
         front, back = self.regions
         embedded = front(x.flatten(2))
-        recurrent = self.lstm["cell"](embedded)[0]
-        return back(embedded, recurrent, self.newest(x), graph if self.switches.gat else None)
+        return back(embedded, self.recurrent(embedded), self.newest(x), graph if self.switches.gat else None)
 
     def newest(self, x: Tensor) -> Tensor:
         """x [F, S, G, N] -> rows of the predicted days [F, D, N], day-major."""
@@ -178,8 +188,8 @@ class ATFTGATFAN(nn.Module):
     def flops_per_stock_day(self, chunk_days: int, neighbours: int) -> float:
         """Multiply-add FLOPs of one training step (forward and backward, 3 x forward) per predicted (day, name).
 
-        Counted from the shapes: 2 FLOP for each multiply-add of every matrix product; element-wise work is left out. Rows
-        of a chunk are shared by its days, so encoder work counts S / B times.
+        Counted from the shapes: 2 FLOP for each multiply-add of every matrix product; element-wise work is left out.
+        Rows of a chunk are shared by its days, so encoder work counts S / B times.
         """
         c, f = self.config, self.features
         h, d = c.hidden_size, c.feature_size

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from atft_model.layers import GATv2
 from atft_model.metrics import nan_mean, score_degeneracy, spearman_by_day
 from atft_model.model import ATFTGATFAN
 from atft_model.panel import Batch
@@ -21,7 +22,9 @@ MIN_GRADIENT = 1e-6
 MIN_GRADIENT_SHARE = 1e-4
 ALPHA = (0.05, 0.95)
 ENTROPY = (0.1, 0.9999)
-"""Attention entropy over log K. 1 is the mean over neighbours: learned attention comes near it where all of them matter."""
+"""Attention entropy over log K. 1 is the mean over neighbours: learned attention comes near it where all of them
+matter.
+"""
 MAX_COSINE = 0.95
 MIN_SPREAD, MIN_SPREAD_RATIO, MIN_DISTINCT = 1e-4, 0.1, 0.5
 MAX_SHUFFLED_CORRELATION = 0.9
@@ -56,7 +59,8 @@ class Guards:
 def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
     """Compares the measurements with the limits and writes a sentence for each that is violated.
 
-    trained: the module groups that are switched on and not frozen for the whole stage; each must have received gradient.
+    trained: the module groups that are switched on and not frozen for the whole stage; each must have received
+    gradient.
     """
     say = guards.messages.append
     norms = {m: guards.grad_norm.get(m, 0.0) for m in trained}
@@ -73,13 +77,15 @@ def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
         say(f"the fusion gate alpha is {guards.alpha:.3f}, outside {ALPHA}: one branch is cut off")
     if guards.attention_entropy is not None and not ENTROPY[0] < guards.attention_entropy < ENTROPY[1]:
         say(
-            f"the graph attention's entropy is {guards.attention_entropy:.4f} of log K, outside {ENTROPY}: it does not select"
+            f"the graph attention's entropy is {guards.attention_entropy:.4f} of log K, outside {ENTROPY}: "
+            "it does not select"
         )
     if guards.node_cosine is not None and not guards.node_cosine < MAX_COSINE:
         say(f"node states are alike (mean pairwise cosine {guards.node_cosine:.3f} >= {MAX_COSINE}): over-smoothing")
     if not guards.score_spread >= MIN_SPREAD:
         say(
-            f"scores have almost no spread across names (standard deviation {guards.score_spread:.1e} < {MIN_SPREAD:.0e})"
+            f"scores have almost no spread across names (standard deviation {guards.score_spread:.1e}, "
+            f"limit {MIN_SPREAD:.0e})"
         )
     elif not guards.spread_ratio >= MIN_SPREAD_RATIO:
         say(f"on some day the spread of the scores falls to {guards.spread_ratio:.2f} of its median: collapse")
@@ -95,7 +101,9 @@ def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
 
 @torch.no_grad()
 def newest_day_sensitivity(model: ATFTGATFAN, batch: Batch, seed: int = 0) -> float:
-    """1 - mean rank correlation of each chunk's newest scores with and without the newest row shuffled across valid names."""
+    """1 - mean rank correlation of each chunk's newest scores with and without the newest row shuffled across valid
+    names.
+    """
     names = batch.x.shape[-1]
     chunks = batch.x.shape[2]
     order = torch.arange(names, device=batch.x.device).repeat(chunks, 1)
@@ -113,14 +121,16 @@ def newest_day_sensitivity(model: ATFTGATFAN, batch: Batch, seed: int = 0) -> fl
 
 @torch.no_grad()
 def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float]:
-    """(alpha, attention entropy over the log of the neighbours present, mean pairwise cosine of the graph's node states)."""
+    """(alpha, attention entropy over the log of the neighbours present, mean pairwise cosine of the graph's node
+    states).
+    """
     embedded = model.front(batch.x.flatten(2))
-    recurrent = model.lstm["cell"](embedded)[0]
+    recurrent = model.recurrent(embedded)
     newest = model.newest(batch.x)
     state = model.gat.nodes(model.states(embedded, recurrent, newest), newest)
     neighbours, mask, attr = batch.graph
     first = model.gat.layers[0]
-    if hasattr(first, "attend"):
+    if isinstance(first, GATv2):
         weights = first.attend(state, neighbours, mask, attr)[1].double()  # [D, N, K, heads]
         entropy = -(weights * weights.clamp_min(1e-30).log()).sum(2).mean(-1)
         present = mask.sum(-1)
@@ -137,7 +147,9 @@ def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float]:
 
 
 def measure(model: ATFTGATFAN, batch: Batch, scores: Tensor, valid: Tensor, grad_norm: Mapping[str, float]) -> Guards:
-    """All measurements on the final weights: `batch` for the probes, `scores` [Z, D, N] of the validation block for the spread."""
+    """All measurements on the final weights: `batch` for the probes, `scores` [Z, D, N] of the validation block for
+    the spread.
+    """
     was_training = model.training
     model.eval()
     guards = Guards(grad_norm=dict(grad_norm), newest_day_sensitivity=newest_day_sensitivity(model, batch))

@@ -1,9 +1,10 @@
 """The panel: every feature, label and neighbour table resident on the device; nothing else feeds the network.
 
-On disk a panel is a directory with `panel.safetensors` and `panel.json` (`read_meta`, `Panel.load`, `Panel.write` state the format).
-In memory features are [F, rows, N] with L - 1 zero rows before the first day and chunk_days after the last one (zero is
-"missing"), so any chunk is a gather of whole rows and no day needs a special case. Labels are per-day gaussianised ranks and robust z-scores of market-excess returns.
-`Panel.synthetic` plants one signal for each part of the network and knows the oracle's scores.
+On disk a panel is a directory with `panel.safetensors` and `panel.json` (`read_meta`, `Panel.load`, `Panel.write`
+state the format). In memory features are [F, rows, N] with L - 1 zero rows before the first day and chunk_days after
+the last one (zero is "missing"), so any chunk is a gather of whole rows and no day needs a special case. Labels are
+per-day gaussianised ranks and robust z-scores of market-excess returns. `Panel.synthetic` plants one signal for each
+part of the network and knows the oracle's scores.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class PanelMeta:
         for (before, (_, last)), (after, (first, _)) in itertools.pairwise(blocks):
             if first - last <= longest:
                 raise PanelError(
-                    f"blocks {before} and {after} of panel {self.panel_id} are {first - last} trading days apart; the longest "
-                    f"label needs more than {longest}: build the panel with purge and embargo"
+                    f"blocks {before} and {after} of panel {self.panel_id} are {first - last} trading days apart; "
+                    f"the longest label needs more than {longest}: build the panel with purge and embargo"
                 )
 
 
@@ -121,7 +122,9 @@ def read_meta(directory: Path | str) -> PanelMeta:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's chunks: features [F, S, G, N], targets [Z, B, G, N], eligibility [B, G, N], neighbour tables [B*G, N, K]."""
+    """One step's chunks: features [F, S, G, N], targets [Z, B, G, N], eligibility [B, G, N], neighbour tables [B*G,
+    N, K].
+    """
 
     x: Tensor
     targets: Targets
@@ -161,7 +164,7 @@ class Panel:
         self, meta: PanelMeta, x: Tensor, valid: Tensor, returns: Tensor, neighbours: Tensor, neighbour_mask: Tensor,
         neighbour_attr: Tensor, graph_period: Tensor, *, lookback: int, chunk_days: int, oracle: Tensor | None = None,
     ) -> None:  # fmt: skip
-        """x [F, lookback-1 + T + chunk_days, N], valid [T, N], returns [Z, T, N] raw, neighbours [P, N, K] and so on."""
+        """x [F, lookback-1 + T + chunk_days, N], valid [T, N], returns [Z, T, N] raw, tables [P, N, K]."""
         self.meta, self.lookback, self.chunk_days, self.oracle = meta, lookback, chunk_days, oracle
         self.x, self.valid, self.returns = x, valid, returns
         self.neighbours, self.neighbour_mask, self.neighbour_attr = neighbours, neighbour_mask, neighbour_attr
@@ -187,9 +190,11 @@ class Panel:
         return sum(t.numel() * t.element_size() for t in held)
 
     def batch(self, starts: Tensor) -> Batch:
-        """The chunks that predict days starts[g] .. starts[g]+B-1; starts [G] int64 on the device, days may run past the end.
+        """The chunks that predict days starts[g] .. starts[g]+B-1; starts [G] int64 on the device, days may run past
+        the end.
 
-        Rows of a chunk: the L-1 days before its first predicted day, then its B days (S in all). No host synchronisation.
+        Rows of a chunk: the L-1 days before its first predicted day, then its B days (S in all). No host
+        synchronisation.
         """
         span = torch.arange(self.lookback + self.chunk_days - 1, device=self.device)
         rows = span[:, None] + starts  # padded row s of day t is t + s: L - 1 zero rows come first
@@ -218,7 +223,9 @@ class Panel:
         return Graph(neighbours, mask, self.neighbour_attr.index_select(0, period))
 
     def train_starts(self, phase_shift: int) -> list[int]:
-        """First days of the chunks that tile the training block, shifted by 0..B-1; ragged ends are moved in, not cut."""
+        """First days of the chunks that tile the training block, shifted by 0..B-1; ragged ends are moved in, not
+        cut.
+        """
         first, last = self.meta.block("train")
         b = self.chunk_days
         if last - first + 1 < b:
@@ -255,8 +262,8 @@ class Panel:
     ) -> Panel:  # fmt: skip
         """Reads a panel directory onto `device`. dtype: float32 on a CPU, bfloat16 (as stored) on a GPU unless given.
 
-        pad_names rounds the number of names up (16 on a CPU, 64 on a GPU); padded names are never valid. PanelError names the
-        file and tensor that is missing, has the wrong shape, or holds a value that is not finite.
+        pad_names rounds the number of names up (16 on a CPU, 64 on a GPU); padded names are never valid. PanelError
+        names the file and tensor that is missing, has the wrong shape, or holds a value that is not finite.
         """
         device = torch.device(device)
         on_gpu = device.type == "cuda"
@@ -297,7 +304,7 @@ class Panel:
                     bad = (~torch.isfinite(rows)).any(0).any(0).nonzero()[0].item()
                     raise PanelError(
                         f"{path}: feature {meta.features[int(bad)].name} holds a value that is not finite between "
-                        f"{meta.dates[start]} and {meta.dates[min(start + LABEL_ROWS, t) - 1]}; missing values must be 0"
+                        f"{meta.dates[start]} and {meta.dates[min(start + LABEL_ROWS, t) - 1]}; missing must be 0"
                     )
                 x[:, lookback - 1 + start : lookback - 1 + start + len(rows), :n] = rows.permute(2, 0, 1)
             valid = torch.zeros(t, wide, dtype=torch.bool, device=device)
@@ -349,11 +356,14 @@ class Panel:
     ) -> Panel:  # fmt: skip
         """A panel with planted signals, made on the device; `oracle` [Z, T, N] holds the best attainable scores.
 
-        The 1-day return is 2 % times (strength * (encoder + FAN + graph) + noise, t with 4 degrees of freedom), each signal of unit variance:
-        encoder  (x0 + x1 x2) / sqrt 2, a persistent level and an interaction;
-        FAN      the fast part of x3, hidden under each name's own slow level and own scale: the deviation from its mean;
-        graph    the neighbours' mean of x4, which is white and means nothing for the name itself.
-        All other features are noise with various persistence. Longer labels are sums of 1-day returns.
+        The 1-day return is 2 % times (strength * (encoder + FAN + graph) + noise, t with 4 degrees of freedom), each
+        signal of unit variance:
+
+        encoder: (x0 + x1 x2) / sqrt 2, a persistent level and an interaction;
+        FAN: the fast part of x3, hidden under each name's own slow level and scale: the deviation from its mean;
+        graph: the neighbours' mean of x4, which is white and means nothing for the name itself.
+
+        All other features are noise of various persistence. Longer labels are sums of 1-day returns.
         """
         if features < 6 or neighbours < 3:
             raise ConfigError("a synthetic panel needs at least 6 features and 3 neighbours")
@@ -432,7 +442,8 @@ class Panel:
         valid[:, names:] = False
 
         first = date(2015, 1, 5)
-        dates, step = [], 0
+        dates: list[str] = []
+        step = 0
         while len(dates) < days:
             day = first + timedelta(days=step)
             step += 1

@@ -21,7 +21,7 @@ from atft_model.metrics import daily_series, day_zscore, summarise
 from atft_model.model import ATFTGATFAN
 from atft_model.panel import Panel, PanelMeta, read_meta
 
-EVAL_CHUNKS = 4
+EVAL_CHUNKS = {"cpu": 4, "cuda": 1}
 
 
 def precision(mode: str, device: torch.device) -> AbstractContextManager[Any]:
@@ -33,14 +33,19 @@ def precision(mode: str, device: torch.device) -> AbstractContextManager[Any]:
 
 @torch.no_grad()
 def score_block(
-    model: ATFTGATFAN, panel: Panel, block: str, *, mode: str = "safe", chunks: int = EVAL_CHUNKS
+    model: ATFTGATFAN, panel: Panel, block: str, *, mode: str = "safe", chunks: int | None = None
 ) -> Tensor:
-    """Scores [Z, D, N] float32 of every day of a block (all names; mask with `panel.valid`). Leaves the model's mode as it was."""
+    """Scores [Z, D, N] float32 of every day of a block (all names; mask with `panel.valid`).
+
+    The model's mode is left as it was. Regions run eagerly: a few forward passes do not pay for compiling them.
+    """
+    chunks = chunks or EVAL_CHUNKS[panel.device.type]
     first, last = panel.meta.block(block)
     starts = panel.block_starts(block)
     filled = starts + [starts[-1]] * (-len(starts) % chunks)  # whole groups: shapes never change
     on_device = torch.tensor(filled, device=panel.device).view(-1, chunks)
-    training = model.training
+    training, regions = model.training, model.regions
+    model.regions = (model.front, model.back)
     model.eval()
     parts = []
     with precision(mode, panel.device):
@@ -49,6 +54,7 @@ def score_block(
             scores = model(batch.x, batch.graph).scores  # [Z, B * G, N]
             parts.append(scores.unflatten(1, (panel.chunk_days, chunks)).transpose(1, 2).flatten(1, 2))
     model.train(training)
+    model.regions = regions
     whole = torch.cat(parts, 1)
     offset = first - starts[0]
     return whole[:, offset : offset + last - first + 1]

@@ -1,7 +1,8 @@
-"""Comparisons on one panel: a run against others, presets against each other, seeds and controls of the whole curriculum.
+"""Comparisons on one panel: a run against others, presets against each other, seeds and controls of the whole
+curriculum.
 
-Everything is scored by `metrics` on the same rows and compared by paired daily differences. The functions return or print tables; the
-studies train in memory and write nothing but an optional JSON file of figures.
+Everything is scored by `metrics` on the same rows and compared by paired daily differences. The functions return or
+print tables; the studies train in memory and write nothing but an optional JSON file of figures.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def evaluate_runs(
 ) -> str:  # fmt: skip
     """Figures of finished runs on a block; each after the first is compared with the first, paired by day."""
     set_mode(mode, device)
-    rows, documents, reference = [], [], {}
+    rows: list[list[str]] = []
+    documents: list[dict[str, Any]] = []
+    reference: dict[str | None, Array] = {}
     header: list[str] = []
     for path in runs:
         models, panel = load_run(path, panel_directory, device)
@@ -113,10 +116,19 @@ def evaluate_runs(
 
 def open_panel(directory: Path | None, config: Preset, device: torch.device, seed: int = 0) -> Panel:
     """A panel directory, or a synthetic panel of the demo's size."""
-    shape = {"lookback": config.model.lookback, "chunk_days": config.train.chunk_days, "device": device}
+    lookback, chunk_days = config.model.lookback, config.train.chunk_days
     if directory is not None:
-        return Panel.load(directory, **shape)
-    return Panel.synthetic(names=224, days=560, features=56, neighbours=10, seed=seed, **shape)
+        return Panel.load(directory, lookback=lookback, chunk_days=chunk_days, device=device)
+    return Panel.synthetic(
+        names=224,
+        days=560,
+        features=56,
+        neighbours=10,
+        seed=seed,
+        lookback=lookback,
+        chunk_days=chunk_days,
+        device=device,
+    )
 
 
 def sizes(
@@ -209,8 +221,9 @@ def study(
 ) -> dict[str, Any]:  # fmt: skip
     """Runs the curriculum for several seeds (and the controls), prints the table, returns every figure.
 
-    Rows: each phase; their gain over the phase before, paired by day and seed; the ensemble of all seeds' last phase. Controls: phases 0-3 on permuted labels
-    (nothing may be found), phase 2 on shuffled edges from the same phase 1 (nothing may be gained).
+    Rows: each phase; their gain over the phase before, paired by day and seed; the ensemble of all seeds' last phase.
+    Controls: phases 0-3 on permuted labels (nothing may be found), phase 2 on shuffled edges from the same phase 1
+    (nothing may be gained).
     """
     set_mode(mode, device)
     panel = open_panel(directory, config, device)
@@ -256,7 +269,7 @@ def study(
         add(f"ensemble of {seeds}", [series_of(joint, panel, block)], None, before)
     if neutral:
         for k, stage in enumerate(STAGES):
-            add(f"phase {stage.phase} neutral", [o[k].neutral for o in every if o[k].neutral is not None])
+            add(f"phase {stage.phase} neutral", [n for o in every if (n := o[k].neutral) is not None])
         add("ensemble neutral", [series_of(joint, panel, block, neutral)])
     if (oracle := oracle_series(panel, block)) is not None:
         add("oracle", [oracle])
@@ -287,7 +300,8 @@ def describe(directory: Path) -> str:
     if (directory / "panel.json").exists():
         meta = read_meta(directory)
         lines = [
-            f"panel {meta.panel_id}: {len(meta.codes):,} names, {len(meta.dates):,} days {meta.dates[0]} to {meta.dates[-1]}",
+            f"panel {meta.panel_id}: {len(meta.codes):,} names, {len(meta.dates):,} days "
+            f"{meta.dates[0]} to {meta.dates[-1]}",
             f"{len(meta.features)} features, catalogue {meta.catalogue_hash}, label {meta.label}, "
             f"horizons {', '.join(map(str, meta.horizons))}",
         ]
@@ -320,7 +334,8 @@ def describe(directory: Path) -> str:
         )
         lines.append(f"  validation RankIC {v['rank_ic']:+.4f} on {v['days']} days: {ranks}")
         lines.append(
-            f"  best epoch {run['best_epoch']} of {run['epochs']}, {run['seconds']:.1f} s, {run['stock_days_per_s']:,.0f} stock-days/s"
+            f"  best epoch {run['best_epoch']} of {run['epochs']}, {run['seconds']:.1f} s, "
+            f"{run['stock_days_per_s']:,.0f} stock-days/s"
         )
         lines.append(
             "  families: "

@@ -1,7 +1,9 @@
-"""Training: one loop over resident chunks, for one stage of the curriculum, from its parent's weights to a run directory.
+"""Training: one loop over resident chunks, for one stage of the curriculum, from its parent's weights to a run
+directory.
 
-`Fit` is the loop (one network, one stage, in memory: the bench and the studies use it directly); `train` adds the run directory:
-lineage, ensemble members, checkpoints, resumption, guards, scores. There is no loader, no worker and no fork.
+`Fit` is the loop (one network, one stage, in memory: the bench and the studies use it directly); `train` adds the run
+directory: lineage, ensemble members, checkpoints, resumption, guards, scores. There is no loader, no worker and no
+fork.
 """
 
 from __future__ import annotations
@@ -56,9 +58,11 @@ def mixed_seed(*parts: int) -> int:
 def set_mode(mode: str, device: torch.device) -> None:
     """`safe`: deterministic algorithms, full float32. `optimized`: TF32 matrix products where the device has them."""
     safe = mode == "safe"
-    # on a GPU a running sum along rows has no variant that torch calls deterministic, so there it warns instead of failing
+    # on a GPU a running sum along rows has no variant that torch calls deterministic, so there it warns instead of
+    # failing
     torch.use_deterministic_algorithms(safe, warn_only=device.type == "cuda")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a tenth of a step
+    # a debugging aid of the deterministic mode that costs a tenth of a step
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cpu":
         torch.backends.cuda.enable_flash_sdp(
             False
@@ -66,7 +70,7 @@ def set_mode(mode: str, device: torch.device) -> None:
     if device.type == "cuda":
         torch.backends.cuda.enable_mem_efficient_sdp(not safe)
         torch.backends.cuda.enable_flash_sdp(not safe)
-        torch.backends.cuda.enable_cudnn_sdp(not safe)
+        torch.backends.cuda.enable_cudnn_sdp(False)  # plans every shape anew; these are thousands of tiny attentions
         torch.backends.cudnn.deterministic = safe
         torch.set_float32_matmul_precision("highest" if safe else "high")
         torch.backends.cudnn.allow_tf32 = not safe
@@ -104,7 +108,8 @@ class Fit:
         self.rows: list[dict[str, Any]] = []
         self.seconds = 0.0
         self.stopped = ""
-        self._reset_sums()
+        self._owners: dict[tuple[int, ...], Tensor] = {}
+        self.reset_sums()
 
     def _optimizer(self) -> torch.optim.AdamW:
         """AdamW, a parameter group for each (rate over the epochs, decay or not); learning rates are set each step."""
@@ -119,14 +124,14 @@ class Fit:
         ]
         return torch.optim.AdamW(groups, lr=0.0, betas=self.config.train.betas, fused=True)
 
-    def _reset_sums(self) -> None:
+    def reset_sums(self) -> None:
         device = self.panel.device
         self.sums = {"loss": torch.zeros((), device=device), "stock_days": torch.zeros((), device=device)}
         self.norm_sums = torch.zeros(len(MODULES), device=device)
         self.bad_starts = torch.full((self.config.train.chunks_per_step,), -1, device=device)
         self.epoch_steps = 0
 
-    # -- the order of the days --------------------------------------------------------------------------------------------
+    # -- the order of the days ---------------------------------------------------------------------------------------
 
     def steps_per_epoch(self) -> int:
         """Planned optimizer steps of one epoch (the random phase may add one)."""
@@ -143,7 +148,7 @@ class Fit:
             starts = torch.cat([starts, starts.repeat(-(-extra // len(starts)))[:extra]])
         return starts.view(-1, g)
 
-    # -- one step ---------------------------------------------------------------------------------------------------------
+    # -- one step ----------------------------------------------------------------------------------------------------
 
     def rate(self) -> float:
         """Learning rate of the present step before the stage's multipliers: linear warm-up, then a cosine."""
@@ -196,8 +201,7 @@ class Fit:
                 grads.append(parameter.grad)
                 owner.append(MODULES.index(self.model.module_of(name)))
         squares = torch.stack(torch._foreach_norm(grads)).square()
-        index = torch.tensor(owner, device=squares.device)
-        by_module = torch.zeros(len(MODULES), device=squares.device).index_add(0, index, squares)
+        by_module = torch.zeros_like(self.norm_sums).index_add(0, self._owner_index(tuple(owner)), squares)
         total = squares.sum().sqrt()
         self.norm_sums = self.norm_sums + by_module.sqrt()
         bad = ~torch.isfinite(total)
@@ -206,7 +210,8 @@ class Fit:
         rate = self.rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rates"][self.epoch - 1]
-        self.optimizer.found_inf = bad.float()  # the fused kernel leaves the weights alone where this is 1
+        # the fused kernel leaves the weights alone where found_inf is 1 (what torch's GradScaler uses)
+        self.optimizer.found_inf = bad.float()  # type: ignore[attr-defined]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
@@ -215,6 +220,12 @@ class Fit:
         self.steps += 1
         self.step_in_epoch += 1
         self.epoch_steps += 1
+
+    def _owner_index(self, owner: tuple[int, ...]) -> Tensor:
+        """Module numbers of the gradients, kept on the device: a copy in every step would make the host wait."""
+        if owner not in self._owners:
+            self._owners[owner] = torch.tensor(owner, device=self.panel.device)
+        return self._owners[owner]
 
     def check_finite(self) -> None:
         """Raises NonFinite, naming the first module, if any step since the last check was not finite."""
@@ -227,7 +238,7 @@ class Fit:
                 f"chunks from {days}); the weights before that step are kept"
             )
 
-    # -- epochs -----------------------------------------------------------------------------------------------------------
+    # -- epochs ------------------------------------------------------------------------------------------------------
 
     def current(self) -> dict[str, Tensor]:
         """A copy of the weights that count: the averaged ones if the stage keeps an average."""
@@ -273,10 +284,11 @@ class Fit:
     def epochs(
         self, *, should_stop: Callable[[], bool] = lambda: False, deadline: float | None = None,
     ) -> Iterator[tuple[dict[str, Any], bool]]:  # fmt: skip
-        """Trains; after each epoch yields (its metrics row, whether it is the best so far). Continues where the state stands.
+        """Trains; after each epoch yields (its metrics row, whether it is the best so far). Continues where the state
+        stands.
 
-        Raises Interrupted when should_stop() turns true between two steps. deadline (time.monotonic): no epoch starts that
-        would end after it, judged by the last one.
+        Raises Interrupted when should_stop() turns true between two steps. deadline (time.monotonic): no epoch starts
+        that would end after it, judged by the last one.
         """
         if self.stage.keep_parent and not self.best and self.epoch == 1 and self.step_in_epoch == 0:
             _, summary = self.validate()
@@ -311,10 +323,10 @@ class Fit:
             elif deadline is not None and time.monotonic() + row["epoch_seconds"] > deadline:
                 self.stopped = "max_seconds"
             self.epoch, self.step_in_epoch = self.epoch + 1, 0
-            self._reset_sums()
+            self.reset_sums()
             yield row, better
 
-    # -- resumption -------------------------------------------------------------------------------------------------------
+    # -- resumption --------------------------------------------------------------------------------------------------
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the rest of the training depends on: (tensors, plain values)."""
@@ -365,7 +377,7 @@ class Fit:
         self.rows, self.seconds, self.stopped = list(values["rows"]), values["seconds"], values["stopped"]
 
 
-# -- a run directory --------------------------------------------------------------------------------------------------------
+# -- a run directory -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -423,7 +435,8 @@ def progress_line(
     memory = f"  {row['device_memory_gb']:.1f} GB" if row["device_memory_gb"] is not None else ""
     return (
         f"phase {stage.phase} {stage.name}{member}  epoch {row['epoch']}/{stage.epochs}  loss {row['loss']:.4f}  "
-        f"RankIC {row['rank_ic']:+.4f} ({ranks})  {row['stock_days_per_s']:,.0f} stock-days/s  ETA {minutes}:{seconds:02d}{memory}"
+        f"RankIC {row['rank_ic']:+.4f} ({ranks})  {row['stock_days_per_s']:,.0f} stock-days/s  "
+        f"ETA {minutes}:{seconds:02d}{memory}"
     )
 
 
@@ -489,8 +502,8 @@ def parent_of(request: Request, config: Preset | None) -> tuple[Preset, dict[str
 def train(request: Request, listener: Listener) -> dict[str, Any]:
     """Trains one phase into `request.out` and returns run.json's content.
 
-    Raises InvalidRequest, PanelError, Mismatch (bad input), GuardViolation (trained but degenerate; run.json says "failed"),
-    NonFinite, DiskFull, Interrupted (state saved).
+    Raises InvalidRequest, PanelError, Mismatch (bad input), GuardViolation (trained but degenerate; run.json says
+    "failed"), NonFinite, DiskFull, Interrupted (state saved).
     """
     began = time.monotonic()
     out = request.out

@@ -147,15 +147,37 @@ def tiny_disk(tmp_path):
 
 
 def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, monkeypatch):
-    """The disk fills after the first epoch: exit code 74, the last good checkpoint loads, no temporary file is left."""
-    command = [sys.executable, "-m", "atft_model", "train", "--panel", str(panel_directory), "--phase", "0", "--preset", "demo",
-               "--lookback", "12", "--chunk-days", "4", "--epochs", "3", "--out", str(tiny_disk / "run"), "--threads", "2"]  # fmt: skip
+    """The disk fills after the first epoch (past the check before writing): exit code 74, the last good checkpoint
+    loads, no temporary file is left.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "atft_model",
+        "train",
+        "--panel",
+        str(panel_directory),
+        "--phase",
+        "0",
+        "--preset",
+        "demo",
+        "--lookback",
+        "12",
+        "--chunk-days",
+        "4",
+        "--epochs",
+        "3",
+        "--out",
+        str(tiny_disk / "run"),
+        "--threads",
+        "2",
+    ]
     filler = (
         "import atft_model.train as t, atft_model.checkpoint as c, os, sys, runpy\n"
         "real = t.Fit.validate\n"
         "def fill(self):\n"
         "    if self.epoch == 2:\n"
-        "        c.RESERVE_BYTES = -10**12\n"  # the check before writing would refuse first: let the write itself meet the full disk
+        "        c.RESERVE_BYTES = -10**12\n"
         f"        f = os.open({str(tiny_disk / 'filler')!r}, os.O_WRONLY | os.O_CREAT)\n"
         "        try:\n"
         "            while True: os.write(f, b'0' * 4096)\n"
@@ -179,8 +201,24 @@ def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, monkeypatc
 
 
 def test_too_small_a_disk_is_refused_before_training(tiny_disk, panel_directory):
-    command = [sys.executable, "-m", "atft_model", "train", "--panel", str(panel_directory), "--phase", "0", "--preset", "base",
-               "--lookback", "12", "--chunk-days", "4", "--out", str(tiny_disk / "run")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "atft_model",
+        "train",
+        "--panel",
+        str(panel_directory),
+        "--phase",
+        "0",
+        "--preset",
+        "base",
+        "--lookback",
+        "12",
+        "--chunk-days",
+        "4",
+        "--out",
+        str(tiny_disk / "run"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 74 and "MB are free" in done.stderr
     assert "epoch" not in done.stdout

@@ -40,16 +40,43 @@ def phase0(panel_directory, tmp_path_factory):
 
     root = tmp_path_factory.mktemp("cli")
     context = root / "context.json"
-    context.write_text(json.dumps({"asset_keys": ["x"], "code_version_by_asset_key": None, "provenance_by_asset_key": None,
-                                   "partition_key": None, "partition_key_range": None, "partition_time_window": None,
-                                   "run_id": "r", "job_name": None, "retry_number": 0, "extras": {}}))  # fmt: skip
+    context.write_text(
+        json.dumps(
+            {
+                "asset_keys": ["x"],
+                "code_version_by_asset_key": None,
+                "provenance_by_asset_key": None,
+                "partition_key": None,
+                "partition_key_range": None,
+                "partition_time_window": None,
+                "run_id": "r",
+                "job_name": None,
+                "retry_number": 0,
+                "extras": {},
+            }
+        )
+    )
     assert PipesDefaultContextLoader and PipesDefaultMessageWriter
     environment = os.environ | {
         "DAGSTER_PIPES_CONTEXT": encode_param({"path": str(context)}),
         "DAGSTER_PIPES_MESSAGES": encode_param({"path": str(root / "messages")}),
     }
-    done = run("train", "--panel", panel_directory, "--phase", 0, "--out", root / "p0", "--epochs", 2, *SMALL, "--lock", root / "lock",
-               "--die-with-parent", env=environment)  # fmt: skip
+    done = run(
+        "train",
+        "--panel",
+        panel_directory,
+        "--phase",
+        0,
+        "--out",
+        root / "p0",
+        "--epochs",
+        2,
+        *SMALL,
+        "--lock",
+        root / "lock",
+        "--die-with-parent",
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
     return root / "p0", done.stdout, [json.loads(line) for line in (root / "messages").read_text().splitlines()]
 
@@ -113,7 +140,12 @@ def test_bad_input_is_one_sentence_and_exit_2(panel_directory, tmp_path, argumen
 
 
 def test_help_needs_no_torch():
-    code = "import sys, atft_model.__main__ as m\ntry: m.main(['train', '--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    code = (
+        "import sys, atft_model.__main__ as m\n"
+        "try: m.main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "False"
     assert "--max-seconds" in done.stdout and "start no epoch" in done.stdout
@@ -123,7 +155,8 @@ def test_nothing_heavy_is_imported(phase0, panel_directory):
     code = (
         "import sys, atft_model.__main__ as m\n"
         f"m.main(['evaluate', '--panel', {str(panel_directory)!r}, '--run', {str(phase0[0])!r}])\n"
-        "print(sorted({'dagster', 'dagster_pipes', 'polars', 'pandas', 'requests', 'torch_geometric', 'atft_assets'} & set(sys.modules)))"
+        "banned = {'dagster', 'dagster_pipes', 'polars', 'pandas', 'requests', 'torch_geometric', 'atft_assets'}\n"
+        "print(sorted(banned & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
@@ -178,8 +211,19 @@ def test_a_killed_run_resumes(panel_directory, tmp_path):
 
 def test_the_parents_death_ends_the_training(panel_directory, tmp_path):
     """A shell starts the training and is killed with -9; the kernel takes the training along."""
-    training = command("train", "--panel", panel_directory, "--phase", 0, "--out", tmp_path / "r", "--epochs", 1000, *SMALL,
-                       "--die-with-parent")  # fmt: skip
+    training = command(
+        "train",
+        "--panel",
+        panel_directory,
+        "--phase",
+        0,
+        "--out",
+        tmp_path / "r",
+        "--epochs",
+        1000,
+        *SMALL,
+        "--die-with-parent",
+    )
     code = f"import subprocess, sys; p = subprocess.Popen({training!r}); print(p.pid, flush=True); p.wait()"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())

@@ -22,7 +22,7 @@ OFF = Switches(fan=False, san=False, gat=False)
 NO_GRAPH = Switches(fan=True, san=True, gat=False)
 
 
-# 1 -- input sensitivity ------------------------------------------------------------------------------------------------
+# 1 -- input sensitivity ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("switches", [OFF, NO_GRAPH, Switches()], ids=["encoder", "normalised", "whole"])
@@ -44,7 +44,7 @@ def test_scores_differ_between_names_in_eval_mode(small_panel):
     assert scores.dtype == torch.float32
 
 
-# 2 -- the newest row is kept ----------------------------------------------------------------------------------------------
+# 2 -- the newest row is kept ----------------------------------------------------------------------------------------
 
 
 def test_fan_keeps_the_newest_row():
@@ -83,7 +83,7 @@ def test_constant_series_do_not_become_noise(level):
     assert (stats - expected).abs().max() <= 1e-5 * max(1.0, abs(level))
 
 
-# 3 -- independence from the batch ---------------------------------------------------------------------------------------------
+# 3 -- independence from the batch -----------------------------------------------------------------------------------
 
 
 def test_without_graph_a_name_does_not_depend_on_other_names(small_panel):
@@ -112,7 +112,7 @@ def test_with_graph_only_neighbours_within_two_hops_matter(small_panel):
         assert changed[day, 7] and changed[day].sum() > 1, "no neighbour heard of it"
 
 
-# 4 -- causality -----------------------------------------------------------------------------------------------------------------
+# 4 -- causality -----------------------------------------------------------------------------------------------------
 
 
 def test_later_days_do_not_change_earlier_scores(small_panel):
@@ -137,7 +137,7 @@ def test_labels_enter_only_as_labels(small_panel):
     assert spearman_by_day(batch.targets.rank[0, 0], day[None], batch.targets.mask[0, 0]).item() == pytest.approx(1.0)
 
 
-# 5 -- chunks are windows ----------------------------------------------------------------------------------------------------------
+# 5 -- chunks are windows --------------------------------------------------------------------------------------------
 
 
 def test_chunks_agree_with_exact_windows(small_panel):
@@ -170,7 +170,7 @@ def test_a_score_does_not_depend_on_the_block_asked_for(small_panel):
         assert torch.equal(score_block(model, small_panel, block), whole[:, first : last + 1])
 
 
-# 6 -- GATv2 --------------------------------------------------------------------------------------------------------------------------
+# 6 -- GATv2 ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
@@ -217,7 +217,7 @@ def test_whole_network_runs_on_torch_geometric(small_panel):
     assert torch.allclose(dense(batch.x, batch.graph).scores, pyg(batch.x, batch.graph).scores, atol=1e-5)
 
 
-# 7 -- fusion ---------------------------------------------------------------------------------------------------------------------------
+# 7 -- fusion --------------------------------------------------------------------------------------------------------
 
 
 def test_seed_fusion_starts_as_stated():
@@ -259,7 +259,7 @@ def test_gat_gets_gradient_after_twenty_steps_and_none_when_off(small_panel):
     assert all(p.grad is not None for n, p in off.model.named_parameters() if n.startswith(("fan.", "san.film")))
 
 
-# 8 -- stages really toggle ---------------------------------------------------------------------------------------------------------------
+# 8 -- stages really toggle ------------------------------------------------------------------------------------------
 
 
 def test_each_stage_changes_the_computation(small_panel):
@@ -324,7 +324,7 @@ def test_curriculum_is_the_declared_one():
     assert STAGES[3].ema is not None
 
 
-# 10 -- no graph break (planted and null tests, gate 9, are in test_learning) ---------------------------------------------------------------
+# 10 -- no graph break (planted and null tests, gate 9, are in test_learning) ----------------------------------------
 
 
 @pytest.mark.parametrize("switches", [OFF, Switches()], ids=["encoder", "whole"])
@@ -346,7 +346,7 @@ def test_front_and_back_are_single_graphs(small_panel, switches):
     torch._dynamo.reset()
 
 
-# 11 -- splits and statistics -------------------------------------------------------------------------------------------------------------------
+# 11 -- splits and statistics ----------------------------------------------------------------------------------------
 
 
 def test_a_split_without_embargo_is_refused(small_panel):
@@ -380,7 +380,7 @@ def test_training_reads_nothing_of_later_blocks(small_panel):
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
-# sizes ------------------------------------------------------------------------------------------------------------------------------------------------
+# sizes --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

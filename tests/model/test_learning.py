@@ -1,7 +1,7 @@
 """Does it learn what was planted, each part by the phase that switches it on, and nothing where nothing is?
 
-Panels with one signal per component (`Panel.synthetic`), small networks, the curriculum as it stands. Thresholds are on paired daily
-differences, seeds are fixed.
+Panels with one signal per component (`Panel.synthetic`), small networks, the curriculum as it stands. Thresholds are
+on paired daily differences, seeds are fixed.
 """
 
 from __future__ import annotations

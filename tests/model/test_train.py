@@ -205,7 +205,6 @@ def test_ema_is_what_is_evaluated_and_kept(small_panel):
     live = fit.model.state_dict()
     assert any(not torch.equal(fit.best[k], live[k]) for k in live)
     fit.model.load_state_dict(fit.best)
-    first, last = small_panel.meta.block("validation")
     again = score_block(fit.model, small_panel, "validation")
     fit.ema = [p.detach().clone() for _, p in fit.named]
     assert torch.equal(fit.validate()[0], again)
@@ -231,7 +230,7 @@ def test_learning_rate_warms_up_and_decays(small_panel):
     assert max(rates) <= TINY.train.learning_rate
 
 
-# -- guards -----------------------------------------------------------------------------------------------------------------
+# -- guards ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_step_that_is_not_finite_is_named_and_not_taken(small_panel):
