@@ -319,7 +319,8 @@ def bench(
     print(
         f"{size_name}: {size.names:,} names x {size.days:,} days x {size.features} features, "
         f"L {config.model.lookback}, hidden {config.model.hidden_size}, d {config.model.feature_size}, "
-        f"B {config.train.chunk_days}, G {config.train.chunks_per_step}; {place.get('gpu', 'CPU')}, {place['threads']} threads, {mode}",
+        f"B {config.train.chunk_days}, G {config.train.chunks_per_step}; "
+        f"{place.get('gpu', 'CPU')}, {place['threads']} threads, {mode}",
         flush=True,
     )
     started = time.perf_counter()

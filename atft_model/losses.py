@@ -149,6 +149,9 @@ def score_gradients(
     if loss.anchor:
         terms["anchor"] = loss.anchor * anchor_loss(p, targets.rank, targets.mask, weights)
     noisy: dict[str, Tensor] = {}
+    shown: dict[
+        str, Tensor
+    ] = {}  # the step's own ratio: the differential form has the right gradient, not a readable value
     if loss.sharpe:
         returns = portfolio_returns(p[0], targets.excess, targets.known)
         seen = torch.stack([returns.mean(), returns.square().mean()]).detach()
@@ -157,6 +160,7 @@ def score_gradients(
         short = returns.numel() < SHORT_STEP
         term = differential_sharpe_loss(returns, moments[:2]) if short else sharpe_loss(returns)
         noisy["sharpe"] = loss.sharpe * term
+        shown["sharpe"] = loss.sharpe * sharpe_loss(returns)
     if loss.turnover:
         noisy["turnover"] = loss.turnover * turnover(p[0], targets.known)
     if not terms:
@@ -167,7 +171,7 @@ def score_gradients(
         allowed = SHARPE_SHARE / (1.0 - SHARPE_SHARE) * gradient.norm()
         gradient = gradient + extra * (allowed / extra.norm().clamp_min(1e-12)).clamp(max=1.0)
     gradients = [gradient]
-    values = {name: value.detach() for name, value in (terms | noisy).items()}
+    values = {name: value.detach() for name, value in (terms | noisy | shown).items()}
     if quantiles is not None:
         q = quantiles.detach().requires_grad_()
         term = loss.pinball * pinball_loss(q, targets.rank, targets.mask, levels, weights)
