@@ -255,6 +255,11 @@ class Panel:
         """Replaces the neighbours by random names: the graph control."""
         self.neighbours = tables.shuffled(self.neighbours, seed)
 
+    def cut_edges(self) -> None:
+        """Leaves every name only its self edge: what a phase gains by more parameters and epochs, without a graph."""
+        self.neighbour_mask = self.neighbour_mask.clone()
+        self.neighbour_mask[..., 1:] = False
+
     @classmethod
     def load(
         cls, directory: Path | str, *, lookback: int, chunk_days: int, device: torch.device | str = "cpu",

@@ -222,8 +222,8 @@ def study(
     """Runs the curriculum for several seeds (and the controls), prints the table, returns every figure.
 
     Rows: each phase; their gain over the phase before, paired by day and seed; the ensemble of all seeds' last phase.
-    Controls: phases 0-3 on permuted labels (nothing may be found), phase 2 on shuffled edges from the same phase 1
-    (nothing may be gained).
+    Controls: phases 0-3 on permuted labels (nothing may be found); phase 2 from the same phase 1 with self edges only
+    (what more epochs and parameters give) and with shuffled edges, compared with self edges (nothing may be gained).
     """
     set_mode(mode, device)
     panel = open_panel(directory, config, device)
@@ -274,13 +274,20 @@ def study(
     if (oracle := oracle_series(panel, block)) is not None:
         add("oracle", [oracle])
     if controls:
+        alone = open_panel(directory, config, device)
+        alone.cut_edges()
         edges = open_panel(directory, config, device)
         edges.shuffle_edges(1)
-        shuffled = [
-            curriculum(edges, config, block, seed, mode, None, STAGES[2:3], after[seed][1])[0][0].series
-            for seed in range(seeds)
-        ]
-        add("phase 2, shuffled edges", shuffled, None, [o[1].series for o in every])
+
+        def phase2(on: Panel) -> list[dict[str, Array]]:
+            return [
+                curriculum(on, config, block, seed, mode, None, STAGES[2:3], after[seed][1])[0][0].series
+                for seed in range(seeds)
+            ]
+
+        without = phase2(alone)
+        add("phase 2, self edges only", without, None, [o[1].series for o in every])
+        add("phase 2, shuffled edges", phase2(edges), None, without)
         # labels are permuted for training and validation; the reported block keeps its true returns
         null = open_panel(directory, config, device)
         truth = null.returns.clone()
