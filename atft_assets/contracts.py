@@ -139,7 +139,13 @@ class Contract:
     ) -> Iterator[tuple[str, str, int, str]]:
         known = [c for c in frame.columns if c in self.schema.columns]
         nulls = frame.select(pl.col(known).null_count()).row(0, named=True)
-        varies = frame.select((pl.col(known).drop_nulls().n_unique() > 1).name.keep()).row(0, named=True)
+        # extremes differ: a hundred times cheaper than counting distinct floats
+        ordered = [c for c in known if frame.schema[c].is_numeric() or frame.schema[c].is_temporal()]
+        others = [c for c in known if c not in ordered]
+        varies = frame.select(
+            (pl.col(ordered).min() != pl.col(ordered).max()).name.keep(),
+            (pl.col(others).drop_nulls().n_unique() > 1).name.keep(),
+        ).row(0, named=True)
         for column in known:
             warming_up = history_days is not None and history_days < self.lookback.get(column, 0)
             if warming_up or column in self.nullable_ok:

@@ -168,10 +168,12 @@ class Table:
         """
         frames = []
         for key, entry in sorted(self._entries(keys).items()):
-            frame = pl.read_parquet(self._bytes(key, entry))
+            data = self._bytes(key, entry)
+            present = pl.read_parquet_schema(io.BytesIO(data))
+            if columns is not None and (missing := [c for c in columns if c not in present]):
+                raise MissingColumns(self.name, key, missing, list(present))
+            frame = pl.read_parquet(data, columns=None if columns is None else list(columns))
             if columns is not None:
-                if missing := [c for c in columns if c not in frame.columns]:
-                    raise MissingColumns(self.name, key, missing, frame.columns)
                 frame = frame.select(columns)
             frames.append(frame)
         return pl.concat(frames, how="diagonal") if frames else pl.DataFrame()

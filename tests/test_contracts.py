@@ -100,7 +100,7 @@ def test_the_verdict_shows_rows():
 
 
 def test_required_inputs_are_named_before_any_computation():
-    with pytest.raises(ContractViolation, match="daily_quotes 2024-01 .*AdjFactor: required input column is present"):
+    with pytest.raises(ContractViolation, match=r"daily_quotes 2024-01 .*AdjFactor: required input column is present"):
         require_columns(["date", "C"], ["date", "C", "AdjFactor"], table="daily_quotes", partition="2024-01")
 
 

@@ -53,7 +53,7 @@ def test_round_trip_is_sorted_and_described(table):
 
 
 def test_what_is_missing_names_the_command(table):
-    with pytest.raises(MissingTable, match="dagster asset materialize --select daily_quotes$"):
+    with pytest.raises(MissingTable, match=r"dagster asset materialize --select daily_quotes$"):
         table.read()
     publish(table, "2024-01", frame(1))
     with pytest.raises(MissingTable, match=r"2024-02, 2024-03 .*--partition-range 2024-02...2024-03"):

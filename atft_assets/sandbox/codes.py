@@ -81,4 +81,3 @@ MARKET_NAMES = {
 }
 MARGIN_NAMES = {"1": "信用", "2": "貸借", "3": "その他"}
 SCALE_CATEGORIES = ("TOPIX Core30", "TOPIX Large70", "TOPIX Mid400", "TOPIX Small 1", "TOPIX Small 2", "-")
-
