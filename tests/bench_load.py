@@ -26,9 +26,8 @@ def main() -> None:
     base = statistics.median(seconds["import dagster"])
     for name, values in seconds.items():
         median = statistics.median(values)
-        print(
-            f"{name:<34}{median:6.2f} s  ({median / base:.2f} x import dagster; min {min(values):.2f}, max {max(values):.2f})"
-        )
+        spread = f"min {min(values):.2f}, max {max(values):.2f}"
+        print(f"{name:<34}{median:6.2f} s  ({median / base:.2f} x import dagster; {spread})")
 
 
 if __name__ == "__main__":
