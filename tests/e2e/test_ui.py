@@ -8,8 +8,6 @@ import urllib.request
 
 import pytest
 
-from .conftest import REPOSITORY
-
 pytestmark = pytest.mark.e2e
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -45,7 +43,7 @@ def shown(page: str, profile) -> str:
         "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
         "--window-size=1600,1400", "--virtual-time-budget=20000", "--dump-dom", page,
     ]  # fmt: skip
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120, cwd=REPOSITORY).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
