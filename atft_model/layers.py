@@ -193,9 +193,11 @@ class InterpretableAttention(nn.Module):
     def weights(self, x: Tensor, queries: int, lookback: int) -> Tensor:
         """Head-averaged attention weights [M', queries, S] of x [S, M', H]."""
         q, k = self._split(self.query(x[-queries:])), self._split(self.key(x))
-        scores = (q @ k.transpose(-1, -2)) * self.head_size**-0.5
-        mask = band_mask(queries, x.shape[0], lookback, x.device)
-        return torch.softmax(scores.float().masked_fill(~mask, float("-inf")), -1).mean(1)
+        seen = band_mask(queries, x.shape[0], lookback, x.device)
+        hidden = torch.zeros_like(seen, dtype=q.dtype).masked_fill(~seen, float("-inf"))
+        q = (q * self.head_size**-0.5).flatten(0, 1)
+        scores = torch.baddbmm(hidden[None], q, k.flatten(0, 1).transpose(1, 2))
+        return torch.softmax(scores.float(), -1).unflatten(0, (-1, self.heads)).mean(1)
 
     def forward(self, x: Tensor, queries: int, lookback: int) -> Tensor:
         """x [S, M', H] -> [queries, M', H]."""
@@ -234,28 +236,27 @@ class SAN(nn.Module):
         self.reduce = nn.Linear(2 * slices * size, rank)
         self.film = nn.Linear(rank, 2 * size)
 
-    def _averaging(self, days: int, rows: int, like: Tensor) -> Tensor:
-        """[days * slices, rows]: row (b, k) averages slice k of the window that ends at the day b."""
-        row = torch.arange(rows, device=like.device)
-        start = torch.arange(rows - days - self.lookback + 1, rows - self.lookback + 1, device=like.device)
-        parts = []
-        for low, high in self.edges:
-            inside = (row >= (start + low)[:, None]) & (row < (start + high)[:, None])
-            parts.append(inside.to(like.dtype) / (high - low))
-        return torch.stack(parts, 1).flatten(0, 1)
-
     def statistics(self, embedded: Tensor, days: int) -> Tensor:
-        """embedded [S, M', H] -> [days, M', 2 * slices * H] float32: means, then standard deviations."""
+        """embedded [S, M', H] -> [days, M', 2 * slices * H] float32: means, then standard deviations.
+
+        Two running sums over the rows; a slice of all days' windows is one difference of two views of them.
+        """
         x = embedded.float()
-        rows, names, size = x.shape
-        average = self._averaging(days, rows, x)
-        flat = x.reshape(rows, names * size)
-        level = flat[0].detach()  # subtracted before squaring: no cancellation, no effect on the result
-        centred = flat - level
-        mean = average @ centred
-        variance = (average @ centred.square() - mean.square()).clamp_min(0.0)
-        stats = torch.stack([mean + level, torch.sqrt(variance + SAN_FLOOR**2)])  # [2, days*slices, names*size]
-        return stats.view(2, days, len(self.edges), names, size).permute(1, 3, 0, 2, 4).flatten(2)
+        level = x[:1].detach()  # subtracted before squaring: no cancellation, no effect on the result
+        centred = x - level
+        first = fn.pad(centred.cumsum(0), (0, 0, 0, 0, 1, 0))
+        second = fn.pad(centred.square().cumsum(0), (0, 0, 0, 0, 1, 0))
+        start = x.shape[0] - days - self.lookback + 1  # first row of the first day's window
+        means, deviations = [], []
+        for low, high in self.edges:
+            share = 1.0 / (high - low)
+            newer, older = slice(start + high, start + high + days), slice(start + low, start + low + days)
+            mean = (first[newer] - first[older]) * share
+            square = (second[newer] - second[older]) * share
+            variance = torch.addcmul(square, mean, mean, value=-1.0).clamp_min(0.0)
+            means.append(mean + level)
+            deviations.append(torch.sqrt(variance + SAN_FLOOR**2))
+        return torch.cat(means + deviations, -1)
 
     def forward(self, state: Tensor, embedded: Tensor) -> Tensor:
         """state [B, M', H], embedded [S, M', H] -> [B, M', H]."""
