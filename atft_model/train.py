@@ -613,10 +613,10 @@ def train(request: Request, listener: Listener) -> dict[str, Any]:
     joint = ensemble(scores, valid)
     if not grad_norms:
         grad_norms = {m: rows[-1][f"grad_norm_{m}"] for m in models[0].active_modules()}
-    guards = monitor.judge(
-        monitor.measure(models[0], probe(panel, "validation"), joint, valid, grad_norms),
-        tuple(m for m in models[0].active_modules() if plan.rate_of(m, plan.epochs) > 0),
-    )
+    # a group that was frozen to the end of a shortened stage has no gradient to show
+    learned = tuple(m for m in models[0].active_modules() if plan.rate_of(m, rows[-1]["epoch"]) > 0)
+    grad_norms = {m: norm for m, norm in grad_norms.items() if m in learned}
+    guards = monitor.judge(monitor.measure(models[0], probe(panel, "validation"), joint, valid, grad_norms), learned)
     importance = importances(models, panel)
     sha = files.write_tensors(out / files.CHECKPOINT, files.join_members(members))
     files.write_rows(out / files.METRICS, rows)

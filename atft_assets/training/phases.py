@@ -150,7 +150,7 @@ def train_asset(
             )
             out = store.local("runs", spec.asset, config.resume_run or new_run_id(context.run.run_id))
         except (NotReady, StoreError) as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
+            raise dg.Failure(str(error), allow_retries=False) from None  # the sentence is all there is to say
         if config.resume_run and not out.is_dir():
             raise dg.Failure(f"there is no run {config.resume_run} to resume under {out.parent}", allow_retries=False)
         request = TrainRequest(
