@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from atft_assets.features.feature import Feature
+from atft_assets.statistics import newey_west_t
 
 LEAK_ALARM = 0.15  # no honest daily feature ranks tomorrow's returns that well
 LEAST_NAMES = 20
@@ -55,22 +55,6 @@ def _rank(name: str) -> pl.Expr:
 def _correlation(x: str, y: str) -> pl.Expr:
     value = pl.corr(x, y)
     return pl.when(value.is_finite()).then(value)
-
-
-def newey_west_t(values: NDArray[np.float64], lags: int) -> float:
-    """t-value of the mean of a serially correlated series, Bartlett weights (Newey and West 1987); NaN below 3
-    values.
-    """
-    x = values[np.isfinite(values)]
-    n = len(x)
-    if n < 3:
-        return float("nan")
-    d = x - x.mean()
-    lags = min(lags, n - 1)
-    variance = d @ d / n
-    for k in range(1, lags + 1):
-        variance += 2 * (1 - k / (lags + 1)) * (d[k:] @ d[:-k]) / n
-    return float(x.mean() / np.sqrt(variance / n)) if variance > 0 else float("nan")
 
 
 def summary(daily: pl.DataFrame, features: Iterable[Feature], horizons: Sequence[int]) -> pl.DataFrame:

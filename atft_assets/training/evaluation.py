@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atft_assets.statistics import newey_west_t
 from atft_assets.training.ranking import average_ranks
 
 Floats = NDArray[np.floating]
@@ -152,20 +153,6 @@ def headline_weights(horizons: Sequence[int]) -> Floats:
     """The horizons' weights, normalised; a horizon without a weight of its own counts 1."""
     weights = np.array([HORIZON_WEIGHTS.get(h, 1.0) for h in horizons])
     return weights / weights.sum()
-
-
-def newey_west_t(series: Floats, lag: int) -> float:
-    """t of the mean with Bartlett-weighted autocovariances up to `lag` (Newey & West 1987); NaN below three values."""
-    values = series[np.isfinite(series)]
-    n = len(values)
-    if n < 3:
-        return float("nan")
-    deviations = values - values.mean()
-    lag = min(lag, n - 2)
-    variance = deviations @ deviations / n
-    for k in range(1, lag + 1):
-        variance += 2 * (1 - k / (lag + 1)) * (deviations[k:] @ deviations[:-k]) / n
-    return float(values.mean() / np.sqrt(variance / n)) if variance > 1e-18 else float("nan")
 
 
 @dataclass(frozen=True)
