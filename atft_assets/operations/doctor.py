@@ -204,7 +204,7 @@ def instance_state(instance: dg.DagsterInstance, settings: Settings) -> Iterator
     if beats and time.time() - max(beats) < HEARTBEAT_SECONDS:
         yield ok("daemon", "it runs: schedules and alerts are awake")
     else:
-        yield warn("daemon", "none runs: no schedule, no alert", "make ui (or the services in deploy/)")
+        yield warn("daemon", "none runs: no schedule, no alert", "make ui")
     for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
         processes = recorded_processes(instance, record.dagster_run.run_id)
         if processes and all(process_gone(pid, at) for pid, at in processes):
