@@ -190,18 +190,23 @@ class Table:
 
     def _bytes(self, key: str, entry: Entry) -> bytes:
         """A partition's file, held against its hash; read again once, for it may just have been replaced."""
-        for expected in (entry, self.manifest().entries.get(key, entry)):
-            try:
-                data = self.path(key).read_bytes()
-            except FileNotFoundError:
-                raise MissingTable(self.group, self.name, [key]) from None
-            if _digest(data) == expected.sha256:
-                return data
+        data = self._file(key)
+        if _digest(data) == entry.sha256:
+            return data
+        data, newer = self._file(key), self.manifest().entries.get(key)
+        if newer and _digest(data) == newer.sha256:
+            return data
         raise StoreError(
             f"{self.path(key)} is not the file that its manifest describes: it was changed or damaged outside the "
             f"platform; delete it and run: dagster asset materialize --select {self.name}"
             + ("" if key == UNPARTITIONED else f" --partition {key}")
         )
+
+    def _file(self, key: str) -> bytes:
+        try:
+            return self.path(key).read_bytes()
+        except FileNotFoundError:
+            raise MissingTable(self.group, self.name, [key]) from None
 
     def stage(self, key: str, frame: pl.DataFrame, *, code_version: str, contract_passed: bool = True) -> Staged:
         """Write a partition beside its place and flush it to the disk; readers do not see it."""
@@ -249,13 +254,8 @@ class Table:
             one.path.unlink(missing_ok=True)
 
     def _write_manifest(self, manifest: Manifest) -> None:
-        path = self.folder / "manifest.json"
-        sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{STAGED_SUFFIX}")
-        with sibling.open("wb") as file:
-            text = json.dumps(json.loads(manifest.model_dump_json()), indent=1, sort_keys=True)
-            file.write(text.encode())
-            _flush(file)
-        _replace(sibling, path)
+        text = json.dumps(json.loads(manifest.model_dump_json()), indent=1, sort_keys=True)
+        _write_atomically(self.folder / "manifest.json", text)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -280,12 +280,15 @@ def schema_fingerprint(schema: pl.Schema) -> str:
 def write_text_atomically(path: Path, text: str) -> None:
     """Replace a small local file (a pointer, a report) so that a reader sees the old text or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _write_atomically(UPath(path), text)
+
+
+def _write_atomically(path: UPath, text: str) -> None:
     sibling = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{STAGED_SUFFIX}")
     with sibling.open("wb") as file:
         file.write(text.encode())
         _flush(file)
-    sibling.replace(path)
-    _sync_folder(path.parent)
+    _replace(sibling, path)
 
 
 def _is_local(path: UPath) -> bool:
