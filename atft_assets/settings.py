@@ -104,11 +104,26 @@ def _date(given: Mapping[str, str], name: str) -> date | None:
         raise SettingsError(f"{name} is {given[name]!r}: use YYYY-MM-DD") from None
 
 
+def plan_window(plan: Plan, today: date) -> tuple[date, date | None]:
+    """First and last date that a plan covers today, in calendar days; None where it reaches to the newest data.
+
+    Free ends twelve weeks ago and begins two years before that (https://jpx-jquants.com, data plans).
+    """
+    last = today - FREE_DELAY if plan is Plan.FREE else None
+    return years_before(last or today, HISTORY_YEARS[plan]), last
+
+
+def years_before(day: date, years: int) -> date:
+    """The same calendar day some years earlier; 28 February for a 29th that the year lacks."""
+    try:
+        return day.replace(year=day.year - years)
+    except ValueError:  # 29 February
+        return day.replace(year=day.year - years, day=28)
+
+
 def _window_start(plan: Plan, today: date) -> date:
     """First of the month after the plan's rolling left edge, so that the whole first month is covered."""
-    edge = today.replace(year=today.year - HISTORY_YEARS[plan], day=min(today.day, 28))
-    if plan is Plan.FREE:
-        edge -= FREE_DELAY
+    edge, _ = plan_window(plan, today)
     return (edge.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 

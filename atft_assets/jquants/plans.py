@@ -6,7 +6,7 @@ from datetime import date
 
 from atft_assets.jquants.endpoints import Endpoint
 from atft_assets.jquants.errors import OutsideWindow, PlanGate
-from atft_assets.settings import FREE_DELAY, HISTORY_YEARS, Plan
+from atft_assets.settings import Plan, plan_window
 
 # Requests in a rolling minute, https://jpx-jquants.com/en/spec/rate-limits. The statement endpoints carry a limit of
 # their own on every plan; the add-ons have theirs besides the plan's.
@@ -35,15 +35,7 @@ class Window:
 
 def window(plan: Plan, today: date) -> Window:
     """The rolling window of a plan, in calendar days: Free ends twelve weeks ago and begins two years before that."""
-    last = today - FREE_DELAY if plan is Plan.FREE else None
-    return Window(_years_before(last or today, HISTORY_YEARS[plan]), last)
-
-
-def _years_before(day: date, years: int) -> date:
-    try:
-        return day.replace(year=day.year - years)
-    except ValueError:  # 29 February
-        return day.replace(year=day.year - years, day=28)
+    return Window(*plan_window(plan, today))
 
 
 def includes(plan: Plan, endpoint: Endpoint) -> bool:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import calendar as months
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import date
 
-from atft_assets.settings import FREE_DELAY, HISTORY_YEARS, Plan
+from atft_assets.settings import Plan
 
 REQUESTS_A_MINUTE = {Plan.FREE: 5, Plan.LIGHT: 60, Plan.STANDARD: 120, Plan.PREMIUM: 500}
 PENALTY_SECONDS = 300.0
@@ -43,18 +41,6 @@ NOT_SUBSCRIBED = frozenset(
 def includes(plan: Plan, path: str) -> bool:
     """Whether the plan has this endpoint."""
     return path in SERVED and _ORDER.index(plan) >= _ORDER.index(SERVED[path])
-
-
-def window(plan: Plan, today: date) -> tuple[date, date | None]:
-    """First and last date that a subscription covers today; None where it reaches to the newest data."""
-    last = today - FREE_DELAY if plan is Plan.FREE else None
-    return years_before(last or today, HISTORY_YEARS[plan]), last
-
-
-def years_before(day: date, years: int) -> date:
-    """The same calendar day some years earlier (28 February for the 29th)."""
-    year = day.year - years
-    return date(year, day.month, min(day.day, months.monthrange(year, day.month)[1]))
 
 
 class RateLimiter:

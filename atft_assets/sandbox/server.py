@@ -29,9 +29,9 @@ import polars as pl
 from atft_assets import calendar
 from atft_assets.sandbox.config import MarketConfig
 from atft_assets.sandbox.faults import COLUMN_KINDS, EMPTY, STATUS_KINDS, Fault, Faults, break_column
-from atft_assets.sandbox.limits import NOT_SUBSCRIBED, REQUESTS_A_MINUTE, SERVED, RateLimiter, includes, window
+from atft_assets.sandbox.limits import NOT_SUBSCRIBED, REQUESTS_A_MINUTE, SERVED, RateLimiter, includes
 from atft_assets.sandbox.market import Market, calendar_frame, simulate
-from atft_assets.settings import Plan
+from atft_assets.settings import Plan, plan_window
 
 # When the rows of a day appear (Japanese time; https://jpx-jquants.com, data update schedule)
 BARS_TIME, MORNING_TIME, MASTER_TIME = time(16, 30), time(12, 0), time(17, 30)
@@ -93,7 +93,7 @@ class _Query:
             day = date.fromisoformat(text)
         except ValueError:
             raise _Refusal(400, f"'{name}' is not a valid date.") from None
-        first, last = window(self.plan, self.today)
+        first, last = plan_window(self.plan, self.today)
         if day < first or (last and day > last):
             raise _Refusal(
                 400,
@@ -107,7 +107,7 @@ class _Query:
         first, last = self.day("from"), self.day("to")
         if first and last and first > last:
             raise _Refusal(400, FROM_AFTER_TO)
-        lower, upper = window(self.plan, self.today)
+        lower, upper = plan_window(self.plan, self.today)
         return first or lower, last or upper
 
     def code(self) -> str | None:
@@ -280,7 +280,7 @@ class SandboxServer:
 
     def _master(self, query: _Query) -> pl.DataFrame:
         asked, code = query.day("date"), query.code()
-        _, upper = window(query.plan, query.today)
+        _, upper = plan_window(query.plan, query.today)
         day = asked or upper or query.today
         if not calendar.is_trading_day(day):
             day = calendar.next_trading_day(day)

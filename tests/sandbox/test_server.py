@@ -13,8 +13,8 @@ import requests
 
 from atft_assets import calendar
 from atft_assets.sandbox import Market
-from atft_assets.sandbox.limits import NOT_SUBSCRIBED, SERVED, years_before
-from atft_assets.settings import Plan
+from atft_assets.sandbox.limits import NOT_SUBSCRIBED, SERVED
+from atft_assets.settings import Plan, years_before
 
 from .conftest import Caller
 
