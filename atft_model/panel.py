@@ -60,6 +60,7 @@ class PanelMeta:
     horizons: tuple[int, ...]
     split: dict[str, Any]
     label: str = "y_cc"
+    target: str = "y_cc"  # the tensor that is learned and that chooses epochs; figures are of the label
     sources: dict[str, str] = field(default_factory=dict)
     sector33: tuple[str, ...] = ()
     created_at: str = ""
@@ -110,8 +111,8 @@ def read_meta(directory: Path | str) -> PanelMeta:
         meta = PanelMeta(
             document["panel_id"], tuple(document["dates"]), tuple(document["codes"]), features,
             document["catalogue_hash"], tuple(document["horizons"]), document["split"], document.get("label", "y_cc"),
-            document.get("sources", {}), tuple(str(s) for s in document.get("sector33", ())),
-            document.get("created_at", ""),
+            document.get("target", document.get("label", "y_cc")), document.get("sources", {}),
+            tuple(str(s) for s in document.get("sector33", ())), document.get("created_at", ""),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise PanelError(f"{path} lacks or malforms the field {error}") from error
@@ -163,13 +164,18 @@ class Panel:
     def __init__(
         self, meta: PanelMeta, x: Tensor, valid: Tensor, returns: Tensor, neighbours: Tensor, neighbour_mask: Tensor,
         neighbour_attr: Tensor, graph_period: Tensor, *, lookback: int, chunk_days: int, oracle: Tensor | None = None,
+        learned: Tensor | None = None,
     ) -> None:  # fmt: skip
-        """x [F, lookback-1 + T + chunk_days, N], valid [T, N], returns [Z, T, N] raw, tables [P, N, K]."""
+        """x [F, lookback-1 + T + chunk_days, N], valid [T, N], returns [Z, T, N] raw, tables [P, N, K].
+
+        learned [Z, T, N]: the returns that become targets; by default the raw ones.
+        """
         self.meta, self.lookback, self.chunk_days, self.oracle = meta, lookback, chunk_days, oracle
         self.x, self.valid, self.returns = x, valid, returns
         self.neighbours, self.neighbour_mask, self.neighbour_attr = neighbours, neighbour_mask, neighbour_attr
         self.graph_period = graph_period
-        self.rank, self.z, self.label_mask, self.excess = excess_and_targets(returns, valid)
+        self.learned = returns if learned is None else learned
+        self.rank, self.z, self.label_mask, self.excess = excess_and_targets(self.learned, valid)
 
     @property
     def device(self) -> torch.device:
@@ -186,8 +192,8 @@ class Panel:
 
     def nbytes(self) -> int:
         """Bytes held on the device."""
-        held = [v for v in vars(self).values() if isinstance(v, Tensor)]
-        return sum(t.numel() * t.element_size() for t in held)
+        held = {id(v): v for v in vars(self).values() if isinstance(v, Tensor)}
+        return sum(t.numel() * t.element_size() for t in held.values())
 
     def batch(self, starts: Tensor) -> Batch:
         """The chunks that predict days starts[g] .. starts[g]+B-1; starts [G] int64 on the device, days may run past
@@ -248,8 +254,9 @@ class Panel:
         for t in range(self.days):
             keep = self.valid[t].nonzero().squeeze(1)
             order = keep[torch.randperm(len(keep), generator=generator).to(keep.device)]
-            self.returns[:, t, keep] = self.returns[:, t, order]
-        self.rank, self.z, self.label_mask, self.excess = excess_and_targets(self.returns, self.valid)
+            for returns in {id(r): r for r in (self.returns, self.learned)}.values():
+                returns[:, t, keep] = returns[:, t, order]
+        self.rank, self.z, self.label_mask, self.excess = excess_and_targets(self.learned, self.valid)
 
     def shuffle_edges(self, seed: int) -> None:
         """Replaces the neighbours by random names: the graph control."""
@@ -286,6 +293,7 @@ class Panel:
         with handle as file:
             stored = set(file.keys())
             needed = {"x", "valid", meta.label, "neighbours", "neighbour_attr", "neighbour_mask", "graph_period"}
+            needed.add(meta.target)
             if missing := sorted(needed - stored):
                 raise PanelError(f"{path} lacks {', '.join(missing)}; it holds {', '.join(sorted(stored))}")
 
@@ -314,8 +322,14 @@ class Panel:
                 x[:, lookback - 1 + start : lookback - 1 + start + len(rows), :n] = rows.permute(2, 0, 1)
             valid = torch.zeros(t, wide, dtype=torch.bool, device=device)
             valid[:, :n] = read("valid", (t, n)).to(device)
-            returns = torch.full((z, t, wide), torch.nan, device=device)
-            returns[:, :, :n] = read(meta.label, (z, t, n)).to(device, torch.float32)
+
+            def read_returns(name: str) -> Tensor:
+                returns = torch.full((z, t, wide), torch.nan, device=device)
+                returns[:, :, :n] = read(name, (z, t, n)).to(device, torch.float32)
+                return returns
+
+            returns = read_returns(meta.label)
+            learned = None if meta.target == meta.label else read_returns(meta.target)
             raw = read("neighbours", (None, n, None))
             periods, _, k = raw.shape
             neighbours = torch.arange(wide, dtype=torch.int32, device=device).view(1, -1, 1).repeat(periods, 1, k)
@@ -329,7 +343,10 @@ class Panel:
             period = read("graph_period", (t,)).to(device, torch.int64)
             if period.min() < 0 or period.max() >= periods:
                 raise PanelError(f"{path}: graph_period must lie in 0..{periods - 1}")
-        return cls(meta, x, valid, returns, neighbours, mask, attr, period, lookback=lookback, chunk_days=chunk_days)
+        return cls(
+            meta, x, valid, returns, neighbours, mask, attr, period,
+            lookback=lookback, chunk_days=chunk_days, learned=learned,
+        )  # fmt: skip
 
     def write(self, directory: Path | str) -> None:
         """Writes the panel directory (format 1); for tests and benches, real panels are built upstream."""
@@ -338,12 +355,14 @@ class Panel:
         n = len(self.meta.codes)
         rows = slice(self.lookback - 1, self.lookback - 1 + self.days)
         returns = self.returns[:, :, :n].cpu().contiguous()
+        learned = {} if self.learned is self.returns else {self.meta.target: self.learned[:, :, :n].cpu().contiguous()}
         save_file(
             {
                 "x": self.x[:, rows, :n].permute(1, 2, 0).to(torch.bfloat16).cpu().contiguous(),
                 "valid": self.valid[:, :n].cpu().contiguous(),
                 "y_cc": returns,
                 "y_oo": returns.clone(),
+                **learned,
                 "neighbours": self.neighbours[:, :n].cpu().contiguous(),
                 "neighbour_attr": self.neighbour_attr[:, :n].float().cpu().contiguous(),
                 "neighbour_mask": self.neighbour_mask[:, :n].cpu().contiguous(),

@@ -249,7 +249,7 @@ class Fit:
         return weights
 
     def validate(self) -> tuple[Tensor, dict[str, Any]]:
-        """(scores of the validation block, their summary) with the weights that count."""
+        """(scores of the validation block, their summary against what is learned) with the weights that count."""
         swapped = [p.detach().clone() for _, p in self.named] if self.ema is not None else []
         with torch.no_grad():
             if self.ema is not None:
@@ -257,8 +257,9 @@ class Fit:
             scores = score_block(self.model, self.panel, "validation", mode=self.mode)
             if self.ema is not None:
                 torch._foreach_copy_([p for _, p in self.named], swapped)
-        returns, valid = block_view(self.panel, "validation")
-        series = daily_series(scores, returns, valid)
+        first, last = self.panel.meta.block("validation")
+        learned, valid = self.panel.learned[:, first : last + 1], self.panel.valid[first : last + 1]
+        series = daily_series(scores, learned, valid)
         summary = summarise(series, self.panel.meta.horizons)
         summary["icir"] = icir(headline_series(series, self.panel.meta.horizons))
         return scores, summary
@@ -534,6 +535,7 @@ def train(request: Request, listener: Listener) -> dict[str, Any]:
         "stage": plan.to_json(), "switches": plan.to_json()["on"], "parent": parent, "panel_id": panel.meta.panel_id,
         "catalogue_hash": panel.meta.catalogue_hash, "features": [f.name for f in panel.meta.features],
         "horizons": list(panel.meta.horizons), "split": panel.meta.split, "label": panel.meta.label,
+        "target": panel.meta.target,
         "code_version": CODE_VERSION, "seed": request.seed, "n_seeds": request.n_seeds, "mode": request.mode,
         "controls": {"shuffle_edges": request.shuffle_edges, "permute_labels": request.permute_labels},
         "hardware": hardware(request.device), "versions": versions(),

@@ -1,6 +1,7 @@
 """What a model must beat: ridge, LightGBM and two one-line rules, on the same panel, rows and label.
 
-Fitted on the train block alone, on the label's daily gaussian ranks (which a market-wide move does not change). Their
+Fitted on the train block alone, on the daily gaussian ranks of the panel's target (which a market-wide move does not
+change), the same that the network learns. Their
 scores of the validation and test blocks are stored; nobody looks at how good those of the test block are until
 `test_evaluation`.
 """
@@ -64,9 +65,9 @@ def training_days(panel: Panel, max_rows: int | None = None) -> list[int]:
 
 
 def day_sample(panel: Panel, t: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Features [n,F] and gaussian ranks of the labels [n,H] of a day's valid names; NaN where a label is unknown."""
+    """Features [n,F] and gaussian ranks of the targets [n,H] of a day's valid names; NaN where one is unknown."""
     rows = panel.valid[t]
-    return panel.x(t)[rows], gaussian_ranks(panel.y[:, t, rows].T)
+    return panel.x(t)[rows], gaussian_ranks(panel.target[:, t, rows].T)
 
 
 def fit_ridge(panel: Panel) -> tuple[Floats, dict[str, float]]:

@@ -114,7 +114,7 @@ def evaluate(
             ic[h, d] = _pearson(s, r)
             spread[h, d] = _decile_spread(ranks, r)
             if volatility is not None and sectors is not None:
-                s, r = (_residual(v, volatility[d, rows], sectors[rows]) for v in (s, r))
+                s, r = (residual(v, volatility[d, rows], sectors[rows]) for v in (s, r))
                 (ranks, return_ranks), _ = _ranks(s, r)
                 neutral[h, d] = _pearson(ranks, return_ranks)
     rank_means, neutral_means = (np.array([_mean(row) for row in table]) for table in (rank_ic, neutral))
@@ -244,8 +244,9 @@ def _decile_spread(ranks: Floats, returns: Floats) -> float:
     return float(returns[top].mean() - returns[bottom].mean())
 
 
-def _residual(values: Floats, volatility: Floats, sectors: NDArray[np.integer]) -> Floats:
-    """Least-squares residual on sector dummies and volatility (Frisch-Waugh: within sectors, then the slope).
+def residual(values: Floats, volatility: Floats, sectors: NDArray[np.integer]) -> Floats:
+    """Least-squares residual of one day's values on sector dummies and volatility, all [n] (Frisch-Waugh: within
+    sectors, then the slope).
 
     Volatility enters by its rank, so that one wild name does not set the slope; a name without it counts as average.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import numpy as np
@@ -30,6 +30,7 @@ from atft_assets.contracts import (
 )
 from atft_assets.settings import Settings
 from atft_assets.store import MissingColumns, Store, StoreError, Table
+from atft_assets.training.evaluation import residual, trailing_volatility
 from atft_assets.training.panel_contract import HORIZONS, LABELS, FeatureSums, PanelFeature, audit_panel
 from atft_assets.training.panel_file import (
     Panel,
@@ -38,6 +39,7 @@ from atft_assets.training.panel_file import (
     point_latest,
     prune_panels,
     publish_panel,
+    sector_numbers,
     staged_panel,
     to_bfloat16,
     write_panel,
@@ -78,6 +80,10 @@ class PanelConfig(dg.Config):
             before them validation.
         purge_days, embargo_days: trading days left out between two blocks.
         min_history: rows of a name in the universe before it is valid.
+        most_liquid: only so many names are valid in a calendar year: those whose median daily trading value was largest
+            in the year before, as an index is reconstituted; by default all.
+        target: what models are fitted to: "raw" returns, or what is left of them ("neutral") once sector and 20-day
+            volatility are taken out of each day, which is what the neutral figures of the evaluation judge.
         min_names: least number of valid names on half of the days.
         keep: newest panels that stay on disk, besides those that a run refers to.
     """
@@ -91,6 +97,8 @@ class PanelConfig(dg.Config):
     purge_days: int = PURGE_DAYS
     embargo_days: int = EMBARGO_DAYS
     min_history: int = 60
+    most_liquid: int | None = None
+    target: Literal["raw", "neutral"] = "raw"
     min_names: int = 20
     keep: int = 3
 
@@ -107,6 +115,10 @@ class _Names:
     codes: list[str]
     sectors: list[str]
     ages: NDArray[np.int32]  # [T,N] rows in the universe up to the day; 0 on a day without a row
+
+    def only(self, kept: NDArray[np.integer]) -> "_Names":
+        """The names at some places of the axis."""
+        return _Names([self.codes[n] for n in kept], [self.sectors[n] for n in kept], self.ages[:, kept])
 
 
 @dataclass(frozen=True)
@@ -192,8 +204,16 @@ def build_panel(
     names = _names(universe, universe_months, days)
     sums = FeatureSums.zeros(len(features))
     valid = (names.ages >= config.min_history) & _traded(store, panel_months, days, names.codes)
+    if config.most_liquid is not None:
+        valid &= _most_liquid(store, config.most_liquid, days, names.codes)
+        (kept,) = np.nonzero(valid.any(axis=0))
+        names, valid = names.only(kept), valid[:, kept]
     x = _fill_features(features_table, feature_months, features, days, names.codes, valid, sums)
     y = _fill_labels(labels, days, names.codes)
+    label = target = "y_cc"
+    if config.target == "neutral":
+        target = "y_neutral"
+        y[target] = neutral_returns(y[label], valid, sector_numbers(names.sectors))
     tensors = {"x": x, "valid": valid, **y, **_fill_graph(graph, panel_months, days, names.codes)}
     description = {
         "format": FORMAT,
@@ -205,7 +225,8 @@ def build_panel(
         "catalogue_hash": catalogue_hash,
         "horizons": list(HORIZONS),
         "split": split.as_json(),
-        "label": "y_cc",
+        "label": label,
+        "target": target,
         "sources": sources,
         "sector33": names.sectors,
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -257,6 +278,41 @@ def _traded(store: Store, keys: list[str], days: list[date], codes: list[str]) -
         rows = _positions(frame, days, codes)
         traded[rows["t"].to_numpy(), rows["n"].to_numpy()] = True
     return traded
+
+
+def _most_liquid(store: Store, count: int, days: list[date], codes: list[str]) -> NDArray[np.bool_]:
+    """Whether a name is among the `count` most traded of the calendar year before the day [T,N].
+
+    A day without a trade counts as zero, so does a day of that year before the listing: the median asks for half a
+    year of trading.
+
+    Raises:
+        SplitError: quotes of a year before a day of the panel were not published.
+    """
+    quotes = store.table("raw", "daily_quotes")
+    published = set(quotes.manifest().entries)
+    member = np.zeros((len(days), len(codes)), bool)
+    years = np.array([day.year for day in days])
+    for year in np.unique(years):
+        before = months_between(f"{year - 1}-01", f"{year - 1}-12")
+        if missing := [key for key in before if key not in published]:
+            raise SplitError(
+                f"most_liquid ranks the names of {year} by their trading in {year - 1}, but daily_quotes lacks "
+                f"{missing[0]}{f' and {len(missing) - 1} more months' if len(missing) > 1 else ''}: let the panel "
+                f"start later (config `start`) or fetch that year"
+            )
+        traded = quotes.read(before, columns=["date", "code", "Va"])
+        sessions = traded["date"].n_unique()
+        value = (
+            traded.filter(pl.col("code").is_in(codes))
+            .group_by("code")
+            .agg(pl.col("Va").fill_null(0.0).sort(descending=True).alias("values"))
+            .with_columns(median=pl.col("values").list.get(sessions // 2, null_on_oob=True).fill_null(0.0))
+            .sort(["median", "code"], descending=[True, False])
+            .head(count)
+        )
+        member[np.ix_(years == year, np.isin(codes, value["code"].to_numpy()))] = True
+    return member
 
 
 def _fill_features(
@@ -352,6 +408,29 @@ def _fill_labels(table: Table, days: list[date], codes: list[str]) -> dict[str, 
         for i, h in enumerate(HORIZONS):
             filled[label][i, t, n] = rows[f"{label}_{h}d"].cast(pl.Float32).to_numpy()
     return filled
+
+
+def neutral_returns(
+    returns: NDArray[np.float32], valid: NDArray[np.bool_], sectors: NDArray[np.integer]
+) -> NDArray[np.float32]:
+    """Returns without what sector and 20-day volatility explain of them on the day.
+
+    Args:
+        returns: [H,T,N] raw, the first horizon one day; NaN where unknown.
+        valid: [T,N], the names that are ranked against each other.
+        sectors: [N] numbers.
+
+    Returns:
+        [H,T,N] residuals of `evaluation.residual`, NaN where a name is not valid or its return unknown.
+    """
+    volatility = trailing_volatility(returns[0], range(returns.shape[1]))
+    neutral = np.full_like(returns, np.nan)
+    for h, t in np.ndindex(returns.shape[:2]):
+        rows = valid[t] & np.isfinite(returns[h, t])
+        if rows.any():
+            values = returns[h, t, rows].astype(np.float64)
+            neutral[h, t, rows] = residual(values, volatility[t, rows], sectors[rows])
+    return neutral
 
 
 def _fill_graph(table: Table, keys: list[str], days: list[date], codes: list[str]) -> dict[str, NDArray[Any]]:

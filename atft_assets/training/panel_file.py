@@ -9,7 +9,7 @@ import mmap
 import os
 import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -65,7 +65,8 @@ class Panel:
 
     @cached_property
     def tensors(self) -> Mapping[str, NDArray[Any]]:
-        """x [T,N,F] uint16 (bfloat16 bits), valid [T,N] bool, y_cc and y_oo [H,T,N] float32, neighbours [P,N,K] int32,
+        """x [T,N,F] uint16 (bfloat16 bits), valid [T,N] bool, y_cc and y_oo [H,T,N] float32 (y_neutral too if that is
+        the target), neighbours [P,N,K] int32,
         neighbour_attr [P,N,K,3] float32, neighbour_mask [P,N,K] bool, graph_period [T] int32; all read-only."""
         with (self.folder / TENSORS).open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -111,6 +112,11 @@ class Panel:
         """The label the panel names: raw returns [H,T,N], NaN where unknown."""
         return self.tensors[self.description["label"]]
 
+    @property
+    def target(self) -> NDArray[np.float32]:
+        """What models are fitted to, on the label's axes: the label itself or what is neutral of it."""
+        return self.tensors[self.description.get("target", self.description["label"])]
+
     def x(self, t: int) -> NDArray[np.float32]:
         """Features of one day [N,F]."""
         return from_bfloat16(self.tensors["x"][t])
@@ -118,14 +124,19 @@ class Panel:
     @cached_property
     def sectors(self) -> NDArray[np.int32]:
         """Sector33 of each name as numbers [N]; names of an unknown sector share one."""
-        _, index = np.unique([s or "" for s in self.description["sector33"]], return_inverse=True)
-        return index.astype(np.int32)
+        return sector_numbers(self.description["sector33"])
 
     def block(self, name: str) -> range:
         """Day indices of a block ("train", "validation", "test")."""
         first, last = (date.fromisoformat(day) for day in self.description["split"][name])
         inside = [t for t, day in enumerate(self.dates) if first <= day <= last]
         return range(inside[0], inside[-1] + 1) if inside else range(0)
+
+
+def sector_numbers(sectors: Sequence[str | None]) -> NDArray[np.int32]:
+    """Sector codes as consecutive numbers [N]; names of an unknown sector share one."""
+    _, index = np.unique([s or "" for s in sectors], return_inverse=True)
+    return index.astype(np.int32)
 
 
 def open_panel(folder: Path) -> Panel:
