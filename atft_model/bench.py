@@ -119,7 +119,7 @@ def measure_step(fit: Fit, steps: int, device: torch.device) -> dict[str, float]
     result["host_waits"] = float(host_waits(fit, next_starts(), device))
     model, batch = fit.model.train(), panel.batch(next_starts())
     front, back = model.regions
-    gradient = torch.randn(model.horizons, batch.valid[..., 0].numel(), panel.names, device=device)
+    gradient = torch.randn(model.horizons, batch.valid[..., 0].numel(), panel.width, device=device)
     with precision(fit.mode, device):
         embedded = front(batch.x.flatten(2)).detach().requires_grad_()
         recurrent = model.recurrent(embedded).detach().requires_grad_()

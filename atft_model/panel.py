@@ -123,14 +123,33 @@ def read_meta(directory: Path | str) -> PanelMeta:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's chunks: features [F, S, G, N], targets [Z, B, G, N], eligibility [B, G, N], neighbour tables [B*G,
-    N, K].
+    """One step's chunks: features [F, S, G, W], targets [Z, B, G, W], eligibility [B, G, W], neighbour tables [B*G, W,
+    K], and the panel's columns that the W names are [G, W].
     """
 
     x: Tensor
     targets: Targets
     valid: Tensor
     graph: Graph
+    names: Tensor
+
+
+SPARE_WIDTH = 0.9
+"""Chunks get an axis of their own if it is at most this share of the panel's: below that the gather pays."""
+
+
+def chunk_width(valid: Tensor, chunk_days: int) -> int:
+    """Names that the fullest chunk of valid [T, N] needs, rounded up to 16; N if that saves little."""
+    days, names = valid.shape
+    most = 0
+    for start in range(0, days, LABEL_ROWS):
+        rows = valid[start : start + LABEL_ROWS + chunk_days - 1]
+        seen = torch.nn.functional.pad(rows.cumsum(0, dtype=torch.int32), (0, 0, 1, 0))
+        last = torch.arange(chunk_days, chunk_days + LABEL_ROWS, device=valid.device).clamp(max=len(rows))
+        first = torch.arange(LABEL_ROWS, device=valid.device).clamp(max=len(rows))
+        most = max(most, int((seen[last] > seen[first]).sum(-1).max()))
+    width = -(-most // 16) * 16
+    return width if width <= SPARE_WIDTH * names else names
 
 
 def excess_and_targets(returns: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -175,6 +194,7 @@ class Panel:
         self.neighbours, self.neighbour_mask, self.neighbour_attr = neighbours, neighbour_mask, neighbour_attr
         self.graph_period = graph_period
         self.learned = returns if learned is None else learned
+        self.width = chunk_width(valid, chunk_days)
         self.rank, self.z, self.label_mask, self.excess = excess_and_targets(self.learned, valid)
 
     @property
@@ -199,34 +219,62 @@ class Panel:
         """The chunks that predict days starts[g] .. starts[g]+B-1; starts [G] int64 on the device, days may run past
         the end.
 
-        Rows of a chunk: the L-1 days before its first predicted day, then its B days (S in all). No host
-        synchronisation.
+        Rows of a chunk: the L-1 days before its first predicted day, then its B days (S in all). Names of a chunk: all,
+        or, where the panel's axis is much longer than any chunk needs, those that are eligible on a predicted day. No
+        host synchronisation, and shapes that never change.
         """
         span = torch.arange(self.lookback + self.chunk_days - 1, device=self.device)
         rows = span[:, None] + starts  # padded row s of day t is t + s: L - 1 zero rows come first
-        x = self.x.index_select(1, rows.flatten()).unflatten(1, rows.shape)
         wanted = span[: self.chunk_days, None] + starts  # [B, G]
         day = wanted.clamp(max=self.days - 1)
         flat = day.flatten()
         inside = (wanted < self.days)[..., None]
+        valid = self.valid.index_select(0, flat).unflatten(0, day.shape) & inside
+        names = self._names_of(valid)
 
         def of_days(tensor: Tensor) -> Tensor:
-            return tensor.index_select(-2, flat).unflatten(-2, day.shape)
+            picked = tensor.index_select(-2, flat).unflatten(-2, day.shape)
+            if self.width == self.names:
+                return picked
+            return picked.gather(-1, names.expand(*picked.shape[:-1], -1))
 
-        valid = of_days(self.valid) & inside
+        if self.width == self.names:
+            x = self.x.index_select(1, rows.flatten()).unflatten(1, rows.shape)
+        else:
+            cells = rows[..., None] * self.names + names
+            x = self.x.flatten(1).index_select(1, cells.flatten()).unflatten(1, cells.shape)
         mask = of_days(self.label_mask) & inside
         targets = Targets(of_days(self.rank), of_days(self.z), mask, of_days(self.excess), mask[0])
-        return Batch(x, targets, valid, self._graph(flat, valid))
+        return Batch(x, targets, of_days(self.valid) & inside, self._graph(flat, valid, names), names)
 
-    def _graph(self, flat_days: Tensor, valid: Tensor) -> Graph:
-        """Tables of the given days, neighbours that are not eligible that day masked; the self edge always stays."""
+    def _names_of(self, valid: Tensor) -> Tensor:
+        """Columns [G, W] of the names eligible on some day of valid [B, G, N], ascending, filled up with others."""
+        if self.width == self.names:
+            return torch.arange(self.names, device=self.device).expand(valid.shape[1], -1)
+        absent = ~valid.any(0)
+        return absent.byte().argsort(stable=True, dim=-1)[:, : self.width].sort(-1).values
+
+    def _graph(self, flat_days: Tensor, valid: Tensor, names: Tensor) -> Graph:
+        """Tables of the given days for the chunk's names, neighbours that are not eligible that day masked; the self
+        edge always stays.
+        """
         period = self.graph_period.index_select(0, flat_days)
         neighbours = self.neighbours.index_select(0, period)
         offset = torch.arange(len(flat_days), device=self.device, dtype=neighbours.dtype).view(-1, 1, 1) * self.names
         present = valid.flatten().index_select(0, (neighbours + offset).flatten()).view(neighbours.shape)
         mask = self.neighbour_mask.index_select(0, period) & present
+        attr = self.neighbour_attr.index_select(0, period)
+        if self.width < self.names:
+            place = torch.zeros(len(names), self.names, dtype=neighbours.dtype, device=self.device)
+            places = torch.arange(self.width, dtype=neighbours.dtype, device=self.device).expand_as(names)
+            place.scatter_(1, names, places)  # a name that is not there keeps 0: its edges are masked
+            every_day = names.repeat(valid.shape[0], 1)[..., None]  # [D, W, 1]
+            neighbours = neighbours.gather(1, every_day.expand(-1, -1, neighbours.shape[2]))
+            neighbours = place.repeat(valid.shape[0], 1).gather(1, neighbours.flatten(1).long()).view(neighbours.shape)
+            mask = mask.gather(1, every_day.expand_as(neighbours))
+            attr = attr.gather(1, every_day[..., None].expand(-1, -1, *attr.shape[2:]))
         mask[..., 0] = True
-        return Graph(neighbours, mask, self.neighbour_attr.index_select(0, period))
+        return Graph(neighbours, mask, attr)
 
     def train_starts(self, phase_shift: int) -> list[int]:
         """First days of the chunks that tile the training block, shifted by 0..B-1; ragged ends are moved in, not

@@ -35,7 +35,7 @@ def precision(mode: str, device: torch.device) -> AbstractContextManager[Any]:
 def score_block(
     model: ATFTGATFAN, panel: Panel, block: str, *, mode: str = "safe", chunks: int | None = None
 ) -> Tensor:
-    """Scores [Z, D, N] float32 of every day of a block (all names; mask with `panel.valid`).
+    """Scores [Z, D, N] float32 of every day of a block; mask with `panel.valid`: other names may have NaN.
 
     The model's mode is left as it was. Regions run eagerly: a few forward passes do not pay for compiling them.
     """
@@ -51,8 +51,11 @@ def score_block(
     with precision(mode, panel.device):
         for group in on_device:
             batch = panel.batch(group)
-            scores = model(batch.x, batch.graph).scores  # [Z, B * G, N]
-            parts.append(scores.unflatten(1, (panel.chunk_days, chunks)).transpose(1, 2).flatten(1, 2))
+            scores = model(batch.x, batch.graph).scores.unflatten(1, (panel.chunk_days, chunks))  # [Z, B, G, W]
+            if panel.width < panel.names:
+                wide = scores.new_full((*scores.shape[:-1], panel.names), torch.nan)
+                scores = wide.scatter(-1, batch.names.expand_as(scores), scores)
+            parts.append(scores.transpose(1, 2).flatten(1, 2))
     model.train(training)
     model.regions = regions
     whole = torch.cat(parts, 1)

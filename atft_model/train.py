@@ -445,13 +445,13 @@ def importances(models: list[ATFTGATFAN], panel: Panel) -> dict[str, float]:
     """Mean selection weight of each feature over evenly spaced validation chunks and the members; sums to 1."""
     batch = probe(panel, "validation")
     total = torch.zeros(len(panel.meta.features), device=panel.device)
-    keep = batch.valid.any(0).any(0)
+    keep = batch.valid.any(0)  # [G, W]
     with torch.no_grad():
         for model in models:
             x = batch.x.float()
             flat = x.flatten(2)
             flat = model.fan(flat) if model.switches.fan else flat
-            total += model.vsn.weights(flat.flatten(1)).view(x.shape)[..., keep].mean((1, 2, 3))
+            total += model.vsn.weights(flat.flatten(1)).view(x.shape)[..., keep].mean((1, 2))
     return dict(zip([f.name for f in panel.meta.features], (total / total.sum()).tolist(), strict=True))
 
 

@@ -14,9 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from atft_model.curriculum import stage
 from atft_model.metrics import spearman_by_day
 from atft_model.panel import Panel, PanelError, excess_and_targets, read_meta
-from tests.model.conftest import starts
+from atft_model.predict import score_block
+from atft_model.train import Fit
+from tests.model.conftest import awake, starts
 
 
 def test_a_written_panel_reads_back(small_panel, panel_directory):
@@ -41,6 +44,73 @@ def test_chunks_are_slices_of_the_panel(small_panel):
         assert torch.equal(batch.valid[:, g], small_panel.valid[day : day + 4])
     period = small_panel.graph_period[30]
     assert torch.equal(batch.graph.neighbours[0], small_panel.neighbours[period])
+
+
+@pytest.fixture
+def rotating_panel(small_panel):
+    """Half of the names are eligible at a time, others after every twenty days, as in an index that is reconstituted.
+
+    Once with chunks of their own width, once as wide as the panel.
+    """
+    members = torch.zeros_like(small_panel.valid)
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, small_panel.days, 20):
+        members[start : start + 20, torch.randperm(48, generator=generator)[:16]] = True
+
+    def panel() -> Panel:
+        p = small_panel
+        return Panel(
+            p.meta, p.x, p.valid & members, p.returns.clone(), p.neighbours, p.neighbour_mask, p.neighbour_attr,
+            p.graph_period, lookback=p.lookback, chunk_days=p.chunk_days,
+        )  # fmt: skip
+
+    narrow, wide = panel(), panel()
+    assert narrow.width == 32 and wide.names == 48
+    wide.width = wide.names
+    return narrow, wide
+
+
+def test_narrow_chunks_hold_the_eligible_names(rotating_panel):
+    narrow, wide = rotating_panel
+    a, b = narrow.batch(starts(18, 100)), wide.batch(starts(18, 100))
+    assert a.x.shape == (8, 15, 2, 32) and a.graph.neighbours.shape[1] == 32
+    for g in range(2):
+        names = a.names[g]
+        assert len(set(names.tolist())) == 32
+        assert set(b.valid[:, g].any(0).nonzero().squeeze(1).tolist()) <= set(names.tolist())
+        assert torch.equal(a.x[:, :, g], b.x[:, :, g, names])
+        assert torch.equal(a.valid[:, g], b.valid[:, g, names])
+        for name in ("rank", "z", "mask"):
+            assert torch.equal(getattr(a.targets, name)[:, :, g], getattr(b.targets, name)[:, :, g, names]), name
+        for d in range(4):
+            row = d * 2 + g  # tables are day-major
+            kept = a.graph.mask[row]
+            assert torch.equal(kept, b.graph.mask[row, names])
+            mapped = names[a.graph.neighbours[row].long()]
+            assert torch.equal(mapped[kept], b.graph.neighbours[row, names][kept].long())
+            assert torch.equal(a.graph.attr[row], b.graph.attr[row, names])
+
+
+@pytest.mark.parametrize("block", ["validation", "test"])
+def test_the_width_of_chunks_changes_no_score(rotating_panel, tiny, block):
+    narrow, wide = rotating_panel
+    model = awake(tiny, narrow)
+    first, last = narrow.meta.block(block)
+    valid = narrow.valid[first : last + 1]
+    ours, theirs = (score_block(model, p, block)[:, valid] for p in (narrow, wide))
+    assert torch.isfinite(ours).all() and torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_the_width_of_chunks_changes_no_gradient(rotating_panel, tiny):
+    gradients = []
+    for panel in rotating_panel:
+        fit = Fit(panel, tiny, stage(2), seed=1)
+        fit.backward(panel.batch(starts(18, 100)))
+        gradients.append({n: p.grad for n, p in fit.model.named_parameters() if p.grad is not None})
+    narrow, wide = gradients
+    assert narrow.keys() == wide.keys()
+    for name in narrow:
+        assert torch.allclose(narrow[name], wide[name], rtol=1e-3, atol=1e-6), name
 
 
 def test_the_ends_of_the_panel_need_no_special_case(small_panel):
