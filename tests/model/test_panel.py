@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,28 @@ def test_a_written_panel_reads_back(small_panel, panel_directory):
         assert torch.equal(getattr(loaded, name)[..., :n], getattr(small_panel, name)[..., :n]), name
     for name in ("neighbours", "neighbour_mask"):
         assert torch.equal(getattr(loaded, name)[:, :n], getattr(small_panel, name)[:, :n]), name
+
+
+def test_what_is_learned_may_differ_from_what_is_judged(small_panel, tmp_path):
+    p = small_panel
+    learned = -p.returns
+    learned[:, 50, 3] = torch.nan
+    panel = Panel(
+        replace(p.meta, target="y_neutral"), p.x, p.valid, p.returns, p.neighbours, p.neighbour_mask,
+        p.neighbour_attr, p.graph_period, lookback=12, chunk_days=4, learned=learned,
+    )  # fmt: skip
+    panel.write(tmp_path)
+    loaded = Panel.load(tmp_path, lookback=12, chunk_days=4)
+    n = len(p.meta.codes)
+    assert torch.equal(loaded.returns[..., :n].nan_to_num(), p.returns[..., :n].nan_to_num())
+    assert torch.allclose(loaded.rank[:, :50, :n], -p.rank[:, :50, :n], atol=1e-6)
+    assert p.label_mask[0, 50, 3] and not loaded.label_mask[0, 50, 3]
+    before = loaded.rank.clone(), loaded.returns.clone()
+    loaded.permute_labels(0)
+    for was, now in zip(before, (loaded.rank, loaded.returns), strict=True):
+        assert not torch.equal(was.nan_to_num(), now.nan_to_num())
+    known = loaded.label_mask & torch.isfinite(loaded.returns)
+    assert (spearman_by_day(loaded.rank[0], loaded.returns[0], known[0]).nanmean() + 1).abs() < 0.05
 
 
 def test_chunks_are_slices_of_the_panel(small_panel):

@@ -96,7 +96,12 @@ def make_world(root: Path, seed: int = 0) -> World:
     grid = pl.DataFrame({"date": np.repeat(np.array(days, "datetime64[D]"), NAMES), "code": codes * len(days)})
     grid = grid.with_columns(pl.col("date").cast(pl.Date))
     close = pl.Series(np.where(untraded, np.nan, prices).ravel()).fill_nan(None)
-    world.publish("raw", "daily_quotes", grid.with_columns(C=close, AdjFactor=1.0))
+    # trading value falls from name to name; name 3 trades much in a few days only, name 4 not before autumn
+    value = np.tile(1e9 / np.arange(1, NAMES + 1), (len(days), 1))
+    value[:, 3] = np.where(np.arange(len(days)) % 5 == 0, 1e12, 0)
+    value[:170, 4] = np.nan
+    va = pl.Series(np.where(untraded, np.nan, value).ravel()).fill_nan(None)
+    world.publish("raw", "daily_quotes", grid.with_columns(C=close, Va=va, AdjFactor=1.0))
     sectors = [f"{3050 + 100 * (n % 3)}" for n in range(NAMES)]
     universe = grid.with_columns(
         s33=pl.Series(sectors * len(days)), mkt=pl.Series((["0111", "0112"] * (NAMES // 2)) * len(days))

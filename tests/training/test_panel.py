@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from atft_assets.contracts import ContractViolation
 from atft_assets.store import MissingColumns, MissingTable
+from atft_assets.training.baselines import day_sample
 from atft_assets.training.panel import PanelConfig, build_panel, standardised
 from atft_assets.training.panel_file import (
     PanelError,
@@ -98,6 +99,46 @@ def test_names_are_invalid_until_they_have_a_history(world) -> None:
     panel = world.panel(min_history=60).panel
     assert not panel.valid[:50].any() and panel.valid[-1].mean() > 0.9
     assert not panel.tensors["x"][20].any()
+
+
+def test_only_the_most_traded_names_of_the_year_before_are_valid(world) -> None:
+    of_2020 = [str(day) for day in world.days if day.year == 2020]
+    cut = {"start": of_2020[0], "validation_start": of_2020[58], "test_start": of_2020[99], "embargo_days": 1}
+    panel = world.panel(most_liquid=10, min_names=5, **cut).panel
+    # names 3 and 4 have a median of zero in 2019, whatever they traded on their days
+    expected = [world.codes[n] for n in (0, 1, 2, 5, 6, 7, 8, 9, 10, 11)]
+    assert panel.codes == sorted(expected)
+    assert panel.valid.mean() > 0.9 and not (panel.tensors["neighbours"] >= 10).any()
+    whole = world.panel(**cut).panel
+    places = [whole.codes.index(code) for code in panel.codes]
+    np.testing.assert_array_equal(panel.valid, whole.valid[:, places])
+    np.testing.assert_array_equal(panel.tensors["y_cc"], whole.tensors["y_cc"][:, :, places])
+
+
+def test_the_most_traded_names_need_the_quotes_of_the_year_before(world) -> None:
+    with pytest.raises(SplitError, match=r"the names of 2019 by their trading in 2018.*lacks 2018-01 and 11 more"):
+        world.panel(most_liquid=10)
+
+
+def test_neutral_target_is_the_residual_of_each_day(world) -> None:
+    """Against numpy's least squares on sector dummies and the rank of the trailing volatility."""
+    panel = world.panel(target="neutral").panel
+    assert panel.description["label"] == "y_cc" and panel.description["target"] == "y_neutral"
+    np.testing.assert_array_equal(panel.y, world.panel().panel.y)
+    one_day = panel.tensors["y_cc"][0].astype(np.float64)
+    for h, t in [(0, 40), (2, 150), (3, 260)]:
+        rows = panel.valid[t] & np.isfinite(panel.y[h, t])
+        volatility = np.nanstd(one_day[t - 20 : t], axis=0, ddof=1)[rows]
+        level = np.argsort(np.argsort(volatility))
+        dummies = panel.sectors[rows][:, None] == np.arange(3)
+        design = np.column_stack([dummies, level])
+        y = panel.y[h, t, rows].astype(np.float64)
+        expected = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+        np.testing.assert_allclose(panel.target[h, t, rows], expected, atol=1e-6)
+        assert np.isnan(panel.target[h, t, ~rows]).all()
+    ranks = gaussian_ranks(panel.target[:, 100, panel.valid[100]].T)
+    np.testing.assert_array_equal(day_sample(panel, 100)[1], ranks)
+    assert not np.array_equal(ranks, gaussian_ranks(panel.y[:, 100, panel.valid[100]].T), equal_nan=True)
 
 
 def test_graph_has_the_name_itself_first(world) -> None:
