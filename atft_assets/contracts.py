@@ -15,6 +15,7 @@ import polars as pl
 from pandera.errors import SchemaErrors
 
 from atft_assets.store import UNPARTITIONED, MissingColumns, Staged, Table
+from atft_assets.versions import materializations
 
 CONTRACT_CHECK = "contract"
 SAMPLE_ROWS = 5
@@ -240,13 +241,15 @@ def write_audit_publish(
     code_version: str,
     history_days: Callable[[str], int] | None = None,
     metadata: Callable[[], Mapping[str, Any]] | None = None,
+    content_versions: bool = True,
 ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
     """Build partitions, audit each, and publish all of them or none.
 
     Args:
         build: yields (key, eager frame) for the keys it is given, one partition at a time.
         history_days: trading days of history before a partition, for columns that warm up.
-        metadata: asked for after the build, added to the materialization.
+        metadata: asked for after the build, added to the materialization of the newest partition.
+        content_versions: whether a change of content makes stale what depends on the table.
 
     Yields:
         The materialization and its passed check, or a failed check.
@@ -277,14 +280,18 @@ def write_audit_publish(
         ) from None  # the violation says the same
     finally:
         table.discard(staged)
-    entries = [one.entry for one in staged]
-    through = max((e.through_date for e in entries if e.through_date), default=None)
-    yield dg.MaterializeResult(
-        asset_key=table.name,
-        metadata={
-            "dagster/row_count": sum(e.rows for e in entries),
+    entries = {one.key: one.entry for one in staged}
+    yield from materializations(
+        context,
+        table.name,
+        {
+            key: {"dagster/row_count": entry.rows, "through_date": str(entry.through_date or "-")}
+            for key, entry in entries.items()
+        },
+        {key: entry.sha256 for key, entry in entries.items()} if content_versions else {},
+        code_version=code_version,
+        details={
             "partitions": len(entries),
-            "through_date": str(through) if through else "-",
             "path": dg.MetadataValue.path(str(table.folder)),
             **table_schema_metadata(contract),
             **(metadata() if metadata else {}),
@@ -294,7 +301,7 @@ def write_audit_publish(
         passed=True,
         asset_key=table.name,
         check_name=CONTRACT_CHECK,
-        metadata={"rows": sum(e.rows for e in entries), "partitions": f"{staged[0].key} … {staged[-1].key}"},
+        metadata={"rows": sum(e.rows for e in entries.values()), "partitions": f"{staged[0].key} … {staged[-1].key}"},
     )
 
 

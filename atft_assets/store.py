@@ -138,7 +138,7 @@ class Table:
             return Manifest()
         manifest = Manifest.model_validate_json(text)
         for key, entry in manifest.pending.items():
-            if self.path(key).exists() and _digest(self.path(key).read_bytes()) == entry.sha256:
+            if self._holds(key, entry.sha256):
                 manifest.entries[key] = entry
         return manifest
 
@@ -215,6 +215,7 @@ class Table:
         if order:
             frame = frame.sort(order, maintain_order=True)
         path = self.folder / f".{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}{STAGED_SUFFIX}"
+        frame = frame.rechunk()  # equal frames must give equal bytes, and the layout in memory shows in them
         buffer = io.BytesIO()  # through memory: the hash needs no second read, and a full disk is a plain OSError
         frame.write_parquet(buffer, compression="zstd")
         try:
@@ -237,16 +238,24 @@ class Table:
         return Staged(key, path, entry)
 
     def publish(self, staged: Sequence[Staged]) -> None:
-        """Make staged partitions visible: announce, rename, confirm."""
+        """Make staged partitions visible: announce, rename, confirm. A file that would not change is not touched."""
         with self._locked():
             manifest = self.manifest()
+            held = {key: entry.sha256 for key, entry in manifest.entries.items()}
             manifest.pending = {one.key: one.entry for one in staged}
             self._write_manifest(manifest)
             for one in staged:
-                _replace(one.path, self.path(one.key))
+                if held.get(one.key) != one.entry.sha256 or not self._holds(one.key, one.entry.sha256):
+                    _replace(one.path, self.path(one.key))
             manifest.entries |= manifest.pending
             manifest.pending = {}
             self._write_manifest(manifest)
+
+    def _holds(self, key: str, sha256: str) -> bool:
+        try:
+            return _digest(self.path(key).read_bytes()) == sha256
+        except FileNotFoundError:
+            return False
 
     def discard(self, staged: Sequence[Staged]) -> None:
         """Remove staged partitions that are not to be published."""

@@ -137,6 +137,7 @@ def make_asset(settings: Settings, retry_policy: dg.RetryPolicy = RETRIES) -> dg
             build,
             code_version=CODE_VERSION,
             metadata=lambda: {"differences_ahead": "\n".join(ahead) or "none"},
+            content_versions=False,  # it grows every day, and no month is computed from it
         )
 
     return trading_calendar
