@@ -146,6 +146,6 @@ def test_asset_publishes_months_and_records_the_contract(world) -> None:
             instance=instance,
         )
     assert result.success and [e.passed for e in result.get_asset_check_evaluations()] == [True]
-    metadata = result.asset_materializations_for_node("correlation_graph")[0].metadata
+    metadata = result.asset_materializations_for_node("correlation_graph")[-1].metadata
     assert 2 < metadata["neighbours_a_name"].value <= 3
     assert world.store.table("graph", "correlation_graph").read(["2020-05"])["rank"].max() == 2
