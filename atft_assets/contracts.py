@@ -14,6 +14,7 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from atft_assets.screening import certainly_meets
 from atft_assets.store import UNPARTITIONED, MissingColumns, Staged, Table
 from atft_assets.versions import materializations
 
@@ -107,6 +108,8 @@ class Contract:
         return Verdict(self.table, partition, failures_frame(found))
 
     def _schema_failures(self, frame: pl.DataFrame) -> Iterator[tuple[str, str, int, str]]:
+        if certainly_meets(self.schema, frame):
+            return
         try:
             self.schema.validate(frame, lazy=True)
         except SchemaErrors as error:
@@ -139,9 +142,10 @@ class Contract:
         self, frame: pl.DataFrame, history_days: int | None
     ) -> Iterator[tuple[str, str, int, str]]:
         known = [c for c in frame.columns if c in self.schema.columns]
+        dtypes = frame.schema
         nulls = frame.select(pl.col(known).null_count()).row(0, named=True)
         # extremes differ: a hundred times cheaper than counting distinct floats
-        ordered = [c for c in known if frame.schema[c].is_numeric() or frame.schema[c].is_temporal()]
+        ordered = [c for c in known if dtypes[c].is_numeric() or dtypes[c].is_temporal()]
         others = [c for c in known if c not in ordered]
         varies = frame.select(
             (pl.col(ordered).min() != pl.col(ordered).max()).name.keep(),
