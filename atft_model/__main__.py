@@ -194,6 +194,10 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("--block", choices=("validation", "test"), default="validation", help="block that the table reports")
     p.add_argument("--controls", action="store_true", help="also permuted labels and shuffled graph edges")
     p.add_argument("--neutral-feature", metavar="NAME", help="also report figures residualised on it and on sector33")
+    p.add_argument(
+        "--against", type=Path, nargs="+", default=[], metavar="FILE",
+        help="score files to compare with on the same rows (date, code, score_<h>d: of `predict`, of the baselines)",
+    )  # fmt: skip
     p.add_argument("--out", type=Path, metavar="FILE", help="also write every daily series and figure as JSON")
     sizing(p, "demo")
     common(p)
@@ -336,6 +340,7 @@ def run_study(arguments: argparse.Namespace, _: ExitStack) -> None:
         controls=arguments.controls,
         neutral=arguments.neutral_feature,
         out=arguments.out,
+        against=arguments.against,
     )
 
 

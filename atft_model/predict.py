@@ -19,7 +19,7 @@ from atft_model.checkpoint import check_fit, load_members, load_weights, read_ru
 from atft_model.config import ModelConfig, Switches, from_json
 from atft_model.metrics import daily_series, day_zscore, summarise
 from atft_model.model import ATFTGATFAN
-from atft_model.panel import Panel, PanelMeta, read_meta
+from atft_model.panel import Panel, PanelError, PanelMeta, read_meta
 
 EVAL_CHUNKS = {"cpu": 4, "cuda": 1}
 
@@ -102,6 +102,36 @@ def write_scores(path: Path, scores: Tensor, panel: Panel, block: str) -> int:
         columns[f"score_{h}d"] = pa.array(values[z][day, name], pa.float32())
     write_parquet(path, columns)
     return len(day)
+
+
+def read_scores(path: Path, panel: Panel, block: str) -> Tensor:
+    """Scores [Z, D, N] of a file as `write_scores` writes it, NaN where it has none; other days and names are ignored.
+
+    PanelError names the file and what it lacks.
+    """
+    import pyarrow.parquet as pq
+
+    meta = panel.meta
+    columns = [f"score_{h}d" for h in meta.horizons]
+    try:
+        table = pq.read_table(path, columns=["date", "code", *columns])
+    except (OSError, ValueError) as error:
+        raise PanelError(f"{path} cannot be read as scores (date, code, {', '.join(columns)}): {error}") from error
+    first, last = meta.block(block)
+    day = {date.fromisoformat(d): t for t, d in enumerate(meta.dates[first : last + 1])}
+    name = {code: n for n, code in enumerate(meta.codes)}
+    places = [
+        (row, day[d], name[c])
+        for row, (d, c) in enumerate(zip(table["date"].to_pylist(), table["code"].to_pylist(), strict=True))
+        if d in day and c in name
+    ]
+    if not places:
+        raise PanelError(f"{path} scores no day of the block {block} of panel {meta.panel_id}")
+    rows, t, n = torch.tensor(places).T
+    scores = torch.full((len(columns), last - first + 1, panel.names), torch.nan)
+    for z, column in enumerate(columns):
+        scores[z, t, n] = torch.from_numpy(table[column].to_numpy().astype(np.float32))[rows]
+    return scores.to(panel.device)
 
 
 def build_model(config: ModelConfig, meta: PanelMeta, device: torch.device) -> ATFTGATFAN:

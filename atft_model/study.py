@@ -24,7 +24,7 @@ from atft_model.curriculum import STAGES, WHOLE, Stage
 from atft_model.graph import density
 from atft_model.metrics import Array, daily_series, headline_series, paired_difference, residualise, summarise
 from atft_model.panel import BLOCKS, Panel, PanelError, read_meta
-from atft_model.predict import block_view, build_model, ensemble, load_run, score_block
+from atft_model.predict import block_view, build_model, ensemble, load_run, read_scores, score_block
 from atft_model.train import Fit, set_mode
 
 
@@ -217,11 +217,12 @@ def oracle_series(panel: Panel, block: str) -> dict[str, Array] | None:
 
 def study(
     directory: Path | None, config: Preset, seeds: int, block: str, device: torch.device, mode: str, *,
-    controls: bool, neutral: str | None, out: Path | None,
+    controls: bool, neutral: str | None, out: Path | None, against: Sequence[Path] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Runs the curriculum for several seeds (and the controls), prints the table, returns every figure.
 
-    Rows: each phase; their gain over the phase before, paired by day and seed; the ensemble of all seeds' last phase.
+    Rows: each phase; their gain over the phase before, paired by day and seed; the ensemble of all seeds' last phase;
+    the scores of the files `against`, and what the last phase and the ensemble gain over each.
     Controls: phases 0-3 on permuted labels (nothing may be found); phase 2 from the same phase 1 with self edges only
     (what more epochs and parameters give) and with shuffled edges, compared with self edges (nothing may be gained).
     """
@@ -268,9 +269,22 @@ def study(
     if seeds > 1:
         add(f"ensemble of {seeds}", [series_of(joint, panel, block)], None, before)
     if neutral:
+        previous = None
         for k, stage in enumerate(STAGES):
-            add(f"phase {stage.phase} neutral", [n for o in every if (n := o[k].neutral) is not None])
-        add("ensemble neutral", [series_of(joint, panel, block, neutral)])
+            runs = [n for o in every if (n := o[k].neutral) is not None]
+            add(f"phase {stage.phase} neutral", runs, None, previous)
+            previous = runs
+        add("ensemble neutral", [series_of(joint, panel, block, neutral)], None, previous)
+    for path in against:
+        theirs = read_scores(path, panel, block)
+        for kind in (None, neutral) if neutral else (None,):
+            name = f"{path.stem}{' neutral' if kind else ''}"
+            other = [series_of(theirs, panel, block, kind)]
+            last_phase = [o[-1].series if kind is None else o[-1].neutral for o in every]
+            add(name, other)
+            add(f"phase {STAGES[-1].phase} over {name}", [s for s in last_phase if s is not None], None, other)
+            if seeds > 1:
+                add(f"ensemble over {name}", [series_of(joint, panel, block, kind)], None, other)
     if (oracle := oracle_series(panel, block)) is not None:
         add("oracle", [oracle])
     if controls:

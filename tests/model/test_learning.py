@@ -15,9 +15,9 @@ import torch
 
 from atft_model.config import preset
 from atft_model.curriculum import STAGES, WHOLE
-from atft_model.metrics import headline_series, newey_west_t, paired_difference
-from atft_model.panel import Panel
-from atft_model.predict import score_block
+from atft_model.metrics import daily_series, headline_series, newey_west_t, paired_difference, summarise
+from atft_model.panel import Panel, PanelError
+from atft_model.predict import block_view, read_scores, score_block, write_scores
 from atft_model.study import curriculum, oracle_series, series_of, sizes, study
 from atft_model.train import Fit, set_mode
 
@@ -113,6 +113,9 @@ def test_study_and_sizes_print_their_tables(capsys, tmp_path, monkeypatch):
     panel = Panel.synthetic(names=32, days=260, features=6, neighbours=4, lookback=12, chunk_days=8, seed=1)
     panel.write(tmp_path / "panel")
     out = tmp_path / "figures.json"
+    first, last = panel.meta.block("validation")
+    noise = torch.randn(4, last - first + 1, panel.names, generator=torch.Generator().manual_seed(0))
+    write_scores(tmp_path / "chance.parquet", noise, panel, "validation")
     figures = study(
         tmp_path / "panel",
         CONFIG,
@@ -123,10 +126,26 @@ def test_study_and_sizes_print_their_tables(capsys, tmp_path, monkeypatch):
         controls=True,
         neutral="noise_5",
         out=out,
+        against=[tmp_path / "chance.parquet"],
     )
     text = capsys.readouterr().out
-    for words in ("phase 0 Baseline", "phase 3 neutral", "shuffled edges", "permuted labels", "±"):
+    for words in (
+        "phase 0 Baseline",
+        "phase 3 neutral",
+        "shuffled edges",
+        "permuted labels",
+        "phase 3 over chance",
+        "±",
+    ):
         assert words in text
+    chance = figures["rows"]["chance"]["by_seed"][0]
+    returns, valid = block_view(panel, "validation")
+    assert chance["rank_ic"] == pytest.approx(summarise(daily_series(noise, returns, valid), (1, 5, 10, 20))["rank_ic"])
+    gain = figures["rows"]["phase 3 over chance"]["paired"]["difference"]
+    reached = figures["rows"]["phase 3 Fine-tuning"]["by_seed"][0]["rank_ic"]
+    assert gain == pytest.approx(reached - chance["rank_ic"], abs=1e-6)
+    with pytest.raises(PanelError, match=r"figures\.json cannot be read as scores"):
+        read_scores(out, panel, "validation")
     assert json.loads(out.read_text())["rows"].keys() == figures["rows"].keys()
     table = sizes(tmp_path / "panel", ["demo", "small"], 1, 0, torch.device("cpu"), "safe", {"lookback": 12})
     assert "small" in table and "stock-days/s" in table
