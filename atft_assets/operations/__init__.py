@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import dagster as dg
 
 from atft_assets.operations.alerts import alerts_resource
-from atft_assets.operations.jobs import nightly_refresh_job
+from atft_assets.operations.corrections import corrections_sensor
+from atft_assets.operations.jobs import corrections_job, nightly_refresh_job
 from atft_assets.operations.schedules import nightly_refresh_schedule
 from atft_assets.operations.sensors import (
     DiskLevels,
@@ -28,16 +29,17 @@ def definitions(settings: Settings, *, contract_checks: Sequence[dg.AssetCheckKe
     Args:
         contract_checks: keys of the checks named `contract`, whose failures are told.
     """
-    job = nightly_refresh_job()
+    job, rebuild = nightly_refresh_job(), corrections_job()
     return dg.Definitions(
         assets=[disk_asset()],
-        jobs=[job],
+        jobs=[job, rebuild],
         schedules=[nightly_refresh_schedule(settings, job)],
         sensors=[
             schema_failure_alert(contract_checks),
             run_failure_alert(),
             disk_usage(settings),
             data_freshness(settings),
+            corrections_sensor(settings, rebuild),
         ],
         resources={
             "alerts": alerts_resource(bool(settings.alert_urls), settings.data_root),

@@ -10,6 +10,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 # Two refreshes at once would fetch the same days twice; dagster.yaml admits one run of this kind.
 KIND_TAG = "atft/kind"
 REFRESH = "refresh"
+REBUILT_GROUPS = ("features", "graph")  # what a correction of raw data reaches
 
 
 def nightly_refresh_job() -> UnresolvedAssetJobDefinition:
@@ -27,4 +28,14 @@ def nightly_refresh_job() -> UnresolvedAssetJobDefinition:
             # once more if the run's process died (power, memory); a failing asset decides about its own retries
             "dagster/max_retries": "1",
         },
+    )
+
+
+def corrections_job() -> UnresolvedAssetJobDefinition:
+    """Subsets of features and graph over a range of months, as the sensor `corrections` asks; nothing is fetched."""
+    return dg.define_asset_job(
+        "corrections",
+        selection=dg.AssetSelection.groups(*REBUILT_GROUPS),
+        description="Rebuild the months whose inputs were corrected. Started by the sensor `corrections`.",
+        tags={KIND_TAG: REFRESH, "dagster/max_retries": "1"},
     )
