@@ -11,21 +11,24 @@ import polars as pl
 
 from atft_assets.calendar import DECISION_TIME
 from atft_assets.contracts import ContractViolation, Verdict, failures_frame, require_columns
+from atft_assets.features.rolling import ENGINE, by_stock, depth, own
 
 RAW_COLUMNS = ("date", "code", "O", "H", "L", "C", "Vo", "Va", "AdjFactor")
 CODE_PATTERN = r"^[0-9A-Z]{5}$"
 
 
-def adjusted_bars(quotes: pl.DataFrame, partition: str = "-") -> pl.DataFrame:
+def adjusted_bars(quotes: pl.DataFrame, partition: str = "-", codes: pl.Series | None = None) -> pl.DataFrame:
     """Traded bars on one basis per stock.
 
     Args:
         quotes: rows of daily_quotes (date, code, O, H, L, C, Vo, Va raw; AdjFactor of the ex-date, applying to
             the days strictly before it; optionally available_at).
+        codes: the names wanted; None for all.
 
     Returns:
-        date, code, o, h, l, c (adjusted price), v (adjusted volume), va (yen, never adjusted), raw_c; float64,
-        sorted by code and date; rows of untraded days are left out, but a factor that stands on one still counts.
+        date, code, o, h, l, c (adjusted price), v (adjusted volume), va (yen, never adjusted), float64, and depth (own
+        rows before it within the look-back); sorted by code and date, as `rolling.by_stock` does it; rows of untraded
+        days are left out, but a factor that stands on one still counts.
 
     Raises:
         ContractViolation: a column is missing, or a bar came after the decision of its own day.
@@ -33,11 +36,13 @@ def adjusted_bars(quotes: pl.DataFrame, partition: str = "-") -> pl.DataFrame:
     require_columns(quotes, RAW_COLUMNS, table="daily_quotes", partition=partition)
     _refuse_late(quotes, partition)
     prices = pl.col("O", "H", "L", "C", "Vo", "Va")
+    quotes = quotes.select(*RAW_COLUMNS)
+    if codes is not None:
+        quotes = quotes.filter(pl.col("code").is_in(codes.implode()))
     return (
-        quotes.lazy()
-        .select(*RAW_COLUMNS)
-        .sort("code", "date")
-        .with_columns(prices.cast(pl.Float64), pl.col("AdjFactor").cast(pl.Float64).cum_prod().over("code").alias("_f"))
+        by_stock(quotes)
+        .lazy()
+        .with_columns(prices.cast(pl.Float64), own(pl.col("AdjFactor").cast(pl.Float64).cum_prod()).alias("_f"))
         .filter(pl.all_horizontal(pl.col("O", "H", "L", "C", "Vo") > 0))
         .select(
             "date",
@@ -46,7 +51,8 @@ def adjusted_bars(quotes: pl.DataFrame, partition: str = "-") -> pl.DataFrame:
             (pl.col("Vo") * pl.col("_f")).alias("v"),
             pl.when(pl.col("Va") > 0).then("Va").alias("va"),
         )
-        .collect()
+        .with_columns(depth())
+        .collect(engine=ENGINE)
     )
 
 

@@ -16,7 +16,7 @@ from atft_assets import calendar
 from atft_assets.features import labels, market, sector, stock_market
 from atft_assets.features.bars import RAW_COLUMNS, adjusted_bars
 from atft_assets.features.catalogue import features_of
-from atft_assets.features.phase1 import phase1_features
+from atft_assets.features.phase1 import calendar_of, own_features
 from atft_assets.features.phase2 import join_families
 from atft_assets.features.universe import universe
 from atft_assets.partitions import LOOKBACK_MONTHS
@@ -57,9 +57,11 @@ class Builder:
         for block in self._blocks(keys):
             quotes = self._read("raw", "daily_quotes", block, LOOKBACK_MONTHS, (*RAW_COLUMNS, "available_at"))
             members = self._read(GROUP, "universe", block, 0, ("date", "code"))
-            frame = phase1_features(quotes, members, calendar.first_of_month(block[0]), span(block))
+            since = calendar.first_of_month(block[0])
+            frame = own_features(quotes, members["code"].unique(), since, span(block))
+            del quotes  # as large as what is computed of it
             self._find_idle(frame, block)
-            yield from self._months(block, frame)
+            yield from self._on_rows_of(members, [frame], [calendar_of(members)], "phase1_features", block)
 
     def market(self, keys: list[str]) -> Frames:
         """The TOPIX's columns."""
@@ -75,7 +77,7 @@ class Builder:
             by_day = self._read(GROUP, "market_features", block, LOOKBACK_MONTHS, stock_market.MARKET_COLUMNS)
             topix = self._read("raw", "topix", block, LOOKBACK_MONTHS, ("date", "C"))
             frame = stock_market.stock_market_features(phase1, by_day, topix, span(block))
-            yield from self._on_rows_of(phase1, frame, "stock_market_features", block)
+            yield from self._on_rows_of_phase1(phase1, frame, "stock_market_features", block)
 
     def sector(self, keys: list[str]) -> Frames:
         """A stock's sector, and the stock against it."""
@@ -85,7 +87,7 @@ class Builder:
             members = self._read(GROUP, "universe", block, back, sector.UNIVERSE_COLUMNS)
             bars = adjusted_bars(self._read("raw", "daily_quotes", block, back, RAW_COLUMNS), span(block))
             frame = sector.sector_features(phase1, members, bars, span(block))
-            yield from self._on_rows_of(phase1, frame, "sector_features", block)
+            yield from self._on_rows_of_phase1(phase1, frame, "sector_features", block)
 
     def phase2(self, keys: list[str]) -> Frames:
         """Every family side by side, month by month: this needs no history."""
@@ -155,20 +157,34 @@ class Builder:
         first = max(min(self.first, block[0]), calendar.shift_month(block[0], -back))
         return self.store.table(group, name).read(calendar.months_between(first, block[-1]), columns)
 
-    def _on_rows_of(self, phase1: pl.DataFrame, frame: pl.DataFrame, table: str, block: Sequence[str]) -> Frames:
+    def _on_rows_of_phase1(self, phase1: pl.DataFrame, frame: pl.DataFrame, table: str, block: Sequence[str]) -> Frames:
         """The frame on the rows of the universe, untraded ones included."""
         rows = phase1.filter(pl.col("date") >= calendar.first_of_month(block[0])).select("date", "code", "is_traded")
         self._find_idle(rows, block)
-        yield from self._months(block, join_families(rows, [frame], [], features_of(table)))
+        yield from self._on_rows_of(rows, [frame], [], table, block)
+
+    def _on_rows_of(
+        self,
+        rows: pl.DataFrame,
+        by_stock: Sequence[pl.DataFrame],
+        by_day: Sequence[pl.DataFrame],
+        table: str,
+        block: Sequence[str],
+    ) -> Frames:
+        """Families on the given rows, joined month by month: a month fits in the processor's cache."""
+        features = features_of(table)
+        parts = [_cut(frame, block) for frame in by_stock]
+        for key, members in _cut(rows, block).items():
+            frame = join_families(members, [part[key] for part in parts], by_day, features)
+            self._note(key, frame)
+            yield key, frame
 
     def _find_idle(self, frame: pl.DataFrame, block: Sequence[str]) -> None:
-        traded = set(frame.filter(pl.col("is_traded") == 1)["date"].dt.strftime("%Y-%m").unique())
-        self._idle |= set(block) - traded
+        traded = frame.filter(pl.col("is_traded") == 1)["date"].unique()
+        self._idle |= set(block) - {calendar.month_key(day) for day in traded}
 
     def _months(self, block: Sequence[str], frame: pl.DataFrame) -> Frames:
-        for key in block:
-            first, after = calendar.first_of_month(key), calendar.first_of_month(calendar.shift_month(key, 1))
-            month = frame.filter(pl.col("date").is_between(first, after, closed="left"))
+        for key, month in _cut(frame, block).items():
             self._note(key, month)
             yield key, month
 
@@ -179,6 +195,15 @@ class Builder:
             (pl.col("code").n_unique() if "code" in frame.columns else pl.lit(1, pl.UInt32)).alias("names"),
             pl.exclude("date", "code").null_count(),
         )
+
+
+def _cut(frame: pl.DataFrame, block: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """The months of a frame, as slices of it sorted by date; names keep their order within a day."""
+    if not frame["date"].is_sorted():
+        frame = frame.sort("date", maintain_order=True)
+    firsts = [calendar.first_of_month(key) for key in (*block, calendar.shift_month(block[-1], 1))]
+    ends = frame["date"].search_sorted(pl.Series(firsts), side="left")
+    return {key: frame[int(ends[i]) : int(ends[i + 1])] for i, key in enumerate(block)}
 
 
 def names_of(table: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import polars as pl
 from atft_assets.calendar import trading_days
 from atft_assets.contracts import require_columns
 from atft_assets.features.bars import adjusted_bars
+from atft_assets.features.rolling import ENGINE, by_stock, lag
 
 HORIZONS = (1, 5, 10, 20)
 CLOSE_LABELS = tuple(f"y_cc_{h}d" for h in HORIZONS)
@@ -50,23 +51,23 @@ def forward_returns(bars: pl.DataFrame, horizons: tuple[int, ...]) -> pl.DataFra
         names = (*(f"y_cc_{h}d" for h in horizons), *(f"y_oo_{h}d" for h in horizons))
         return pl.DataFrame(schema={"date": pl.Date, "code": pl.String, **dict.fromkeys(names, pl.Float32)})
     known = trading_days(*first_and_last(bars))
-    calendar = pl.DataFrame({"date": known}).with_row_index("day").with_columns(pl.col("day").cast(pl.Int32))
-    rows = bars.select("date", "code", "o", "c").join(calendar, on="date")
+    days = pl.DataFrame({"date": known}).with_row_index("day")
+    place = pl.col("code").to_physical().cast(pl.Int64) * len(known) + pl.col("day")
+    rows = by_stock(bars.select("date", "code", "o", "c")).join(days, on="date", maintain_order="left")
+    rows = rows.with_columns(place.alias("place"))
     # one row for every trading day between a name's first and last, so that a shift is a shift of the calendar
     grid = (
-        rows.lazy()
-        .group_by("code")
-        .agg(pl.int_range(pl.col("day").min(), pl.col("day").max() + 1, dtype=pl.Int32).alias("day"))
-        .explode("day")
-        .join(rows.lazy(), on=["code", "day"], how="left")
-        .sort("code", "day")
+        rows.group_by("code", maintain_order=True)
+        .agg(pl.int_range(pl.col("place").min(), pl.col("place").max() + 1).alias("place"))
+        .explode("place")
+        .lazy()
+        .join(rows.lazy().drop("code"), on="place", how="left", maintain_order="left")
     )
-    first_open = pl.col("o").shift(-1)
-    close = [(pl.col("c").shift(-h) / pl.col("c") - 1).over("code").alias(f"y_cc_{h}d") for h in horizons]
-    opened = [(pl.col("o").shift(-1 - h) / first_open - 1).over("code").alias(f"y_oo_{h}d") for h in horizons]
+    first_open = lag("o", -1)
+    close = [(lag("c", -h) / pl.col("c") - 1).alias(f"y_cc_{h}d") for h in horizons]
+    opened = [(lag("o", -1 - h) / first_open - 1).alias(f"y_oo_{h}d") for h in horizons]
     return (
-        grid.with_columns(*close, *opened)
+        grid.select("date", pl.col("code").cast(pl.String), *(label.cast(pl.Float32) for label in (*close, *opened)))
         .filter(pl.col("date").is_not_null())
-        .select("date", "code", pl.col("^y_.*$").cast(pl.Float32))
-        .collect()
+        .collect(engine=ENGINE)
     )

@@ -12,6 +12,7 @@ from atft_assets.features.calendar_features import calendar_features
 from atft_assets.features.catalogue import features_of
 from atft_assets.features.phase2 import join_families
 from atft_assets.features.price import price_features, validity_flags
+from atft_assets.features.rolling import ENGINE
 from atft_assets.features.technical import technical_features
 from atft_assets.features.volatility import volatility_features
 
@@ -32,12 +33,23 @@ def phase1_features(
         date, code and the features, sorted by date and code.
     """
     require_columns(members, ("date", "code"), table="universe", partition=partition)
-    since = since or date.min
-    members = members.filter(pl.col("date") >= since)
-    bars = adjusted_bars(quotes, partition).join(members.select(pl.col("code").unique()), on="code", how="semi")
-    bars = bars.sort("code", "date")
-    parts = [family(bars.lazy()).filter(pl.col("date") >= since).collect() for family in FAMILIES]
+    members = members.filter(pl.col("date") >= (since or date.min))
+    rows = own_features(quotes, members["code"].unique(), since, partition)
+    return join_families(members, [rows], [calendar_of(members)], features_of("phase1_features"))
+
+
+def own_features(
+    quotes: pl.DataFrame, codes: pl.Series, since: date | None = None, partition: str = "-"
+) -> pl.DataFrame:
+    """What the bars of the given names say: date, code and the columns, traded rows sorted by date and code."""
+    bars = adjusted_bars(quotes, partition, codes)
+    wanted = bars.lazy().select("date").with_row_index("row").filter(pl.col("date") >= (since or date.min))
+    order = wanted.sort("date", maintain_order=True).collect()["row"]
     # every family keeps the rows and the order of `bars`
-    wide = pl.concat([parts[0], *(part.drop("date", "code") for part in parts[1:])], how="horizontal")
-    days = calendar_features(members["date"].unique().sort().to_list())
-    return join_families(members, [wide], [days], features_of("phase1_features"))
+    parts = [family(bars.lazy()).collect(engine=ENGINE)[order] for family in FAMILIES]
+    return pl.concat([parts[0], *(part.drop("date", "code") for part in parts[1:])], how="horizontal")
+
+
+def calendar_of(members: pl.DataFrame) -> pl.DataFrame:
+    """The calendar's columns on the days of the given rows."""
+    return calendar_features(members["date"].unique().sort().to_list())

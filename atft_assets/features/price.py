@@ -17,7 +17,6 @@ from atft_assets.features.rolling import (
     correlation,
     ema,
     finish,
-    history_floor,
     lag,
     mean,
     own,
@@ -280,7 +279,7 @@ def price_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         "amihud_20": _log_positive(mean("_illiquidity", 20)),
         "turnover_cv_20": std("va", 20) / pl.col("_ama_20"),
         "price_volume_corr_20": correlation("r1", "_dln_va", 20),
-        "signed_volume_20": own(pl.col("_signed_volume").rolling_sum(20)) / own(v.rolling_sum(20)),
+        "signed_volume_20": mean("_signed_volume", 20) / pl.col("_vma_20"),
         "zero_return_share_20": mean("_zero", 20).clip(0, 1),
         "volume_ma_gap_20_60": pl.col("_vma_20") / pl.col("_vma_60") - 1,
         "ret_overnight": pl.col("_on"),
@@ -296,7 +295,7 @@ def price_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         "overnight_mom_20": own(pl.col("_on").rolling_sum(20)),
         "close_place_5": ratio(c - pl.col("_low_5"), pl.col("_high_5") - pl.col("_low_5")),
     }
-    return finish(frame.with_columns(**columns), FEATURES)
+    return finish(frame, FEATURES, columns)
 
 
 def validity_flags(bars: pl.LazyFrame) -> pl.LazyFrame:
@@ -305,15 +304,8 @@ def validity_flags(bars: pl.LazyFrame) -> pl.LazyFrame:
     Counted from the first day of the look-back, so that the flag of a day does not depend on how much history was
     read.
     """
-    return bars.select(
-        "date",
-        "code",
-        pl.lit(1, pl.UInt8).alias("is_traded"),
-        *(
-            own(pl.col("date").shift(f.lookback - 1) >= history_floor()).fill_null(False).cast(pl.UInt8).alias(f.name)
-            for f in VALIDITY[1:]
-        ),
-    )
+    rows = {f.name: pl.col("depth") >= f.lookback - 1 for f in VALIDITY[1:]}
+    return finish(bars, VALIDITY, {"is_traded": pl.lit(1), **rows})
 
 
 def _log_positive(expression: pl.Expr) -> pl.Expr:

@@ -1,7 +1,7 @@
 """Expressions that every family shares: windows over one stock's own rows, guarded division, finite-memory
 averages.
 
-All of them expect a frame sorted by code and date that holds traded rows only, and compute in float64.
+All of them expect a frame sorted by code and date that holds traded rows only (`by_stock`), and compute in float64.
 
 Nothing here depends on where the frame begins. Recursive averages (EMA, Wilder) are cut to a finite memory, so a
 month computed alone and the same month computed within ten years agree; `finish` blanks values whose window
@@ -10,8 +10,9 @@ reaches further back than a month's declared look-back, which happens to names t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import log
+from typing import Final
 
 import polars as pl
 
@@ -22,6 +23,20 @@ TRADING_DAYS_A_YEAR = 252
 ANNUAL = TRADING_DAYS_A_YEAR**0.5
 TINY = 1e-9  # below this a relative spread is rounding, not a spread
 STILL = 1e-10  # variance of a daily return below which it is rounding: a standard deviation of a tenth of a basis point
+# The streaming engine hashes the keys of every window; the in-memory one takes slices of a sorted frame.
+ENGINE: Final = "in-memory"
+
+
+def by_stock(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame sorted by code and date, the code as an Enum flagged as sorted.
+
+    So Polars takes each stock as a slice; strings it would hash again for every window.
+    """
+    if not frame["date"].is_sorted():
+        frame = frame.sort("date", maintain_order=True)
+    codes = pl.Enum(frame["code"].unique().cast(pl.String).sort())
+    frame = frame.with_columns(pl.col("code").cast(codes)).sort("code", maintain_order=True)
+    return frame.with_columns(pl.col("code").set_sorted())
 
 
 def own(expression: pl.Expr) -> pl.Expr:
@@ -29,9 +44,10 @@ def own(expression: pl.Expr) -> pl.Expr:
     return expression.over("code")
 
 
-def lag(column: str, n: int) -> pl.Expr:
-    """The column n own rows earlier."""
-    return own(pl.col(column).shift(n))
+def lag(column: str | pl.Expr, n: int) -> pl.Expr:
+    """The column n own rows earlier: a shift of the whole frame, null where it crosses into another stock."""
+    x = pl.col(column) if isinstance(column, str) else column
+    return pl.when(pl.col("code") == pl.col("code").shift(n)).then(x.shift(n))
 
 
 def mean(column: str, w: int) -> pl.Expr:
@@ -66,8 +82,10 @@ def decayed_mean(column: str | pl.Expr, alpha: float, memory: int, by: str | Non
     x = pl.col(column) if isinstance(column, str) else column
     recursion = x.ewm_mean(alpha=alpha, adjust=False)
     q = (1 - alpha) ** memory
-    cut = (recursion - q * recursion.shift(memory)) / (1 - q)
-    return cut.over(by) if by else cut
+    if by is None:
+        return (recursion - q * recursion.shift(memory)) / (1 - q)
+    recursion = recursion.over(by)
+    return (recursion - q * lag(recursion, memory)) / (1 - q)
 
 
 # Rows of memory of an EMA: three spans (the weights left out sum to 0.25 %), the 200-row one cut at 240 to fit in
@@ -118,32 +136,31 @@ def _where_both(x: str, y: str) -> pl.Expr:
     return pl.when(pl.col(y).is_not_null()).then(pl.col(x))
 
 
-def history_floor(months: int = LOOKBACK_MONTHS) -> pl.Expr:
-    """First day whose records may enter a row: the first of its month, `months` earlier."""
-    return pl.col("date").dt.month_start().dt.offset_by(f"-{months}mo")
+def depth(months: int = LOOKBACK_MONTHS) -> pl.Expr:
+    """Own rows before this one that it may look back to: those since the first of the month `months` earlier."""
+    month = pl.col("date").dt.year() * 12 + pl.col("date").dt.month()
+    first = month.search_sorted(month - months, side="left")
+    return own(pl.int_range(pl.len(), dtype=pl.Int32) - first.cast(pl.Int32)).alias("depth")
 
 
-def within_look_back(lookback: int, months: int = LOOKBACK_MONTHS) -> pl.Expr:
-    """Whether the row `lookback` own rows earlier exists and lies within the month's declared look-back."""
-    return pl.col("date").shift(lookback).over("code") >= history_floor(months)
+def finish(
+    frame: pl.LazyFrame, features: Iterable[Feature], columns: Mapping[str, pl.Expr] | None = None
+) -> pl.LazyFrame:
+    """Keys and the features as Float32 (flags UInt8); time series are blank where the look-back is not covered.
+
+    Args:
+        frame: date, code, depth (see `depth`), and what the features are made of.
+        columns: expressions of features that are not yet columns; given here, none is kept in Float64.
+    """
+    columns = columns or {}
+    stored = (_stored(f, columns.get(f.name, pl.col(f.name))).alias(f.name) for f in features)
+    return frame.select("date", pl.col("code").cast(pl.String), *stored)
 
 
-def finish(frame: pl.LazyFrame, features: Iterable[Feature], months: int = LOOKBACK_MONTHS) -> pl.LazyFrame:
-    """Keys and the features as Float32 (flags UInt8); time series are blank where the look-back is not covered."""
-    features = tuple(features)
-    reaches = sorted({f.lookback for f in features if _masked(f)})
-    frame = frame.with_columns(within_look_back(n, months).fill_null(False).alias(f"_reach_{n}") for n in reaches)
-    return frame.select("date", "code", *(_stored(f) for f in features))
-
-
-def _masked(feature: Feature) -> bool:
-    return feature.kind == "time_series" and feature.lookback > 0
-
-
-def _stored(feature: Feature) -> pl.Expr:
-    value = pl.col(feature.name)
+def _stored(feature: Feature, value: pl.Expr) -> pl.Expr:
     if feature.kind == "flag":
         return value.cast(pl.UInt8)
-    if _masked(feature):
-        value = pl.when(pl.col(f"_reach_{feature.lookback}")).then(value)
-    return value.cast(pl.Float32).alias(feature.name)
+    value = value.cast(pl.Float32)
+    if feature.kind == "time_series" and feature.lookback > 0:
+        return pl.when(pl.col("depth") >= feature.lookback).then(value)
+    return value

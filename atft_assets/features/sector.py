@@ -13,7 +13,7 @@ from atft_assets.calendar import trading_days
 from atft_assets.contracts import require_columns
 from atft_assets.features.feature import Feature
 from atft_assets.features.labels import first_and_last, forward_returns
-from atft_assets.features.rolling import ANNUAL, TINY, beta, ema, finish, mean, own, ratio, within_look_back
+from atft_assets.features.rolling import ANNUAL, ENGINE, TINY, beta, by_stock, depth, ema, finish, mean, own, ratio
 
 LOOKBACK_MONTHS = 15  # as the market's: 252 days of z-scores over 20 days of volatility
 Z_WINDOW = 252
@@ -172,63 +172,106 @@ def sector_features(
         bars: adjusted bars of the same days, for the realised labels of the target encoding.
 
     Returns:
-        date, code and the features for traded rows, sorted by code and date; null where the sector is unknown.
+        date, code and the features for traded rows, in the order of `phase1`; null where the sector is unknown.
     """
     require_columns(phase1, PHASE1_COLUMNS, table="phase1_features", partition=partition)
     require_columns(members, UNIVERSE_COLUMNS, table="universe", partition=partition)
     require_columns(bars, ("date", "code", "o", "c"), table="daily_quotes", partition=partition)
-    rows = (
-        phase1.lazy()
-        .filter(pl.col("is_traded") == 1)
-        .select(*PHASE1_COLUMNS)
-        .with_columns(pl.col(pl.Float32).cast(pl.Float64))
-        .join(members.lazy().select(*UNIVERSE_COLUMNS), on=["date", "code"])
-        .with_columns(pl.col("s33", "s17").replace({UNKNOWN_SECTOR: None}), _fold().alias("fold"))
-        .sort("code", "date")
-        .collect()
-        .lazy()
+    sectors = pl.Enum(members["s33"].filter(members["s33"] != UNKNOWN_SECTOR).unique().sort())
+    rows = _rows(phase1, members, sectors)
+    cells = _moments(rows)
+    series = sector_series(cells)
+    cells = cells.drop(set(series.columns) - {"cell"}, strict=False)
+    cells = cells.join(series, on="cell", how="left").join(_names(rows), on="date", how="left")
+    encoding = target_encoding(bars, members).select(
+        _cell(pl.col("s33").cast(sectors)).alias("cell"), "fold", "te33_sec_target_5d"
     )
-    present = rows.filter(pl.col("s33").is_not_null() & pl.col("returns_1d").is_not_null())
-    names = present.group_by("date").agg(pl.len().alias("_names"))
-    by_17 = present.filter(pl.col("s17").is_not_null()).group_by("date", "s17").agg(pl.len().alias("_n17"))
-    encoding = target_encoding(bars, members)
     frame = (
-        rows.join(sector_series(present), on=["date", "s33"], how="left", maintain_order="left")
-        .join(_moments(rows), on=["date", "s33"], how="left", maintain_order="left")
-        .join(names, on="date", how="left", maintain_order="left")
-        .join(by_17, on=["date", "s17"], how="left", maintain_order="left")
-        .join(encoding.lazy(), on=["date", "s33", "fold"], how="left", maintain_order="left")
+        rows.lazy()
+        .join(cells.drop("date", "s33").lazy(), on="cell", how="left", maintain_order="left")
+        .join(_sizes_17(rows).lazy(), on=["date", "s17"], how="left", maintain_order="left")
+        .join(encoding.lazy(), on=["cell", "fold"], how="left", maintain_order="left")
         .with_columns(_leave_one_out(f"returns_{h}d").alias(f"sec_ret_{h}d_eq_loo") for h in (1, 5, 20))
-        .with_columns(beta("returns_1d", "sec_ret_1d_eq_loo", 60).alias("beta_to_sec_60"))
-        .with_columns(
-            (pl.col("returns_5d") - pl.col("sec_ret_5d_eq")).alias("rel_to_sec_5d"),
-            (pl.col("returns_20d") - pl.col("sec_ret_20d_eq")).alias("rel_to_sec_20d"),
-            (pl.col("returns_1d") - pl.col("_mean_returns_1d")).alias("ret_1d_demeaned"),
-            *(_within_z(x).alias(f"z_in_sec_{x}") for x in WITHIN),
-            (pl.col("sec_member_cnt") / pl.col("_names")).alias("sec33_daily_freq"),
-            (pl.col("_n17") / pl.col("_names")).alias("sec17_daily_freq"),
-            (pl.col("returns_1d") - pl.col("beta_to_sec_60") * pl.col("sec_ret_1d_eq_loo")).alias("alpha_vs_sec_1d"),
-            (pl.col("sec_member_cnt") >= MIN_MEMBERS).fill_null(False).alias("is_sector_valid"),
-        )
+        .collect(engine=ENGINE)
     )
-    return finish(frame, (*FEATURES, *VALIDITY)).collect()
+    r1 = pl.col("returns_1d")
+    columns = {
+        "rel_to_sec_5d": pl.col("returns_5d") - pl.col("sec_ret_5d_eq"),
+        "rel_to_sec_20d": pl.col("returns_20d") - pl.col("sec_ret_20d_eq"),
+        "ret_1d_demeaned": r1 - pl.col("_mean_returns_1d"),
+        **{f"z_in_sec_{x}": _within_z(x) for x in WITHIN},
+        "sec33_daily_freq": pl.col("sec_member_cnt") / pl.col("_names"),
+        "sec17_daily_freq": pl.col("_n17") / pl.col("_names"),
+        "alpha_vs_sec_1d": r1 - pl.col("beta_to_sec_60") * pl.col("sec_ret_1d_eq_loo"),
+        "is_sector_valid": (pl.col("sec_member_cnt") >= MIN_MEMBERS).fill_null(False),
+    }
+    frame = frame.hstack(_beta_to_the_others(frame))
+    return finish(frame.lazy(), (*FEATURES, *VALIDITY), columns).collect(engine=ENGINE)
 
 
-def sector_series(present: pl.LazyFrame) -> pl.LazyFrame:
-    """One row a sector and day: the SERIES columns.
+def _rows(phase1: pl.DataFrame, members: pl.DataFrame, sectors: pl.Enum) -> pl.DataFrame:
+    """Traded rows with their sectors of the day, null where unknown, in the order of `phase1`; cell, fold."""
+    keys = ["date", "code"]
+    phase1, members = phase1.select(*PHASE1_COLUMNS), members.select(*UNIVERSE_COLUMNS)
+    if phase1.select(keys).equals(members.select(keys)):
+        both = phase1.hstack(members.drop(keys))
+    else:
+        both = phase1.join(members, on=keys, maintain_order="left")
+    return (
+        both.lazy()
+        .filter(pl.col("is_traded") == 1)
+        .with_columns(
+            pl.col(pl.Float32).cast(pl.Float64),
+            pl.col("s33").cast(sectors, strict=False),
+            pl.col("s17").replace({UNKNOWN_SECTOR: None}).cast(pl.Categorical),
+            _fold().alias("fold"),
+        )
+        .with_columns(_cell(pl.col("s33")).alias("cell"))
+        .collect(engine=ENGINE)
+    )
+
+
+def _cell(sector: pl.Expr) -> pl.Expr:
+    """One number for a day and a sector (of which there are fewer than 100): quicker to group and join by than two."""
+    return pl.col("date").to_physical() * 100 + sector.to_physical().cast(pl.Int32)
+
+
+def _beta_to_the_others(frame: pl.DataFrame) -> pl.DataFrame:
+    """depth and beta_to_sec_60 on the rows of `frame`."""
+    columns = frame.select("date", "code", "returns_1d", "sec_ret_1d_eq_loo").with_row_index("row")
+    return (
+        by_stock(columns)
+        .lazy()
+        .select("row", depth(), beta("returns_1d", "sec_ret_1d_eq_loo", 60).alias("beta_to_sec_60"))
+        .collect(engine=ENGINE)
+        .sort("row")
+        .drop("row")
+    )
+
+
+def _names(rows: pl.DataFrame) -> pl.DataFrame:
+    """Names of a day that have a sector and a return."""
+    present = rows.lazy().filter(pl.col("cell").is_not_null() & pl.col("returns_1d").is_not_null())
+    return present.group_by("date").agg(pl.len().alias("_names")).collect(engine=ENGINE)
+
+
+def _sizes_17(rows: pl.DataFrame) -> pl.DataFrame:
+    """Those of a day in each sector17."""
+    present = rows.lazy().filter(pl.all_horizontal(pl.col("cell", "returns_1d", "s17").is_not_null()))
+    return present.group_by("date", "s17").agg(pl.len().alias("_n17")).collect(engine=ENGINE)
+
+
+def sector_series(cells: pl.DataFrame) -> pl.DataFrame:
+    """One row a sector and day that has a member with a return: the SERIES columns.
 
     Args:
-        present: date, s33, returns_{1,5,20}d of traded members with a return.
+        cells: what `_moments` says of days and sectors.
     """
-    day = present.group_by("date", pl.col("s33").alias("code")).agg(
-        *(pl.col(f"returns_{h}d").median().alias(f"sec_ret_{h}d_eq") for h in (1, 5, 20)),
-        pl.len().cast(pl.Float64).alias("sec_member_cnt"),
-        pl.col("returns_1d").std(ddof=0).alias("_dispersion"),
-        (pl.col("returns_20d") > 0).cast(pl.Float64).mean().alias("sec_breadth_20"),
-    )
+    day = by_stock(cells.filter(pl.col("sec_member_cnt") > 0).rename({"s33": "code"})).lazy()
     series = (
-        day.sort("code", "date")
-        .with_columns(own((1 + pl.col("sec_ret_1d_eq")).log().cum_sum()).exp().alias("_index"))
+        day.with_columns(
+            depth(LOOKBACK_MONTHS), own((1 + pl.col("sec_ret_1d_eq")).log().cum_sum()).exp().alias("_index")
+        )
         .with_columns(ema("_index", 5).alias("_ema_5"), ema("_index", 20).alias("_ema_20"))
         .with_columns(
             (mean("sec_ret_1d_eq", 20) * 20).alias("sec_mom_20"),
@@ -238,7 +281,7 @@ def sector_series(present: pl.LazyFrame) -> pl.LazyFrame:
             (pl.col("_ema_5") / pl.col("_ema_20") - 1).alias("sec_gap_5_20"),
             (own(pl.col("sec_ret_1d_eq").rolling_std(20)) * ANNUAL).alias("sec_vol_20"),
             (pl.col("sec_member_cnt") < 5).alias("sec_small_flag"),
-            mean("_dispersion", 20).alias("sec_dispersion_20"),
+            mean("_std_returns_1d", 20).alias("sec_dispersion_20"),
         )
         .with_columns(
             ratio(
@@ -248,19 +291,11 @@ def sector_series(present: pl.LazyFrame) -> pl.LazyFrame:
             ).alias("sec_vol_20_z")
         )
     )
-    rolled = [f for f in SERIES if f.lookback > 1]
-    kept = [f.name for f in SERIES if f.lookback <= 1]
+    long = [f for f in SERIES if f.window > 20 or "ema" in f.name]
     series = series.with_columns(
-        pl.when(_reaches(f.lookback - 1)).then(pl.col(f.name)).alias(f.name)
-        for f in rolled
-        if f.window > 20 or "ema" in f.name
+        pl.when(pl.col("depth") >= f.lookback - 1).then(pl.col(f.name)).alias(f.name) for f in long
     )
-    return series.select("date", pl.col("code").alias("s33"), *kept, *(f.name for f in rolled))
-
-
-def _reaches(lookback: int) -> pl.Expr:
-
-    return within_look_back(lookback, LOOKBACK_MONTHS)
+    return series.select("cell", *(f.name for f in SERIES)).collect(engine=ENGINE)
 
 
 def target_encoding(bars: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
@@ -284,10 +319,12 @@ def target_encoding(bars: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col(label).is_not_null())
         .join(members.lazy().select("date", "code", "s33"), on=["date", "code"])
         .filter(pl.col("s33").is_not_null() & (pl.col("s33") != UNKNOWN_SECTOR))
-        .join(realised.lazy(), on="date")
-        .group_by(pl.col("realised").alias("date"), "s33", _fold().alias("fold"))
+        .group_by("date", "s33", _fold().alias("fold"))
         .agg(pl.col(label).cast(pl.Float64).sum().alias("sum"), pl.len().cast(pl.Float64).alias("n"))
-        .collect()
+        .join(realised.lazy(), on="date")
+        .drop("date")
+        .rename({"realised": "date"})
+        .collect(engine=ENGINE)
     )
     if day.is_empty():
         return empty
@@ -322,14 +359,27 @@ def _fold() -> pl.Expr:
     return pl.col("code").str.head(4).str.to_integer(base=36, strict=True) % ENCODING_FOLDS
 
 
-def _moments(rows: pl.LazyFrame) -> pl.LazyFrame:
-    """Count, mean and standard deviation (ddof 0) of columns by date and sector."""
-    known = rows.filter(pl.col("s33").is_not_null())
+def _moments(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row a day and sector: date, s33, cell, and what its members' columns are together.
+
+    Count, mean and standard deviation (ddof 0) of all of them, the medians of returns, breadth.
+    """
     columns = ("returns_1d", *WITHIN)
-    return known.group_by("date", "s33").agg(
-        *(pl.col(x).count().cast(pl.Float64).alias(f"_n_{x}") for x in columns),
-        *(pl.col(x).mean().alias(f"_mean_{x}") for x in columns),
-        *(pl.col(x).std(ddof=0).alias(f"_std_{x}") for x in columns),
+    medians = {f"sec_ret_{h}d_eq": pl.col(f"returns_{h}d").median() for h in (1, 5, 20)}
+    return (
+        rows.lazy()
+        .filter(pl.col("cell").is_not_null())
+        .group_by("cell")
+        .agg(
+            pl.col("date", "s33").first(),
+            *(pl.col(x).count().cast(pl.Float64).alias(f"_n_{x}") for x in columns),
+            *(pl.col(x).mean().alias(f"_mean_{x}") for x in columns),
+            *(pl.col(x).std(ddof=0).alias(f"_std_{x}") for x in columns),
+            (pl.col("returns_20d") > 0).cast(pl.Float64).mean().alias("sec_breadth_20"),
+            **medians,
+        )
+        .with_columns(pl.col("_n_returns_1d").alias("sec_member_cnt"))
+        .collect(engine=ENGINE)
     )
 
 

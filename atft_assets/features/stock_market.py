@@ -11,7 +11,7 @@ import polars as pl
 
 from atft_assets.contracts import require_columns
 from atft_assets.features.feature import Feature
-from atft_assets.features.rolling import TINY, beta, correlation, finish, lag, mean, own, ratio
+from atft_assets.features.rolling import ENGINE, TINY, beta, by_stock, correlation, depth, finish, lag, mean, own, ratio
 
 PHASE1_COLUMNS = ("date", "code", "is_traded", "returns_1d", "returns_5d", "volatility_20d", "ma_gap_5_20")
 MARKET_COLUMNS = ("date", "mkt_ret_5d", "mkt_vol_20d", "mkt_gap_5_20", "mkt_bull_200")
@@ -100,17 +100,22 @@ def stock_market_features(
     require_columns(market, MARKET_COLUMNS, table="market_features", partition=partition)
     require_columns(topix, ("date", "C"), table="topix", partition=partition)
     frame = (
-        phase1.lazy()
-        .filter(pl.col("is_traded") == 1)
-        .select(*PHASE1_COLUMNS)
+        by_stock(phase1.select(*PHASE1_COLUMNS).filter(pl.col("is_traded") == 1))
+        .lazy()
+        .with_columns(depth())
         .with_columns(pl.col(pl.Float32).cast(pl.Float64))
         .join(
             market.lazy().select(*MARKET_COLUMNS).with_columns(pl.col(pl.Float32).cast(pl.Float64)),
             on="date",
             how="left",
+            maintain_order="left",
         )
-        .join(topix.lazy().select("date", pl.col("C").cast(pl.Float64).alias("_m")), on="date", how="left")
-        .sort("code", "date")
+        .join(
+            topix.lazy().select("date", pl.col("C").cast(pl.Float64).alias("_m")),
+            on="date",
+            how="left",
+            maintain_order="left",
+        )
         .with_columns(
             # the index over the stock's own interval; where the index is missing that day, so is the return
             pl.when(pl.col("returns_1d").is_not_null()).then(pl.col("_m") / lag("_m", 1) - 1).alias("_m1"),
@@ -132,7 +137,7 @@ def stock_market_features(
             pl.col("beta_60d").is_between(-3, 3).fill_null(False).alias("is_beta_valid"),
         )
     )
-    return finish(frame, (*FEATURES, *VALIDITY)).collect()
+    return finish(frame, (*FEATURES, *VALIDITY)).collect(engine=ENGINE)
 
 
 def _minus_log(expression: pl.Expr) -> pl.Expr:

@@ -67,21 +67,19 @@ def technical_features(bars: pl.LazyFrame) -> pl.LazyFrame:
     )
     frame = frame.with_columns(adx(14).alias("adx_14"))
     c = pl.col("c")
-    return finish(
-        frame.with_columns(
-            (pl.col("rsi_14") - lag("rsi_14", 1)).alias("rsi_delta"),
-            (pl.col("_macd") / c).alias("macd"),
-            (pl.col("_signal") / c).alias("macd_signal"),
-            ((pl.col("_macd") - pl.col("_signal")) / c).alias("macd_hist"),
-            pl.when(pl.col("_std") / pl.col("_mid") > TINY)
-            .then((c - pl.col("_mid")) / (4 * pl.col("_std")) + 0.5)
-            .alias("bb_pct_b"),
-            (4 * pl.col("_std") / pl.col("_mid")).alias("bb_bw"),
-            (pl.col("_atr") / c).alias("natr_14"),
-            (100 * mean("_fast_k", 3)).alias("stoch_k"),
+    columns = {
+        "rsi_delta": pl.col("rsi_14") - lag("rsi_14", 1),
+        "macd": pl.col("_macd") / c,
+        "macd_signal": pl.col("_signal") / c,
+        "macd_hist": (pl.col("_macd") - pl.col("_signal")) / c,
+        "bb_pct_b": pl.when(pl.col("_std") / pl.col("_mid") > TINY).then(
+            (c - pl.col("_mid")) / (4 * pl.col("_std")) + 0.5
         ),
-        FEATURES,
-    )
+        "bb_bw": 4 * pl.col("_std") / pl.col("_mid"),
+        "natr_14": pl.col("_atr") / c,
+        "stoch_k": 100 * mean("_fast_k", 3),
+    }
+    return finish(frame, FEATURES, columns)
 
 
 def true_range() -> pl.Expr:

@@ -85,23 +85,19 @@ def volatility_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         (pl.col("r1") ** 2).alias("_r2"),
     )
     overnight, open_close = _variance("_overnight", 20), _variance("_open_close", 20)
-    return finish(
-        frame.with_columns(
-            parkinson("_ln_hl", 60).alias("pk_vol_60"),
-            *((mean("_rs", w).clip(0).sqrt() * ANNUAL).alias(f"rs_vol_{w}") for w in (20, 60)),
-            *(std(f"yz_vol_{w}", w).alias(f"vov_{w}") for w in (20, 60)),
-            ratio(std("r1", 5), std("r1", 60), STILL**0.5).alias("vol_ratio_5_60"),
-            ratio(mean("_down2", 20), mean("_r2", 20), STILL).alias("downside_share_20"),
-            own(pl.col("r1").rolling_max(20)).alias("max_ret_20"),
-            own(pl.col("r1").rolling_min(20)).alias("min_ret_20"),
-            pl.when(std("r1", 60) > STILL**0.5)
-            .then(finite(own(pl.col("r1").rolling_skew(60, min_samples=60))))
-            .alias("skew_60"),
-            ratio(pl.col("tr") / pl.col("c"), mean("tr", 14) / pl.col("c"), TINY).alias("range_to_atr_14"),
-            ratio(overnight, overnight + open_close, STILL).alias("overnight_vol_share_20"),
-        ),
-        FEATURES,
-    )
+    columns = {
+        "pk_vol_60": parkinson("_ln_hl", 60),
+        **{f"rs_vol_{w}": mean("_rs", w).clip(0).sqrt() * ANNUAL for w in (20, 60)},
+        **{f"vov_{w}": std(f"yz_vol_{w}", w) for w in (20, 60)},
+        "vol_ratio_5_60": ratio(std("r1", 5), std("r1", 60), STILL**0.5),
+        "downside_share_20": ratio(mean("_down2", 20), mean("_r2", 20), STILL),
+        "max_ret_20": own(pl.col("r1").rolling_max(20)),
+        "min_ret_20": own(pl.col("r1").rolling_min(20)),
+        "skew_60": pl.when(std("r1", 60) > STILL**0.5).then(finite(own(pl.col("r1").rolling_skew(60, min_samples=60)))),
+        "range_to_atr_14": ratio(pl.col("tr") / pl.col("c"), mean("tr", 14) / pl.col("c"), TINY),
+        "overnight_vol_share_20": ratio(overnight, overnight + open_close, STILL),
+    }
+    return finish(frame, FEATURES, columns)
 
 
 def yang_zhang(w: int) -> pl.Expr:
