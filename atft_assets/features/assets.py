@@ -8,6 +8,7 @@ from atft_assets import partitions
 from atft_assets.contracts import Contract, contract_check, write_audit_publish
 from atft_assets.features import market
 from atft_assets.features.build import GROUP, Builder, Frames
+from atft_assets.features.lineage import lineage_metadata
 from atft_assets.features.schemas import LABELS, UNIVERSE, feature_contract
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store, StoreError
@@ -134,7 +135,7 @@ def _asset(
                 lambda keys: build(builder, keys),
                 code_version=CODE_VERSION,
                 history_days=builder.history_days,
-                metadata=lambda: _shown(builder),
+                metadata=lambda: {**_shown(builder), **lineage_metadata(contract.table)},
             )
         except StoreError as error:
             raise dg.Failure(f"{contract.table} cannot be built: {error}", allow_retries=False) from error
@@ -150,7 +151,7 @@ def _mapping(back: int | None) -> dg.PartitionMapping | None:
     return dg.TimeWindowPartitionMapping(start_offset=-back, allow_nonexistent_upstream_partitions=True)
 
 
-def _shown(builder: Builder) -> dict[str, dg.MetadataValue | object]:
+def _shown(builder: Builder) -> dict[str, object]:
     return {
         name: dg.MetadataValue.md(value) if isinstance(value, str) else value
         for name, value in builder.metadata().items()

@@ -10,6 +10,7 @@ from atft_assets.features.bars import CODE_PATTERN
 from atft_assets.features.catalogue import features_of
 from atft_assets.features.feature import Feature
 from atft_assets.features.labels import CLOSE_LABELS, OPEN_LABELS
+from atft_assets.features.lineage import inputs
 from atft_assets.features.universe import MARKET_CODES
 
 _DATE = pa.Column(pl.Date, nullable=False, description="Trading day; the row holds what was known at 18:30 JST")
@@ -60,9 +61,16 @@ def _column(feature: Feature, ranges: bool) -> pa.Column:
 
 
 def describe(feature: Feature) -> str:
-    """One line for the UI: what it is, from what, and whether the model sees it."""
+    """One line for the UI: what it is, how far it looks back, from what, when it is known, whether a model input."""
+    read: dict[str, list[str]] = {}
+    for table, column in sorted(inputs(feature)):
+        read.setdefault(table, []).append(column)
+    sources = "; ".join(f"{table}: {', '.join(columns)}" for table, columns in read.items())
     use = "model input" if feature.model_input else "not a model input"
-    return f"{feature.formula} [{feature.family}, {feature.kind}; from {feature.source}; {use}]"
+    return (
+        f"{feature.formula} [{feature.family}, {feature.kind}; window {feature.window}, look-back {feature.lookback} "
+        f"rows; from {sources} (source {feature.source}); {feature.availability}; {use}]"
+    )
 
 
 UNIVERSE = Contract(
