@@ -222,7 +222,8 @@ def study(
     """Runs the curriculum for several seeds (and the controls), prints the table, returns every figure.
 
     Rows: each phase; their gain over the phase before, paired by day and seed; the ensemble of all seeds' last phase;
-    the scores of the files `against`, and what the last phase and the ensemble gain over each.
+    the scores of the files `against`, and what the last phase and the ensemble gain over each. With such files a second
+    table says how alike each phase's scores and theirs are; of a simulated market's components, that is what was found.
     Controls: phases 0-3 on permuted labels (nothing may be found); phase 2 from the same phase 1 with self edges only
     (what more epochs and parameters give) and with shuffled edges, compared with self edges (nothing may be gained).
     """
@@ -251,12 +252,12 @@ def study(
 
     every: list[list[Outcome]] = []
     after: list[list[dict[str, Tensor]]] = []
-    last_scores: list[Tensor] = []
+    scored: list[list[Tensor]] = []
     for seed in range(seeds):
         outcomes, weights, scores = curriculum(panel, config, block, seed, mode, neutral)
         every.append(outcomes)
         after.append(weights)
-        last_scores.append(scores[-1])
+        scored.append(scores)
         reached = "  ".join(f"{o.stage.phase}: {o.validation:+.4f} ({o.seconds:.0f} s)" for o in outcomes)
         print(f"seed {seed}: validation RankIC by phase  {reached}", flush=True)
     before = None
@@ -265,7 +266,8 @@ def study(
         add(f"phase {stage.phase} {stage.name}", runs, float(np.mean([o[k].seconds for o in every])), before)
         before = runs
     first, last = panel.meta.block(block)
-    joint = ensemble(last_scores, panel.valid[first : last + 1])
+    valid = panel.valid[first : last + 1]
+    joint = ensemble([scores[-1] for scores in scored], valid)
     if seeds > 1:
         add(f"ensemble of {seeds}", [series_of(joint, panel, block)], None, before)
     if neutral:
@@ -308,9 +310,23 @@ def study(
         null.permute_labels(1)
         null.returns[:, first : last + 1] = truth[:, first : last + 1]
         add("phase 3, permuted labels", [curriculum(null, config, block, s, mode)[0][-1].series for s in range(seeds)])
+    likeness = []
+    for k, stage in enumerate(STAGES if against else ()):
+        cells = []
+        for path in against:
+            theirs = read_scores(path, panel, block)
+            # what ranks is compared, not what it earned: their scores stand where the returns would
+            alike = [summarise(daily_series(scores[k], theirs, valid), horizons)["rank_ic"] for scores in scored]
+            cells.append(mean_and_error(alike))
+        likeness.append([f"phase {stage.phase} {stage.name}", *cells])
     header = ["", "RankIC", *(f"{h}d" for h in horizons), "gain", "p", "seconds"]
     print(f"\npanel {panel.meta.panel_id}, block {block}, {seeds} seeds (mean ± SE), {device.type}, {mode}")
     print(table(header, rows), flush=True)
+    if likeness:
+        names = [path.stem for path in against]
+        figures["likeness"] = {row[0]: dict(zip(names, row[1:], strict=True)) for row in likeness}
+        print("\nrank correlation of the scores with those of")
+        print(table(["", *names], likeness), flush=True)
     if out is not None:
         write_atomically(out, json.dumps(plain(figures)).encode())
     return figures

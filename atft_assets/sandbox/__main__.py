@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from datetime import date, datetime
+from pathlib import Path
 
 from atft_assets.sandbox.config import MarketConfig, demo_config
 from atft_assets.sandbox.faults import Fault
 from atft_assets.sandbox.market import simulate
-from atft_assets.sandbox.oracle import oracle_rank_ic
+from atft_assets.sandbox.oracle import oracle_rank_ic, oracle_scores
 from atft_assets.sandbox.process import COMPONENTS
 from atft_assets.sandbox.server import SandboxServer, serve
 from atft_assets.settings import Plan
@@ -50,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", parents=[market, service], help="serve until interrupted")
     run = commands.add_parser("run", parents=[market, service], help="serve while a command runs")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run with the sandbox exported")
-    commands.add_parser("oracle", parents=[market], help="attainable rank correlations")
+    best = commands.add_parser("oracle", parents=[market], help="attainable rank correlations")
+    best.add_argument("--scores", type=Path, metavar="DIR", help="also write their scores, a file each")
     commands.add_parser("bench", parents=[market], help="how long a market and its answers take")
     return top
 
@@ -60,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     config = MarketConfig(n_names=options.names, start=options.start, end=options.end, seed=options.seed)
     if options.command == "oracle":
-        return _oracle(config)
+        return _oracle(config, options.scores)
     if options.command == "bench":
         return _bench(config)
     command: list[str] = []
@@ -105,13 +107,20 @@ def _run(server: SandboxServer, command: list[str]) -> int:
         return 130
 
 
-def _oracle(config: MarketConfig) -> int:
+HORIZONS = (1, 5, 10, 20)
+
+
+def _oracle(config: MarketConfig, folder: Path | None) -> int:
     market = simulate(config)
     print(f"Rank correlation that the planted signals allow: {config.n_names} names, {len(market.days)} days")
     print("horizon   " + "".join(f"{name:>11}" for name in ("all", *COMPONENTS)))
-    for horizon in (1, 5, 10, 20):
+    for horizon in HORIZONS:
         values = [oracle_rank_ic(market, horizon, component) for component in (None, *COMPONENTS)]
         print(f"{horizon:>3} days  " + "".join(f"{value:>11.3f}" for value in values))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for component in (None, *COMPONENTS):
+            oracle_scores(market, HORIZONS, component).write_parquet(folder / f"{component or 'oracle'}.parquet")
     return 0
 
 

@@ -4,6 +4,7 @@ The drift is known in closed form: each component is a first-order autoregressio
 expected return over the next h days is its value today times (1 - phi^h) / (1 - phi).
 """
 
+from collections.abc import Sequence
 from datetime import date
 
 import numpy as np
@@ -37,6 +38,18 @@ def oracle(market: Market, horizon: int) -> pl.DataFrame:
         {"date": np.array(market.days, dtype="datetime64[D]")[rows], "code": np.array(market.names.code)[columns]}
         | {name: values[rows, columns] for name, values in scores.items()}
     ).sort("date", "code")
+
+
+def oracle_scores(market: Market, horizons: Sequence[int], component: str | None = None) -> pl.DataFrame:
+    """The oracle's scores, or those of one component, as every model's are stored: date, code, score_<h>d."""
+    rows, columns = np.nonzero(_scorable(market))
+    expected = {f"score_{h}d": expected_return(market, h, component)[rows, columns] for h in horizons}
+    days = np.array(market.days, dtype="datetime64[D]")[rows]
+    return (
+        pl.DataFrame({"date": days, "code": np.array(market.names.code)[columns], **expected})
+        .with_columns(pl.col("date").cast(pl.Date), pl.col("^score_.*$").cast(pl.Float32))
+        .sort("date", "code")
+    )
 
 
 def forward_returns(market: Market, horizon: int) -> F64:

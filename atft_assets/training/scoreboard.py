@@ -125,16 +125,10 @@ def oracle_row(settings: Settings, block: Block) -> Row | None:
     if not settings.sandbox or settings.end is None:
         return None
     from atft_assets.sandbox.market import demo_config, simulate
-    from atft_assets.sandbox.oracle import oracle
+    from atft_assets.sandbox.oracle import oracle_scores
 
     market = simulate(demo_config(settings.start, settings.end))
-    frames = [
-        oracle(market, h).select("date", "code", pl.col("score").alias(f"score_{h}d")) for h in block.panel.horizons
-    ]
-    joined = frames[0]
-    for frame in frames[1:]:
-        joined = joined.join(frame, on=["date", "code"], how="full", coalesce=True)
-    return Row(ORACLE, "oracle", block.score(joined))
+    return Row(ORACLE, "oracle", block.score(oracle_scores(market, block.panel.horizons)))
 
 
 def markdown(board: Mapping[str, Any]) -> str:

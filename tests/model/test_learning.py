@@ -144,6 +144,8 @@ def test_study_and_sizes_print_their_tables(capsys, tmp_path, monkeypatch):
     gain = figures["rows"]["phase 3 over chance"]["paired"]["difference"]
     reached = figures["rows"]["phase 3 Fine-tuning"]["by_seed"][0]["rank_ic"]
     assert gain == pytest.approx(reached - chance["rank_ic"], abs=1e-6)
+    (alike,) = figures["likeness"]["phase 3 Fine-tuning"].values()
+    assert abs(float(alike.split()[0])) < 0.1
     with pytest.raises(PanelError, match=r"figures\.json cannot be read as scores"):
         read_scores(out, panel, "validation")
     assert json.loads(out.read_text())["rows"].keys() == figures["rows"].keys()

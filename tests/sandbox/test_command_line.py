@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import polars as pl
 import requests
 
 MODULE = [sys.executable, "-m", "atft_assets.sandbox"]
@@ -51,12 +53,18 @@ def test_serve_prints_one_ready_line_and_stops_when_interrupted() -> None:
         assert "Traceback" not in process.stderr.read()
 
 
-def test_oracle_prints_the_attainable_rank_correlations() -> None:
-    done = subprocess.run([*MODULE, "oracle", "--names", "60"], capture_output=True, text=True, timeout=60, check=True)
+def test_oracle_prints_the_attainable_rank_correlations(tmp_path: Path) -> None:
+    command = [*MODULE, "oracle", "--names", "60", "--scores", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     lines = done.stdout.splitlines()
     assert lines[1].split() == ["horizon", "all", "level", "deviation", "neighbour"]
     assert [line.split()[0] for line in lines[2:]] == ["1", "5", "10", "20"]
     assert all(0 < float(value) < 0.4 for value in lines[2].split()[2:])
+    scores = {name: pl.read_parquet(tmp_path / f"{name}.parquet") for name in lines[1].split()[2:]}
+    together = pl.read_parquet(tmp_path / "oracle.parquet")
+    for column in ("score_1d", "score_5d", "score_10d", "score_20d"):
+        total = sum(part[column] for part in scores.values())
+        assert (together[column] - total).abs().max() < 1e-6 and together[column].std() > 0
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
