@@ -191,7 +191,14 @@ def build_parser() -> argparse.ArgumentParser:
     p = commands.add_parser("study", help="the whole curriculum over several seeds, with controls, in one table")
     p.add_argument("--panel", type=Path, metavar="DIR", help="panel directory (default: a synthetic panel)")
     p.add_argument("--seeds", type=int, default=5)
-    p.add_argument("--block", choices=("validation", "test"), default="validation", help="block that the table reports")
+    p.add_argument(
+        "--block",
+        choices=("validation", "test"),
+        nargs="+",
+        default=["validation"],
+        help="what to report, a table each",
+    )
+    p.add_argument("--epochs", type=int, nargs=4, metavar="N", help="epochs of the four phases")
     p.add_argument("--controls", action="store_true", help="also permuted labels and shuffled graph edges")
     p.add_argument("--neutral-feature", metavar="NAME", help="also report figures residualised on it and on sector33")
     p.add_argument(
@@ -341,6 +348,7 @@ def run_study(arguments: argparse.Namespace, _: ExitStack) -> None:
         neutral=arguments.neutral_feature,
         out=arguments.out,
         against=arguments.against,
+        epochs=arguments.epochs,
     )
 
 

@@ -423,12 +423,12 @@ def whole_curriculum(panel: Panel, config: Preset, mode: str, seed: int) -> dict
     device = panel.device
     synchronise(device)
     started = time.perf_counter()
-    outcomes, _, _ = run_curriculum(panel, config, "test", seed, mode)
+    outcomes = run_curriculum(panel, config, ["test"], seed, mode)
     seconds = time.perf_counter() - started
     horizons = panel.meta.horizons
     rows = []
-    for outcome in outcomes:
-        summary = summarise(outcome.series, horizons)
+    tested = [summarise(series_of(o.scores["test"], panel, "test"), horizons) for o in outcomes]
+    for outcome, summary in zip(outcomes, tested, strict=True):
         by = [f"{summary['rank_ic_by_horizon'][str(h)]:+.4f}" for h in horizons]
         rows.append(
             [
@@ -467,8 +467,8 @@ def whole_curriculum(panel: Panel, config: Preset, mode: str, seed: int) -> dict
                 "seconds": o.seconds,
                 "stock_days_per_s": o.stock_days_per_s,
                 "validation": o.validation,
-                "test": summarise(o.series, horizons),
+                "test": summary,
             }
-            for o in outcomes
+            for o, summary in zip(outcomes, tested, strict=True)
         ],
     }

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from atft_model.checkpoint import load_weights, plain, read_run, write_atomically
-from atft_model.config import Preset, preset
+from atft_model.config import Preset, preset, to_json
 from atft_model.curriculum import STAGES, WHOLE, Stage
 from atft_model.graph import density
 from atft_model.metrics import Array, daily_series, headline_series, paired_difference, residualise, summarise
@@ -160,11 +160,11 @@ def sizes(
 
 @dataclass(frozen=True)
 class Outcome:
-    """One trained stage of one seed: daily series on the reported block, and what it cost."""
+    """One trained stage of one seed: its weights, what they score on the reported blocks, and what they cost."""
 
     stage: Stage
-    series: dict[str, Array]
-    neutral: dict[str, Array] | None
+    weights: dict[str, Tensor]
+    scores: dict[str, Tensor]  # by block, [Z, D, N]
     seconds: float
     validation: float
     epochs: int
@@ -172,11 +172,11 @@ class Outcome:
 
 
 def curriculum(
-    panel: Panel, config: Preset, block: str, seed: int, mode: str, neutral: str | None = None,
-    stages: Sequence[Stage] = STAGES, first_weights: Mapping[str, Tensor] | None = None,
-) -> tuple[list[Outcome], list[dict[str, Tensor]], list[Tensor]]:  # fmt: skip
-    """Trains the stages in order in memory; (outcomes, weights after each stage, scores on the block after each)."""
-    outcomes, weights, scores = [], [], []
+    panel: Panel, config: Preset, blocks: Sequence[str], seed: int, mode: str, stages: Sequence[Stage] = STAGES,
+    first_weights: Mapping[str, Tensor] | None = None,
+) -> list[Outcome]:  # fmt: skip
+    """Trains the stages in order in memory, each from the one before, and scores the blocks after each."""
+    outcomes: list[Outcome] = []
     current = first_weights
     for stage in stages:
         started = time.perf_counter()
@@ -185,19 +185,15 @@ def curriculum(
             pass
         current = fit.best
         model = build_model(config.model, panel.meta, panel.device)
-        load_weights(model, current)
+        load_weights(model, fit.best)
         model.switches = stage.on
         model.compute_dtype = fit.model.compute_dtype
-        block_scores = score_block(model, panel, block, mode=mode)
+        scores = {block: score_block(model, panel, block, mode=mode) for block in blocks}
         seconds = time.perf_counter() - started
-        other = series_of(block_scores, panel, block, neutral) if neutral else None
         trained = sum(r["seconds"] for r in fit.rows)
         rate = sum(r["stock_days_per_s"] * r["seconds"] for r in fit.rows) / max(trained, 1e-9)
-        mine = series_of(block_scores, panel, block)
-        outcomes.append(Outcome(stage, mine, other, seconds, fit.best_rank_ic, len(fit.rows), rate))
-        weights.append(current)
-        scores.append(block_scores)
-    return outcomes, weights, scores
+        outcomes.append(Outcome(stage, fit.best, scores, seconds, fit.best_rank_ic, len(fit.rows), rate))
+    return outcomes
 
 
 def mean_and_error(values: Sequence[float]) -> str:
@@ -215,121 +211,153 @@ def oracle_series(panel: Panel, block: str) -> dict[str, Array] | None:
     return series_of(panel.oracle[:, first : last + 1], panel, block)
 
 
+class Board:
+    """The table of one block: rows of mean and standard error over seeds, with paired daily gains."""
+
+    def __init__(self, panel: Panel, block: str) -> None:
+        self.panel, self.block = panel, block
+        self.horizons = panel.meta.horizons
+        self.cells: list[list[str]] = []
+        self.rows: dict[str, Any] = {}
+        self.daily: dict[str, Any] = {}
+
+    def add(
+        self, name: str, scores: Sequence[Tensor], *, over: Sequence[Tensor] = (), neutral: str | None = None,
+        seconds: float | None = None,
+    ) -> None:  # fmt: skip
+        """A row from the scores [Z, D, N] of all seeds; `over`: those that it should beat, their mean day by day."""
+        runs, others = ([series_of(s, self.panel, self.block, neutral) for s in of] for of in (scores, over))
+        summaries = [summarise(r, self.horizons) for r in runs]
+        heads, other_heads = ([headline_series(r, self.horizons) for r in of] for of in (runs, others))
+        cells = [name, mean_and_error([s["rank_ic"] for s in summaries])]
+        cells += [mean_and_error([s["rank_ic_by_horizon"][str(h)] for s in summaries]) for h in self.horizons]
+        paired = None
+        if others:
+            paired = paired_difference(np.nanmean(heads, axis=0), np.nanmean(other_heads, axis=0))
+            cells += [f"{paired['difference']:+.4f}", f"{paired['p']:.4f}"]
+        else:
+            cells += ["", ""]
+        self.cells.append([*cells, f"{seconds:.1f}" if seconds is not None else ""])
+        self.rows[name] = {"by_seed": summaries, "paired": paired, "seconds": seconds}
+        self.daily[name] = [h.tolist() for h in heads]
+
+    def __str__(self) -> str:
+        return table(["", "RankIC", *(f"{h}d" for h in self.horizons), "gain", "p", "seconds"], self.cells)
+
+
 def study(
-    directory: Path | None, config: Preset, seeds: int, block: str, device: torch.device, mode: str, *,
+    directory: Path | None, config: Preset, seeds: int, blocks: Sequence[str], device: torch.device, mode: str, *,
     controls: bool, neutral: str | None, out: Path | None, against: Sequence[Path] = (),
+    epochs: Sequence[int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Runs the curriculum for several seeds (and the controls), prints the table, returns every figure.
+    """Runs the curriculum for several seeds (and the controls), prints a table for each block, returns every figure.
 
     Rows: each phase; their gain over the phase before, paired by day and seed; the ensemble of all seeds' last phase;
     the scores of the files `against`, and what the last phase and the ensemble gain over each. With such files a second
     table says how alike each phase's scores and theirs are; of a simulated market's components, that is what was found.
     Controls: phases 0-3 on permuted labels (nothing may be found); phase 2 from the same phase 1 with self edges only
     (what more epochs and parameters give) and with shuffled edges, compared with self edges (nothing may be gained).
+
+    Args:
+        against: files of scores; of those that name a block (`ridge.test.parquet`), each is read for that block only.
+        epochs: of each phase; by default the curriculum's.
     """
     set_mode(mode, device)
     panel = open_panel(directory, config, device)
-    horizons = panel.meta.horizons
-    figures: dict[str, Any] = {"panel_id": panel.meta.panel_id, "block": block, "seeds": seeds, "rows": {}, "daily": {}}
-    rows: list[list[str]] = []
-
-    def add(name: str, runs: Sequence[dict[str, Array]], seconds: float | None = None, against: Any = None) -> None:
-        """One row from the daily series of all seeds; `against` are the paired runs it should beat."""
-        summaries = [summarise(r, horizons) for r in runs]
-        heads = [headline_series(r, horizons) for r in runs]
-        cells = [name, mean_and_error([s["rank_ic"] for s in summaries])]
-        for h in horizons:
-            cells.append(mean_and_error([s["rank_ic_by_horizon"][str(h)] for s in summaries]))
-        gain = ["", ""]
-        paired = None
-        if against is not None:
-            other = np.nanmean([headline_series(r, horizons) for r in against], axis=0)
-            paired = paired_difference(np.nanmean(heads, axis=0), other)
-            gain = [f"{paired['difference']:+.4f}", f"{paired['p']:.4f}"]
-        rows.append([*cells, *gain, f"{seconds:.1f}" if seconds is not None else ""])
-        figures["rows"][name] = {"by_seed": summaries, "paired": paired, "seconds": seconds}
-        figures["daily"][name] = [h.tolist() for h in heads]
-
+    stages = [replace(s, epochs=e) for s, e in zip(STAGES, epochs or [s.epochs for s in STAGES], strict=True)]
     every: list[list[Outcome]] = []
-    after: list[list[dict[str, Tensor]]] = []
-    scored: list[list[Tensor]] = []
     for seed in range(seeds):
-        outcomes, weights, scores = curriculum(panel, config, block, seed, mode, neutral)
-        every.append(outcomes)
-        after.append(weights)
-        scored.append(scores)
-        reached = "  ".join(f"{o.stage.phase}: {o.validation:+.4f} ({o.seconds:.0f} s)" for o in outcomes)
+        every.append(curriculum(panel, config, blocks, seed, mode, stages))
+        reached = "  ".join(f"{o.stage.phase}: {o.validation:+.4f} ({o.seconds:.0f} s)" for o in every[-1])
         print(f"seed {seed}: validation RankIC by phase  {reached}", flush=True)
-    before = None
-    for k, stage in enumerate(STAGES):
-        runs = [o[k].series for o in every]
-        add(f"phase {stage.phase} {stage.name}", runs, float(np.mean([o[k].seconds for o in every])), before)
-        before = runs
-    first, last = panel.meta.block(block)
-    valid = panel.valid[first : last + 1]
-    joint = ensemble([scores[-1] for scores in scored], valid)
-    if seeds > 1:
-        add(f"ensemble of {seeds}", [series_of(joint, panel, block)], None, before)
-    if neutral:
-        previous = None
-        for k, stage in enumerate(STAGES):
-            runs = [n for o in every if (n := o[k].neutral) is not None]
-            add(f"phase {stage.phase} neutral", runs, None, previous)
-            previous = runs
-        add("ensemble neutral", [series_of(joint, panel, block, neutral)], None, previous)
-    for path in against:
-        theirs = read_scores(path, panel, block)
-        for kind in (None, neutral) if neutral else (None,):
-            name = f"{path.stem}{' neutral' if kind else ''}"
-            other = [series_of(theirs, panel, block, kind)]
-            last_phase = [o[-1].series if kind is None else o[-1].neutral for o in every]
-            add(name, other)
-            add(f"phase {STAGES[-1].phase} over {name}", [s for s in last_phase if s is not None], None, other)
-            if seeds > 1:
-                add(f"ensemble over {name}", [series_of(joint, panel, block, kind)], None, other)
-    if (oracle := oracle_series(panel, block)) is not None:
-        add("oracle", [oracle])
-    if controls:
-        alone = open_panel(directory, config, device)
-        alone.cut_edges()
-        edges = open_panel(directory, config, device)
-        edges.shuffle_edges(1)
-
-        def phase2(on: Panel) -> list[dict[str, Array]]:
-            return [
-                curriculum(on, config, block, seed, mode, None, STAGES[2:3], after[seed][1])[0][0].series
-                for seed in range(seeds)
-            ]
-
-        without = phase2(alone)
-        add("phase 2, self edges only", without, None, [o[1].series for o in every])
-        add("phase 2, shuffled edges", phase2(edges), None, without)
-        # labels are permuted for training and validation; the reported block keeps its true returns
-        null = open_panel(directory, config, device)
-        truth = null.returns.clone()
-        null.permute_labels(1)
-        null.returns[:, first : last + 1] = truth[:, first : last + 1]
-        add("phase 3, permuted labels", [curriculum(null, config, block, s, mode)[0][-1].series for s in range(seeds)])
-    likeness = []
-    for k, stage in enumerate(STAGES if against else ()):
-        cells = []
-        for path in against:
-            theirs = read_scores(path, panel, block)
-            # what ranks is compared, not what it earned: their scores stand where the returns would
-            alike = [summarise(daily_series(scores[k], theirs, valid), horizons)["rank_ic"] for scores in scored]
-            cells.append(mean_and_error(alike))
-        likeness.append([f"phase {stage.phase} {stage.name}", *cells])
-    header = ["", "RankIC", *(f"{h}d" for h in horizons), "gain", "p", "seconds"]
-    print(f"\npanel {panel.meta.panel_id}, block {block}, {seeds} seeds (mean ± SE), {device.type}, {mode}")
-    print(table(header, rows), flush=True)
-    if likeness:
-        names = [path.stem for path in against]
-        figures["likeness"] = {row[0]: dict(zip(names, row[1:], strict=True)) for row in likeness}
-        print("\nrank correlation of the scores with those of")
-        print(table(["", *names], likeness), flush=True)
+    controlled = train_controls(directory, config, every, blocks, device, mode, stages) if controls else {}
+    figures: dict[str, Any] = {"panel_id": panel.meta.panel_id, "seeds": seeds, "config": to_json(config), "blocks": {}}
+    for block in blocks:
+        files = [p for p in against if not any(f".{b}." in p.name for b in BLOCKS if b != block)]
+        board, likeness = block_board(panel, block, every, controlled, neutral, files)
+        print(f"\npanel {panel.meta.panel_id}, block {block}, {seeds} seeds (mean ± SE), {device.type}, {mode}")
+        print(board, flush=True)
+        if files:
+            print("\nrank correlation of the scores with those of")
+            print(table(["", *(f.stem for f in files)], [[k, *v.values()] for k, v in likeness.items()]), flush=True)
+        figures["blocks"][block] = {"rows": board.rows, "daily": board.daily, "likeness": likeness}
     if out is not None:
         write_atomically(out, json.dumps(plain(figures)).encode())
     return figures
+
+
+def block_board(
+    panel: Panel, block: str, every: Sequence[Sequence[Outcome]], controlled: Mapping[str, Sequence[Outcome]],
+    neutral: str | None, files: Sequence[Path],
+) -> tuple[Board, dict[str, dict[str, str]]]:  # fmt: skip
+    """One block's table, and for each phase how its scores correlate in rank with those of each file."""
+
+    def scored(outcomes: Sequence[Outcome]) -> list[Tensor]:
+        return [o.scores[block] for o in outcomes]
+
+    board = Board(panel, block)
+    first, last = panel.meta.block(block)
+    valid = panel.valid[first : last + 1]
+    phases = [(seeds[0].stage, seeds) for seeds in zip(*every, strict=True)]
+    newest = scored(phases[-1][1])
+    joint = ensemble(newest, valid)
+    theirs = {path.stem: read_scores(path, panel, block) for path in files}
+    for kind in (None, neutral) if neutral else (None,):
+        mark = " neutral" if kind else ""
+        before: Sequence[Tensor] = ()
+        for stage, seeds in phases:
+            seconds = None if kind else float(np.mean([o.seconds for o in seeds]))
+            name = f"phase {stage.phase} {stage.name}{mark}"
+            board.add(name, scored(seeds), over=before, neutral=kind, seconds=seconds)
+            before = scored(seeds)
+        if len(every) > 1:
+            board.add(f"ensemble of {len(every)}{mark}", [joint], over=newest, neutral=kind)
+        for name, other in theirs.items():
+            board.add(f"{name}{mark}", [other], neutral=kind)
+            board.add(f"phase {phases[-1][0].phase} over {name}{mark}", newest, over=[other], neutral=kind)
+            if len(every) > 1:
+                board.add(f"ensemble over {name}{mark}", [joint], over=[other], neutral=kind)
+    if panel.oracle is not None:
+        board.add("oracle", [panel.oracle[:, first : last + 1]])
+    if controlled:
+        alone = scored(controlled["self edges only"])
+        board.add("phase 2, self edges only", alone, over=scored(phases[1][1]))
+        board.add("phase 2, shuffled edges", scored(controlled["shuffled edges"]), over=alone)
+        board.add("phase 3, permuted labels", scored(controlled["permuted labels"]))
+    # what ranks is compared, not what it earned: their scores stand where the returns would
+    likeness = {
+        f"phase {stage.phase} {stage.name}": {
+            name: mean_and_error(
+                [summarise(daily_series(s, other, valid), board.horizons)["rank_ic"] for s in scored(seeds)]
+            )
+            for name, other in theirs.items()
+        }
+        for stage, seeds in phases
+    }
+    return board, likeness
+
+
+def train_controls(
+    directory: Path | None, config: Preset, every: Sequence[Sequence[Outcome]], blocks: Sequence[str],
+    device: torch.device, mode: str, stages: Sequence[Stage],
+) -> dict[str, list[Outcome]]:  # fmt: skip
+    """One outcome a seed of each control: phase 2 on cut and on shuffled edges, all phases on permuted labels."""
+
+    def phase2(panel: Panel) -> list[Outcome]:
+        return [
+            curriculum(panel, config, blocks, seed, mode, stages[2:3], outcomes[1].weights)[-1]
+            for seed, outcomes in enumerate(every)
+        ]
+
+    alone, shuffled, null = (open_panel(directory, config, device) for _ in range(3))
+    alone.cut_edges()
+    shuffled.shuffle_edges(1)
+    null.permute_labels(1)
+    return {
+        "self edges only": phase2(alone),
+        "shuffled edges": phase2(shuffled),
+        "permuted labels": [curriculum(null, config, blocks, s, mode, stages)[-1] for s in range(len(every))],
+    }
 
 
 def describe(directory: Path) -> str:

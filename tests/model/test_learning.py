@@ -38,21 +38,25 @@ SHAPE = {
 
 @pytest.fixture(scope="module")
 def planted():
-    """(panel, outcomes of the four phases on the test block, weights after each)."""
+    """(panel, outcomes of the four phases, scored on the test block)."""
     torch.set_num_threads(2)
     set_mode("safe", torch.device("cpu"))
     panel = Panel.synthetic(**SHAPE)
-    outcomes, weights, _ = curriculum(panel, CONFIG, "test", 0, "safe")
-    return panel, outcomes, weights
+    return panel, curriculum(panel, CONFIG, ["test"], 0, "safe")
 
 
 def headline(series, panel):
     return headline_series(series, panel.meta.horizons)
 
 
+def earned(outcome, panel):
+    """Daily headline RankIC on the test block."""
+    return headline(series_of(outcome.scores["test"], panel, "test"), panel)
+
+
 def test_every_phase_adds_its_own_signal(planted):
-    panel, outcomes, _ = planted
-    days = [headline(o.series, panel) for o in outcomes]
+    panel, outcomes = planted
+    days = [earned(o, panel) for o in outcomes]
     normalised = paired_difference(days[1], days[0])
     graph = paired_difference(days[2], days[1])
     tuned = paired_difference(days[3], days[2])
@@ -64,22 +68,22 @@ def test_every_phase_adds_its_own_signal(planted):
 
 
 def test_the_network_reaches_most_of_the_oracle(planted):
-    panel, outcomes, _ = planted
-    ours = np.nanmean(headline(outcomes[-1].series, panel))
+    panel, outcomes = planted
+    ours = np.nanmean(earned(outcomes[-1], panel))
     best = np.nanmean(headline(oracle_series(panel, "test"), panel))
     assert 0.7 * best < ours <= best + 0.01, "above the oracle there is only leakage"
 
 
 def test_the_gate_opens_where_it_is_needed(planted):
     """Feature 3 hides its signal under a slow level: its FAN gate must be among the widest open."""
-    _, _, weights = planted
-    gate = weights[1]["fan.gamma"]
+    _, outcomes = planted
+    gate = outcomes[1].weights["fan.gamma"]
     assert gate[3] >= gate.sort().values[-2]
 
 
 def test_shuffled_edges_gain_nothing(planted):
     """Against the same phase with self edges only, from the same phase 1: true edges gain, random ones do not."""
-    panel, outcomes, weights = planted
+    panel, outcomes = planted
     days = {}
     for name in ("alone", "shuffled"):
         other = Panel.synthetic(**SHAPE)
@@ -87,9 +91,9 @@ def test_shuffled_edges_gain_nothing(planted):
             other.cut_edges()
         else:
             other.shuffle_edges(7)
-        outcome = curriculum(other, CONFIG, "test", 0, "safe", stages=STAGES[2:3], first_weights=weights[1])[0][0]
-        days[name] = headline(outcome.series, panel)
-    true = paired_difference(headline(outcomes[2].series, panel), days["alone"])
+        (outcome,) = curriculum(other, CONFIG, ["test"], 0, "safe", STAGES[2:3], outcomes[1].weights)
+        days[name] = earned(outcome, panel)
+    true = paired_difference(earned(outcomes[2], panel), days["alone"])
     random = paired_difference(days["shuffled"], days["alone"])
     assert true["difference"] > 0.02 and true["p"] < 0.01
     assert random["difference"] < 0.1 * true["difference"] or random["p"] > 0.05
@@ -115,39 +119,40 @@ def test_study_and_sizes_print_their_tables(capsys, tmp_path, monkeypatch):
     out = tmp_path / "figures.json"
     first, last = panel.meta.block("validation")
     noise = torch.randn(4, last - first + 1, panel.names, generator=torch.Generator().manual_seed(0))
-    write_scores(tmp_path / "chance.parquet", noise, panel, "validation")
+    write_scores(tmp_path / "chance.validation.parquet", noise, panel, "validation")
     figures = study(
         tmp_path / "panel",
         CONFIG,
         1,
-        "validation",
+        ["validation", "test"],
         torch.device("cpu"),
         "safe",
         controls=True,
         neutral="noise_5",
         out=out,
-        against=[tmp_path / "chance.parquet"],
+        against=[tmp_path / "chance.validation.parquet"],
     )
     text = capsys.readouterr().out
     for words in (
         "phase 0 Baseline",
-        "phase 3 neutral",
+        "Fine-tuning neutral",
         "shuffled edges",
         "permuted labels",
         "phase 3 over chance",
         "±",
     ):
         assert words in text
-    chance = figures["rows"]["chance"]["by_seed"][0]
+    board = figures["blocks"]["validation"]
+    chance = board["rows"]["chance.validation"]["by_seed"][0]
     returns, valid = block_view(panel, "validation")
     assert chance["rank_ic"] == pytest.approx(summarise(daily_series(noise, returns, valid), (1, 5, 10, 20))["rank_ic"])
-    gain = figures["rows"]["phase 3 over chance"]["paired"]["difference"]
-    reached = figures["rows"]["phase 3 Fine-tuning"]["by_seed"][0]["rank_ic"]
+    gain = board["rows"]["phase 3 over chance.validation"]["paired"]["difference"]
+    reached = board["rows"]["phase 3 Fine-tuning"]["by_seed"][0]["rank_ic"]
     assert gain == pytest.approx(reached - chance["rank_ic"], abs=1e-6)
-    (alike,) = figures["likeness"]["phase 3 Fine-tuning"].values()
+    (alike,) = board["likeness"]["phase 3 Fine-tuning"].values()
     assert abs(float(alike.split()[0])) < 0.1
     with pytest.raises(PanelError, match=r"figures\.json cannot be read as scores"):
         read_scores(out, panel, "validation")
-    assert json.loads(out.read_text())["rows"].keys() == figures["rows"].keys()
+    assert json.loads(out.read_text())["blocks"].keys() == {"validation", "test"}
     table = sizes(tmp_path / "panel", ["demo", "small"], 1, 0, torch.device("cpu"), "safe", {"lookback": 12})
     assert "small" in table and "stock-days/s" in table
