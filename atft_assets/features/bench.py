@@ -1,8 +1,8 @@
-"""How long the features take: `python -m atft_assets.features.bench` (make bench-features).
+"""What the features cost: `python -m atft_assets.features.bench` (make bench-features).
 
 Simulates a market, publishes its raw months, then builds every feature table from raw to `phase2_features`, contracts
-judged, at a quarter, a half and all of the size, and refreshes the newest month. Each size runs in a process of its
-own, so that the peak memory is its own.
+judged, at a quarter, a half and all of the names and of the days, and refreshes the newest month. Each size is built in
+a process of its own, and its raw months are filled in another, so that seconds and peak memory are the build's alone.
 """
 
 import argparse
@@ -74,7 +74,9 @@ def _months(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[str, pl.Data
 
 def _publish(store: Store, group: str, name: str, frames: Iterator[tuple[str, pl.DataFrame]]) -> None:
     table = store.table(group, name)
-    table.publish([table.stage(key, frame, code_version="bench") for key, frame in frames])
+    staged = [table.stage(key, frame, code_version="bench") for key, frame in frames]
+    table.publish(staged)
+    table.discard(staged)  # of files that did not change
 
 
 def build_tables(store: Store, keys: list[str], start: date) -> dict[str, float]:
@@ -108,33 +110,31 @@ def _audited(builder: Builder, contract: Contract, frames: Frames) -> Frames:
         yield key, frame
 
 
-def measure(names: int, days: int) -> dict[str, float]:
-    """Seconds by step, rows and peak memory (GB) of one size."""
+def fill(root: str, names: int, days: int) -> None:
+    """Publish the raw months of a simulated market of a size."""
     sessions = calendar.trading_days(FIRST_DAY, FIRST_DAY + timedelta(days=days * 2))[:days]
-    with tempfile.TemporaryDirectory(prefix="atft-bench-") as root:
-        store = Store(root=root)
-        since = time.perf_counter()
-        market = simulate(MarketConfig(n_names=names, start=sessions[0], end=sessions[-1]))
-        simulated = time.perf_counter() - since
-        keys = fill_raw(store, market)
-        start = market.days[0]
-        del market
-        baseline = _peak()
-        steps = build_tables(store, keys, start)
-        features = sum(steps.values())
-        refresh = sum(build_tables(store, keys[-1:], start).values())
-        steps["labels"] = build_labels(store, start)
-        rows = sum(e.rows for e in store.table(GROUP, "phase2_features").manifest().entries.values())
+    fill_raw(Store(root=root), simulate(MarketConfig(n_names=names, start=sessions[0], end=sessions[-1])))
+
+
+def measure(root: str) -> dict[str, float]:
+    """Seconds by step, CPU seconds, rows and peak memory (GB) of a build from the raw months under a root."""
+    store = Store(root=root)
+    keys = store.table("raw", "daily_quotes").keys()
+    start = store.table("raw", "topix").read(keys[:1], ["date"])["date"].item(0)
+    cpu = time.process_time()
+    steps = build_tables(store, keys, start)
+    cpu = time.process_time() - cpu
+    peak = _peak()
+    refresh = sum(build_tables(store, keys[-1:], start).values())
+    entries = store.table(GROUP, "phase2_features").manifest().entries.values()
     return {
-        "names": names,
-        "days": days,
-        "rows": rows,
-        "simulate_s": simulated,
-        **{f"{table}_s": s for table, s in steps.items()},
-        "raw_to_phase2_s": features,
-        "refresh_month_s": refresh,
-        "peak_before_gb": baseline,
-        "peak_gb": _peak(),
+        "rows": sum(entry.rows for entry in entries),
+        "wall_s": sum(steps.values()),
+        "cpu_s": cpu,
+        "refresh_s": refresh,
+        "labels_s": build_labels(store, start),
+        "peak_gb": peak,
+        **{f"{table}_s": seconds for table, seconds in steps.items()},
     }
 
 
@@ -142,40 +142,73 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def measure_size(names: int, days: int) -> dict[str, float]:
+    """`measure` of a size, filled and built by processes of their own."""
+    with tempfile.TemporaryDirectory(prefix="atft-bench-") as root:
+        _run("--fill", root, "--names", str(names), "--days", str(days))
+        return {"names": names, "days": days, **json.loads(_run("--build", root).splitlines()[-1])}
+
+
+def _run(*arguments: str) -> str:
+    command = [sys.executable, "-m", "atft_assets.features.bench", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+COLUMNS = ("names", "days", "rows", "wall s", "CPU s", "CPU us/row", "refresh s", "peak GB")
+HEADER = "{:>6} {:>6} {:>11} {:>7} {:>7} {:>10} {:>9} {:>8}".format(*COLUMNS)
+
+
+def line(one: dict[str, float]) -> str:
+    """A size as a line under HEADER."""
+    return (
+        f"{one['names']:>6} {one['days']:>6} {one['rows']:>11,} {one['wall_s']:>7.1f} {one['cpu_s']:>7.1f} "
+        f"{_each(one):>10.1f} {one['refresh_s']:>9.1f} {one['peak_gb']:>8.1f}"
+    )
+
+
+def _each(one: dict[str, float]) -> float:
+    """CPU microseconds a row."""
+    return one["cpu_s"] / one["rows"] * 1e6
+
+
+def linearity(quarter: dict[str, float], whole: dict[str, float], what: str) -> str:
+    """A sentence on how the cost of a row changes with a size."""
+    return (
+        f"{whole['rows'] / quarter['rows']:.1f} times the rows by more {what} cost "
+        f"{whole['cpu_s'] / quarter['cpu_s']:.1f} times the CPU: {_each(quarter):.1f} us a row became "
+        f"{_each(whole):.1f}, {'more than linear' if _each(whole) > 1.15 * _each(quarter) else 'no more than linear'}."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--names", type=int, default=NAMES)
     parser.add_argument("--days", type=int, default=DAYS)
-    parser.add_argument("--one", action="store_true", help="measure this size only, in this process, as JSON")
+    parser.add_argument("--one", action="store_true", help="this size only, as JSON")
+    parser.add_argument("--fill", metavar="ROOT", help="only publish the raw months of this size under ROOT")
+    parser.add_argument(
+        "--build", metavar="ROOT", help="only build and measure from the raw months under ROOT, as JSON"
+    )
     given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(given.names, given.days)))
-        return
-    sizes = [
-        (n, d) for n, d in ((given.names // 4, given.days), (given.names // 2, given.days), (given.names, given.days))
-    ]
-    sizes[1:1] = [(given.names, given.days // 4), (given.names, given.days // 2)]
-    for names, days in sizes:
-        command = [
-            sys.executable,
-            "-m",
-            "atft_assets.features.bench",
-            "--one",
-            "--names",
-            str(names),
-            "--days",
-            str(days),
-        ]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True)
-        one = json.loads(answer.stdout.splitlines()[-1])
-        each = one["raw_to_phase2_s"] / one["rows"] * 1e6
-        print(
-            f"{names:5d} names x {days:5d} days: {one['rows']:>10,} rows, raw to phase2_features "
-            f"{one['raw_to_phase2_s']:6.1f} s ({each:5.1f} us a row), newest month again "
-            f"{one['refresh_month_s']:5.1f} s, labels {one['labels_s']:5.1f} s, peak {one['peak_gb']:5.1f} GB"
-        )
-        steps = {k[:-2]: v for k, v in one.items() if k.endswith("_features_s") or k == "universe_s"}
-        print("      " + ", ".join(f"{table} {seconds:.1f} s" for table, seconds in steps.items()))
+    names, days = given.names, given.days
+    if given.fill:
+        fill(given.fill, names, days)
+    elif given.build:
+        print(json.dumps(measure(given.build)))
+    elif given.one:
+        print(json.dumps(measure_size(names, days)))
+    else:
+        print(HEADER, flush=True)
+        sizes = [(names // 4, days), (names // 2, days), (names, days // 4), (names, days // 2), (names, days)]
+        found = {}
+        for size in sizes:
+            found[size] = measure_size(*size)
+            print(line(found[size]), flush=True)
+        whole = found[names, days]
+        print(linearity(found[names // 4, days], whole, "names"))
+        print(linearity(found[names, days // 4], whole, "days"))
+        tables = (f"{contract.table} {whole[f'{contract.table}_s']:.1f}" for contract, _ in TABLES)
+        print(f"wall s by table: {', '.join(tables)}; labels, not counted, {whole['labels_s']:.1f}")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from atft_assets.partitions import LOOKBACK_MONTHS
 from atft_assets.store import Store
 
 GROUP = "features"
-BLOCK_MONTHS = 40  # bounds the memory; each block reads 13 to 15 months of history on top
+BLOCK_MONTHS = 60  # bounds the memory; each block reads 13 to 15 months of history on top
 
 Frames = Iterator[tuple[str, pl.DataFrame]]
 

@@ -15,7 +15,7 @@ import polars as pl
 from atft_assets.calendar import trading_days
 from atft_assets.contracts import require_columns
 from atft_assets.features.bars import adjusted_bars
-from atft_assets.features.rolling import ENGINE, by_stock, lag
+from atft_assets.features.rolling import ENGINE, by_stock
 
 HORIZONS = (1, 5, 10, 20)
 CLOSE_LABELS = tuple(f"y_cc_{h}d" for h in HORIZONS)
@@ -52,22 +52,22 @@ def forward_returns(bars: pl.DataFrame, horizons: tuple[int, ...]) -> pl.DataFra
         return pl.DataFrame(schema={"date": pl.Date, "code": pl.String, **dict.fromkeys(names, pl.Float32)})
     known = trading_days(*first_and_last(bars))
     days = pl.DataFrame({"date": known}).with_row_index("day")
-    place = pl.col("code").to_physical().cast(pl.Int64) * len(known) + pl.col("day")
-    rows = by_stock(bars.select("date", "code", "o", "c")).join(days, on="date", maintain_order="left")
-    rows = rows.with_columns(place.alias("place"))
-    # one row for every trading day between a name's first and last, so that a shift is a shift of the calendar
-    grid = (
-        rows.group_by("code", maintain_order=True)
-        .agg(pl.int_range(pl.col("place").min(), pl.col("place").max() + 1).alias("place"))
-        .explode("place")
-        .lazy()
-        .join(rows.lazy().drop("code"), on="place", how="left", maintain_order="left")
-    )
-    first_open = lag("o", -1)
-    close = [(lag("c", -h) / pl.col("c") - 1).alias(f"y_cc_{h}d") for h in horizons]
-    opened = [(lag("o", -1 - h) / first_open - 1).alias(f"y_oo_{h}d") for h in horizons]
+    close = [(_later("c", h) / pl.col("c") - 1).cast(pl.Float32).alias(f"y_cc_{h}d") for h in horizons]
+    opened = [(_later("o", 1 + h) / pl.col("_next") - 1).cast(pl.Float32).alias(f"y_oo_{h}d") for h in horizons]
     return (
-        grid.select("date", pl.col("code").cast(pl.String), *(label.cast(pl.Float32) for label in (*close, *opened)))
-        .filter(pl.col("date").is_not_null())
+        by_stock(bars.select("date", "code", "o", "c"))
+        .lazy()
+        .join(days.lazy(), on="date", maintain_order="left")
+        .with_columns(_later("o", 1).alias("_next"))
+        .select("date", pl.col("code").cast(pl.String), *close, *opened)
         .collect(engine=ENGINE)
+    )
+
+
+def _later(price: str, h: int) -> pl.Expr:
+    """The price h trading days later, null if the name did not trade then: it is among the next h own rows."""
+    code, day = pl.col("code"), pl.col("day")
+    return pl.coalesce(
+        pl.when((code == code.shift(-rows)) & (day.shift(-rows) == day + h)).then(pl.col(price).shift(-rows))
+        for rows in range(h, 0, -1)
     )

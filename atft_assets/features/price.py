@@ -23,6 +23,7 @@ from atft_assets.features.rolling import (
     parkinson,
     ratio,
     std,
+    with_moments,
 )
 
 _LOG_NOTE = "; not a model input: ranks of a day equal those of returns_{h}d"
@@ -236,13 +237,17 @@ def price_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         (c - pl.col("pc")).abs().alias("_abs_change"),
     )
     r1 = pl.col("r1")
-    frame = frame.with_columns(
+    frame = frame.with_columns(  # what is used twice is a column: Polars computes a repeated window again
         (r1.abs() / va).alias("_illiquidity"),
         r1.sign().mul(v).alias("_signed_volume"),
         lag("r1", 1).alias("_r1_lag"),
         pl.when(r1.is_not_null()).then(r1.abs() < TINY).cast(pl.Float64).alias("_zero"),
         pl.when(r1.is_not_null()).then(r1 > TINY).cast(pl.Float64).alias("_up"),
-    )
+        own(pl.col("_abs_change").rolling_sum(20)).alias("_path"),
+        std("_ln_va", 60).alias("_std_ln_va"),
+    ).with_columns(mean("_illiquidity", 20).alias("_amihud"))
+    frame = with_moments(frame, "_auto", "r1", "_r1_lag", 20)
+    frame = with_moments(frame, "_price_volume", "r1", "_dln_va", 20)
     returns = {h_: c / lag("c", h_) - 1 for h_ in (1, 5, 10, 20, 60, 120)}
     spread = h - low
     columns: dict[str, pl.Expr] = {
@@ -271,14 +276,14 @@ def price_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         "dist_to_high_240": c / pl.col("_high_240") - 1,
         "dist_to_high_60": c / pl.col("_high_60") - 1,
         "dist_to_low_60": c / pl.col("_low_60") - 1,
-        "efficiency_20": ratio((c - lag("c", 20)).abs(), own(pl.col("_abs_change").rolling_sum(20)), 0).clip(0, 1),
+        "efficiency_20": ratio((c - lag("c", 20)).abs(), pl.col("_path"), 0).clip(0, 1),
         "up_day_share_20": mean("_up", 20).clip(0, 1),
-        "ret_autocorr_20": correlation("r1", "_r1_lag", 20),
+        "ret_autocorr_20": correlation("_auto"),
         "log_turnover_change_1d": pl.col("_dln_va"),
-        "turnover_z_60": ratio(pl.col("_ln_va") - mean("_ln_va", 60), std("_ln_va", 60), TINY),
-        "amihud_20": _log_positive(mean("_illiquidity", 20)),
+        "turnover_z_60": ratio(pl.col("_ln_va") - mean("_ln_va", 60), pl.col("_std_ln_va"), TINY),
+        "amihud_20": _log_positive(pl.col("_amihud")),
         "turnover_cv_20": std("va", 20) / pl.col("_ama_20"),
-        "price_volume_corr_20": correlation("r1", "_dln_va", 20),
+        "price_volume_corr_20": correlation("_price_volume"),
         "signed_volume_20": mean("_signed_volume", 20) / pl.col("_vma_20"),
         "zero_return_share_20": mean("_zero", 20).clip(0, 1),
         "volume_ma_gap_20_60": pl.col("_vma_20") / pl.col("_vma_60") - 1,

@@ -32,6 +32,8 @@ def by_stock(frame: pl.DataFrame) -> pl.DataFrame:
 
     So Polars takes each stock as a slice; strings it would hash again for every window.
     """
+    if isinstance(frame.schema["code"], pl.Enum) and frame.flags["code"]["SORTED_ASC"]:
+        return frame  # it comes from here
     if not frame["date"].is_sorted():
         frame = frame.sort("date", maintain_order=True)
     codes = pl.Enum(frame["code"].unique().cast(pl.String).sort())
@@ -108,28 +110,36 @@ def parkinson(ln_high_low: str, w: int) -> pl.Expr:
     return (own((pl.col(ln_high_low) ** 2).rolling_mean(w)) / (4 * log(2))).clip(0).sqrt() * ANNUAL
 
 
-def covariance(x: str, y: str, w: int) -> pl.Expr:
-    """Population covariance over w own rows; null unless both sides are present in all of them."""
-    both_x, both_y = _where_both(x, y), _where_both(y, x)
-    product = own((pl.col(x) * pl.col(y)).rolling_mean(w))
-    return product - own(both_x.rolling_mean(w)) * own(both_y.rolling_mean(w))
+def with_moments(frame: pl.LazyFrame, name: str, x: str, y: str, w: int) -> pl.LazyFrame:
+    """Adds {name}_cov, {name}_var_x, {name}_var_y: population moments over w own rows.
+
+    Null unless both sides are present in all of them. Columns, for Polars computes a window again wherever its
+    expression is repeated.
+    """
+    both = {"_x": _where_both(x, y), "_y": _where_both(y, x)}
+    return (
+        frame.with_columns(**{name + side: value for side, value in both.items()})
+        .with_columns(
+            *(mean(name + side, w).alias(f"{name}_mean{side}") for side in both),
+            *(own(pl.col(name + side).rolling_var(w, ddof=0)).alias(f"{name}_var{side}") for side in both),
+            own((pl.col(f"{name}_x") * pl.col(f"{name}_y")).rolling_mean(w)).alias(f"{name}_product"),
+        )
+        .with_columns(
+            (pl.col(f"{name}_product") - pl.col(f"{name}_mean_x") * pl.col(f"{name}_mean_y")).alias(f"{name}_cov")
+        )
+    )
 
 
-def variance(x: str, y: str, w: int) -> pl.Expr:
-    """Population variance of x over the w own rows, given that y is present in all of them."""
-    return own(_where_both(x, y).rolling_var(w, ddof=0))
-
-
-def correlation(x: str, y: str, w: int) -> pl.Expr:
-    """Pearson correlation over w own rows; null where either side does not move."""
-    var_x, var_y = variance(x, y, w), variance(y, x, w)
+def correlation(name: str) -> pl.Expr:
+    """Pearson correlation from the columns of `with_moments`; null where either side does not move."""
+    var_x, var_y = pl.col(f"{name}_var_x"), pl.col(f"{name}_var_y")
     moves = (var_x > STILL) & (var_y > STILL)
-    return pl.when(moves).then(covariance(x, y, w) / (var_x * var_y).sqrt()).clip(-1, 1)
+    return pl.when(moves).then(pl.col(f"{name}_cov") / (var_x * var_y).sqrt()).clip(-1, 1)
 
 
-def beta(x: str, market: str, w: int) -> pl.Expr:
-    """Slope of x on the market over w own rows; null where the market does not move."""
-    return ratio(covariance(x, market, w), variance(market, x, w), STILL)
+def beta(name: str) -> pl.Expr:
+    """Slope of x on y from the columns of `with_moments`; null where y does not move."""
+    return ratio(pl.col(f"{name}_cov"), pl.col(f"{name}_var_y"), STILL)
 
 
 def _where_both(x: str, y: str) -> pl.Expr:

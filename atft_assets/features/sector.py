@@ -13,7 +13,20 @@ from atft_assets.calendar import trading_days
 from atft_assets.contracts import require_columns
 from atft_assets.features.feature import Feature
 from atft_assets.features.labels import first_and_last, forward_returns
-from atft_assets.features.rolling import ANNUAL, ENGINE, TINY, beta, by_stock, depth, ema, finish, mean, own, ratio
+from atft_assets.features.rolling import (
+    ANNUAL,
+    ENGINE,
+    TINY,
+    beta,
+    by_stock,
+    depth,
+    ema,
+    finish,
+    mean,
+    own,
+    ratio,
+    with_moments,
+)
 
 LOOKBACK_MONTHS = 15  # as the market's: 252 days of z-scores over 20 days of volatility
 Z_WINDOW = 252
@@ -240,9 +253,8 @@ def _beta_to_the_others(frame: pl.DataFrame) -> pl.DataFrame:
     """depth and beta_to_sec_60 on the rows of `frame`."""
     columns = frame.select("date", "code", "returns_1d", "sec_ret_1d_eq_loo").with_row_index("row")
     return (
-        by_stock(columns)
-        .lazy()
-        .select("row", depth(), beta("returns_1d", "sec_ret_1d_eq_loo", 60).alias("beta_to_sec_60"))
+        with_moments(by_stock(columns).lazy(), "_pair", "returns_1d", "sec_ret_1d_eq_loo", 60)
+        .select("row", depth(), beta("_pair").alias("beta_to_sec_60"))
         .collect(engine=ENGINE)
         .sort("row")
         .drop("row")
@@ -313,17 +325,18 @@ def target_encoding(bars: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
         schema={"date": pl.Date, "realised": pl.Date},
     )
     label = f"y_cc_{ENCODING_HORIZON}d"
+    names = pl.Enum(members["code"].unique().sort())
+    sectors = members.lazy().filter(pl.col("s33").is_not_null() & (pl.col("s33") != UNKNOWN_SECTOR))
     day = (
         forward_returns(bars, (ENCODING_HORIZON,))
         .lazy()
         .filter(pl.col(label).is_not_null())
-        .join(members.lazy().select("date", "code", "s33"), on=["date", "code"])
-        .filter(pl.col("s33").is_not_null() & (pl.col("s33") != UNKNOWN_SECTOR))
+        .with_columns(_row(names))
+        .join(sectors.select(_row(names), pl.col("s33").cast(pl.Categorical)), on="row")
         .group_by("date", "s33", _fold().alias("fold"))
         .agg(pl.col(label).cast(pl.Float64).sum().alias("sum"), pl.len().cast(pl.Float64).alias("n"))
         .join(realised.lazy(), on="date")
-        .drop("date")
-        .rename({"realised": "date"})
+        .select(pl.col("realised").alias("date"), pl.col("s33").cast(pl.String), "fold", "sum", "n")
         .collect(engine=ENGINE)
     )
     if day.is_empty():
@@ -352,6 +365,12 @@ def target_encoding(bars: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
     encoded = (pl.col("sector_sum") + ENCODING_PRIOR * prior) / (pl.col("sector_n") + ENCODING_PRIOR)
     known = pl.col("full") & (pl.col("all_n") > 0.5)
     return rolled.select("date", "s33", "fold", pl.when(known).then(encoded).alias("te33_sec_target_5d"))
+
+
+def _row(names: pl.Enum) -> pl.Expr:
+    """One number for a name and a day, null for other names: see `_cell`."""
+    code = pl.col("code").cast(names, strict=False).to_physical().cast(pl.Int64)
+    return (code * 2**32 + pl.col("date").to_physical()).alias("row")
 
 
 def _fold() -> pl.Expr:

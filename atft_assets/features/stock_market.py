@@ -11,7 +11,20 @@ import polars as pl
 
 from atft_assets.contracts import require_columns
 from atft_assets.features.feature import Feature
-from atft_assets.features.rolling import ENGINE, TINY, beta, by_stock, correlation, depth, finish, lag, mean, own, ratio
+from atft_assets.features.rolling import (
+    ENGINE,
+    TINY,
+    beta,
+    by_stock,
+    correlation,
+    depth,
+    finish,
+    lag,
+    mean,
+    own,
+    ratio,
+    with_moments,
+)
 
 PHASE1_COLUMNS = ("date", "code", "is_traded", "returns_1d", "returns_5d", "volatility_20d", "ma_gap_5_20")
 MARKET_COLUMNS = ("date", "mkt_ret_5d", "mkt_vol_20d", "mkt_gap_5_20", "mkt_bull_200")
@@ -121,15 +134,19 @@ def stock_market_features(
             pl.when(pl.col("returns_1d").is_not_null()).then(pl.col("_m") / lag("_m", 1) - 1).alias("_m1"),
             (pl.col("_m") / lag("_m", 5) - 1).alias("_m5"),
         )
+    )
+    frame = (
+        with_moments(frame, "_pair", "returns_1d", "_m1", 60)
+        .with_columns(beta("_pair").alias("beta_60d"), correlation("_pair").alias("_rho"))
         .with_columns(
-            beta("returns_1d", "_m1", 60).alias("beta_60d"), correlation("returns_1d", "_m1", 60).alias("_rho")
+            (pl.col("returns_1d") - pl.col("beta_60d") * pl.col("_m1")).alias("alpha_1d"),
+            own(pl.col("beta_60d").rolling_std(20)).alias("_beta_std"),
         )
-        .with_columns((pl.col("returns_1d") - pl.col("beta_60d") * pl.col("_m1")).alias("alpha_1d"))
         .with_columns(
             (pl.col("returns_5d") - pl.col("beta_60d") * pl.col("_m5")).alias("alpha_5d"),
             (pl.col("returns_5d") - pl.col("mkt_ret_5d")).alias("rel_strength_5d"),
             ratio(pl.col("volatility_20d"), pl.col("mkt_vol_20d"), TINY).alias("idio_vol_ratio"),
-            _minus_log(own(pl.col("beta_60d").rolling_std(20))).alias("beta_stability_60d"),
+            _minus_log(pl.col("_beta_std")).alias("beta_stability_60d"),
             (pl.col("ma_gap_5_20").sign() == pl.col("mkt_gap_5_20").sign()).alias("trend_align_mkt"),
             (pl.col("alpha_1d") * pl.col("mkt_bull_200")).alias("alpha_vs_regime"),
             (1 - pl.col("_rho") ** 2).alias("idio_share_60"),

@@ -50,13 +50,13 @@ def technical_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         (ema("c", 12) - ema("c", 26)).alias("_macd"),
         own(pl.col("c").rolling_std(20, ddof=0)).alias("_std"),
         mean("c", 20).alias("_mid"),
-        ratio(
-            pl.col("c") - own(pl.col("l").rolling_min(14)),
-            own(pl.col("h").rolling_max(14)) - own(pl.col("l").rolling_min(14)),
-        ).alias("_fast_k"),
+        own(pl.col("l").rolling_min(14)).alias("_lowest"),
+        own(pl.col("h").rolling_max(14)).alias("_highest"),
     ).with_columns(
-        rsi("_change", 2).alias("rsi_2"),
-        rsi("_change", 14).alias("rsi_14"),
+        # what is used twice is a column: Polars computes a repeated window again
+        *(gain("_change", n).alias(f"_gain_{n}") for n in (2, 14)),
+        *(loss("_change", n).alias(f"_loss_{n}") for n in (2, 14)),
+        ratio(pl.col("c") - pl.col("_lowest"), pl.col("_highest") - pl.col("_lowest")).alias("_fast_k"),
         pl.when((pl.col("_up") > pl.col("_down")) & (pl.col("_up") > 0)).then("_up").otherwise(0.0).alias("_plus_dm"),
         pl.when((pl.col("_down") > pl.col("_up")) & (pl.col("_down") > 0))
         .then("_down")
@@ -65,9 +65,15 @@ def technical_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         wilder("tr", 14).alias("_atr"),
         ema("_macd", 9).alias("_signal"),
     )
-    frame = frame.with_columns(adx(14).alias("adx_14"))
+    frame = frame.with_columns(
+        *(strength(pl.col(f"_gain_{n}"), pl.col(f"_loss_{n}")).alias(f"rsi_{n}") for n in (2, 14)),
+        wilder("_plus_dm", 14).alias("_plus"),
+        wilder("_minus_dm", 14).alias("_minus"),
+    )
+    frame = frame.with_columns(directional_index(pl.col("_plus"), pl.col("_minus")).alias("_dx"))
     c = pl.col("c")
     columns = {
+        "adx_14": wilder("_dx", 14),
         "rsi_delta": pl.col("rsi_14") - lag("rsi_14", 1),
         "macd": pl.col("_macd") / c,
         "macd_signal": pl.col("_signal") / c,
@@ -92,21 +98,35 @@ def true_range() -> pl.Expr:
 
 def rsi(change: str, n: int, memory: int | None = None) -> pl.Expr:
     """Wilder's relative strength index from price changes, 0 to 100; null where the price did not move."""
-    gain = wilder(pl.col(change).clip(lower_bound=0), n, memory).clip(lower_bound=0)
-    loss = wilder((-pl.col(change)).clip(lower_bound=0), n, memory).clip(lower_bound=0)
+    return strength(gain(change, n, memory), loss(change, n, memory))
+
+
+def gain(change: str, n: int, memory: int | None = None) -> pl.Expr:
+    """Wilder's average of the rises."""
+    return wilder(pl.col(change).clip(lower_bound=0), n, memory).clip(lower_bound=0)
+
+
+def loss(change: str, n: int, memory: int | None = None) -> pl.Expr:
+    """Wilder's average of the falls."""
+    return wilder((-pl.col(change)).clip(lower_bound=0), n, memory).clip(lower_bound=0)
+
+
+def strength(gain: pl.Expr, loss: pl.Expr) -> pl.Expr:
+    """The rises' share in percent; null where the price did not move."""
     return pl.when(gain + loss > TINY * pl.col("c")).then(100 * gain / (gain + loss))
 
 
 def adx(n: int, memory: int | None = None) -> pl.Expr:
-    """Wilder's average directional index, 0 to 100, from _plus_dm and _minus_dm (the true range cancels).
-
-    Where the range did not move in either direction at all, the directional index is 0.
-    """
+    """Wilder's average directional index, 0 to 100, from _plus_dm and _minus_dm (the true range cancels)."""
     plus, minus = wilder("_plus_dm", n, memory), wilder("_minus_dm", n, memory)
-    directional = (
+    return wilder(directional_index(plus, minus), n, memory)
+
+
+def directional_index(plus: pl.Expr, minus: pl.Expr) -> pl.Expr:
+    """100 |plus - minus|/(plus + minus); 0 where the range did not move in either direction at all."""
+    return (
         pl.when(plus + minus > TINY * pl.col("c"))
         .then(100 * (plus - minus).abs() / (plus + minus))
         .when((plus + minus).is_not_null())
         .then(0.0)
     )
-    return wilder(own(directional), n, memory)

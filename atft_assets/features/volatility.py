@@ -80,32 +80,38 @@ def volatility_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         ((h - o) * (h - c) + (low - o) * (low - c)).alias("_rs"),
         true_range().alias("tr"),
     ).with_columns(
-        *(yang_zhang(w).alias(f"yz_vol_{w}") for w in (20, 60)),
+        # what is used twice is a column: Polars computes a repeated window again
+        *(own(pl.col("_overnight").rolling_var(w)).alias(f"_overnight_var_{w}") for w in (20, 60)),
+        *(own(pl.col("_open_close").rolling_var(w)).alias(f"_open_close_var_{w}") for w in (20, 60)),
+        *(mean("_rs", w).alias(f"_rs_mean_{w}") for w in (20, 60)),
+        std("r1", 60).alias("_std_60"),
+        own(pl.col("r1").rolling_skew(60, min_samples=60)).alias("_skew"),
+        mean("tr", 14).alias("_tr_mean"),
         (pl.col("r1").clip(upper_bound=0) ** 2).alias("_down2"),
         (pl.col("r1") ** 2).alias("_r2"),
     )
-    overnight, open_close = _variance("_overnight", 20), _variance("_open_close", 20)
+    frame = frame.with_columns(
+        *(yang_zhang(w).alias(f"yz_vol_{w}") for w in (20, 60)), mean("_r2", 20).alias("_r2_mean")
+    )
+    overnight, open_close = pl.col("_overnight_var_20"), pl.col("_open_close_var_20")
     columns = {
         "pk_vol_60": parkinson("_ln_hl", 60),
-        **{f"rs_vol_{w}": mean("_rs", w).clip(0).sqrt() * ANNUAL for w in (20, 60)},
+        **{f"rs_vol_{w}": pl.col(f"_rs_mean_{w}").clip(0).sqrt() * ANNUAL for w in (20, 60)},
         **{f"vov_{w}": std(f"yz_vol_{w}", w) for w in (20, 60)},
-        "vol_ratio_5_60": ratio(std("r1", 5), std("r1", 60), STILL**0.5),
-        "downside_share_20": ratio(mean("_down2", 20), mean("_r2", 20), STILL),
+        "vol_ratio_5_60": ratio(std("r1", 5), pl.col("_std_60"), STILL**0.5),
+        "downside_share_20": ratio(mean("_down2", 20), pl.col("_r2_mean"), STILL),
         "max_ret_20": own(pl.col("r1").rolling_max(20)),
         "min_ret_20": own(pl.col("r1").rolling_min(20)),
-        "skew_60": pl.when(std("r1", 60) > STILL**0.5).then(finite(own(pl.col("r1").rolling_skew(60, min_samples=60)))),
-        "range_to_atr_14": ratio(pl.col("tr") / pl.col("c"), mean("tr", 14) / pl.col("c"), TINY),
+        "skew_60": pl.when(pl.col("_std_60") > STILL**0.5).then(finite(pl.col("_skew"))),
+        "range_to_atr_14": ratio(pl.col("tr") / pl.col("c"), pl.col("_tr_mean") / pl.col("c"), TINY),
         "overnight_vol_share_20": ratio(overnight, overnight + open_close, STILL),
     }
     return finish(frame, FEATURES, columns)
 
 
 def yang_zhang(w: int) -> pl.Expr:
-    """Yang and Zhang's volatility (Journal of Business 73, 2000), annualised, from _overnight, _open_close, _rs."""
+    """Yang and Zhang's volatility (Journal of Business 73, 2000), annualised, from the columns of the window's
+    variances."""
     k = 0.34 / (1.34 + (w + 1) / (w - 1))
-    squared = _variance("_overnight", w) + k * _variance("_open_close", w) + (1 - k) * mean("_rs", w)
-    return squared.clip(0).sqrt() * ANNUAL
-
-
-def _variance(column: str, w: int) -> pl.Expr:
-    return own(pl.col(column).rolling_var(w))
+    overnight, open_close, rs = (pl.col(f"_{x}_{w}") for x in ("overnight_var", "open_close_var", "rs_mean"))
+    return (overnight + k * open_close + (1 - k) * rs).clip(0).sqrt() * ANNUAL
