@@ -35,7 +35,8 @@ class Stage:
     warmup: float = 0.1  # share of the planned steps with a rising learning rate
     clip: float = 1.0  # largest gradient norm
     ema: float | None = None  # decay per step of the averaged weights that are evaluated and kept
-    keep_parent: bool = False  # the parent's weights count as epoch 0: for a stage that switches nothing on
+    # the parent's weights count as epoch 0: for a stage whose new modules, if any, are identities until they have learned
+    keep_parent: bool = False
     losses: LossWeights = field(default_factory=LossWeights)
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     Stage(
         phase=1, name="Adaptive Norm", on=Switches(fan=True, san=True, gat=False), epochs=7, patience=5,
-        rate=0.3, rates={"fan": 10.0, "san": 0.5},
+        rate=0.3, rates={"fan": 10.0, "san": 0.5}, keep_parent=True,
     ),
     Stage(
         phase=2, name="GAT", on=Switches(fan=True, san=True, gat=True), epochs=6, patience=5,

@@ -185,7 +185,8 @@ def test_epochs_shuffle_with_a_random_phase(small_panel):
 
 
 def test_patience_stops_and_the_best_epoch_is_kept(small_panel):
-    fit = Fit(small_panel, TINY, replace(stage(1), epochs=50, patience=2, rate=0.0, rates={"head": 1e-9}))
+    still = replace(stage(1), epochs=50, patience=2, rate=0.0, rates={"head": 1e-9}, keep_parent=False)
+    fit = Fit(small_panel, TINY, still)
     ranks = [row["rank_ic"] for row, _ in fit.epochs()]
     assert fit.stopped == "patience" and len(ranks) < 10
     assert fit.best_rank_ic == max(ranks) and ranks[fit.best_epoch - 1] == max(ranks)
@@ -210,12 +211,20 @@ def test_ema_is_what_is_evaluated_and_kept(small_panel):
     assert torch.equal(fit.validate()[0], again)
 
 
-def test_fine_tuning_never_ends_below_its_parent(small_panel):
-    fit = Fit(small_panel, TINY, replace(STAGES[3], epochs=2, rate=50.0, clip=1e9))
+@pytest.mark.parametrize("phase", [1, 3])
+def test_a_stage_that_starts_as_its_parent_never_ends_below_it(small_panel, phase):
+    fit = Fit(small_panel, TINY, replace(stage(phase), epochs=2, rate=50.0, clip=1e9))
     for _ in fit.epochs():
         pass
-    start = Fit(small_panel, TINY, replace(STAGES[3]), weights=None)
+    start = Fit(small_panel, TINY, stage(phase), weights=None)
     assert fit.best_rank_ic >= start.validate()[1]["rank_ic"]
+
+
+def test_adaptive_norm_starts_as_the_baseline(small_panel):
+    """Its gates are shut and its last map is zero: epoch 0 of phase 1 is phase 0, name by name."""
+    baseline = Fit(small_panel, TINY, stage(0))
+    adaptive = Fit(small_panel, TINY, stage(1), weights=baseline.model.state_dict())
+    assert torch.equal(baseline.validate()[0], adaptive.validate()[0])
 
 
 def test_learning_rate_warms_up_and_decays(small_panel):
