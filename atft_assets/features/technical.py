@@ -57,11 +57,9 @@ def technical_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         *(gain("_change", n).alias(f"_gain_{n}") for n in (2, 14)),
         *(loss("_change", n).alias(f"_loss_{n}") for n in (2, 14)),
         ratio(pl.col("c") - pl.col("_lowest"), pl.col("_highest") - pl.col("_lowest")).alias("_fast_k"),
-        pl.when((pl.col("_up") > pl.col("_down")) & (pl.col("_up") > 0)).then("_up").otherwise(0.0).alias("_plus_dm"),
-        pl.when((pl.col("_down") > pl.col("_up")) & (pl.col("_down") > 0))
-        .then("_down")
-        .otherwise(0.0)
-        .alias("_minus_dm"),
+        # a tie is neither: on prices adjusted to another day the rounding would decide it otherwise
+        pl.when(_above("_up", "_down") & (pl.col("_up") > 0)).then("_up").otherwise(0.0).alias("_plus_dm"),
+        pl.when(_above("_down", "_up") & (pl.col("_down") > 0)).then("_down").otherwise(0.0).alias("_minus_dm"),
         wilder("tr", 14).alias("_atr"),
         ema("_macd", 9).alias("_signal"),
     )
@@ -86,6 +84,10 @@ def technical_features(bars: pl.LazyFrame) -> pl.LazyFrame:
         "stoch_k": 100 * mean("_fast_k", 3),
     }
     return finish(frame, FEATURES, columns)
+
+
+def _above(x: str, y: str) -> pl.Expr:
+    return pl.col(x) - pl.col(y) > TINY * pl.col("c")
 
 
 def true_range() -> pl.Expr:
