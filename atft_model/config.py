@@ -97,6 +97,11 @@ PRESETS: Mapping[str, Preset] = {
         ModelConfig(hidden_size=16, feature_size=4, context_size=16, lookback=20, head_rank=8, dropout=0.3),
         TrainConfig(chunk_days=8, chunks_per_step=2, learning_rate=3.0e-3, weight_decay=0.1),
     ),
+    # some hundreds of liquid names over ten years, all features: minutes an epoch on two cores
+    "cpu": Preset(
+        ModelConfig(hidden_size=16, feature_size=4, context_size=16, lookback=20, head_rank=8, dropout=0.4),
+        TrainConfig(chunk_days=16, chunks_per_step=1, learning_rate=3.0e-3, weight_decay=0.1),
+    ),
     "small": Preset(ModelConfig(), TrainConfig()),
     "seed64": Preset(ModelConfig(feature_size=64, lookback=20), TrainConfig()),
     "base": Preset(ModelConfig(hidden_size=128, feature_size=16), TrainConfig(learning_rate=7.0e-4)),

@@ -35,7 +35,7 @@ class Stage:
     warmup: float = 0.1  # share of the planned steps with a rising learning rate
     clip: float = 1.0  # largest gradient norm
     ema: float | None = None  # decay per step of the averaged weights that are evaluated and kept
-    # the parent's weights count as epoch 0: for a stage whose new modules, if any, are identities until they have learned
+    # the parent's weights count as epoch 0: for a stage whose new modules, if any, start as identities
     keep_parent: bool = False
     losses: LossWeights = field(default_factory=LossWeights)
 

@@ -69,19 +69,19 @@ class FAN(nn.Module):
     """Frequency-adaptive normalisation of the input features, causal and per feature.
 
     y = (1 - g_f) x + g_f * sum_w a_{f,w} z_w(x): a mixture of high-pass filters whose cut-off (a, softmax over
-    windows) and strength (g, sigmoid) every feature learns. A gate near 0 keeps the level, which is often the signal
-    itself.
+    windows) and strength (g, tanh) every feature learns. A gate near 0 keeps the level, which is often the signal
+    itself; all start there, as an identity. Below 0 the level is raised over what is fast.
     """
 
     def __init__(self, features: int, windows: tuple[int, ...]) -> None:
         super().__init__()
         self.windows = windows
         self.logits = nn.Parameter(torch.zeros(features, len(windows)))
-        self.gamma = nn.Parameter(torch.full((features,), -1.0))  # gates a quarter open
+        self.gamma = nn.Parameter(torch.zeros(features))
 
     def coefficients(self) -> Tensor:
         """[F, 1+W]: weight of the raw value, then of each window's z-score; rows sum to 1."""
-        gate = torch.sigmoid(self.gamma)[:, None]
+        gate = torch.tanh(self.gamma)[:, None]
         return torch.cat([1.0 - gate, gate * torch.softmax(self.logits, 1)], 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -64,8 +64,8 @@ class TrainConfig(dg.Config):
     """How a stage is trained; what is not given is the trainer's default for the stage.
 
     Attributes:
-        preset: size of the network: demo, small, seed64, base, wide256; by default the parent's, and without a parent
-            demo on the sandbox, small elsewhere.
+        preset: size of the network: demo, cpu, small, seed64, base, wide256; by default the parent's, and without a
+            parent demo on the sandbox, small elsewhere.
         seed, n_seeds: first seed, and how many networks are trained and averaged.
         device: auto, cpu or cuda.
         mode: safe (eager, deterministic) or optimized (compiled).
