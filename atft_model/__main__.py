@@ -21,6 +21,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from atft_model.config import PRESETS
+
 BAD_INPUT, GUARD, DISK, BUSY, INTERRUPTED = 2, 3, 74, 75, 130
 PR_SET_PDEATHSIG = 1
 SAFE = "safe"
@@ -82,7 +84,7 @@ def sizing(parser: argparse.ArgumentParser, default: str | None) -> None:
     group = parser.add_argument_group("network")
     group.add_argument(
         "--preset",
-        choices=("demo", "small", "seed64", "base", "wide256"),
+        choices=tuple(PRESETS),
         default=default,
         help=f"named sizes (default: {default or 'the parent run, or small'})",
     )
