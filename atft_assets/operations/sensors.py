@@ -1,4 +1,4 @@
-"""Sensors: they look, and tell; none starts a run.
+"""Sensors that look, and tell; none of them starts a run (the one that does is in `corrections`).
 
 All of them work on SQLite, where Dagster's event log is one file a run and cannot be read across runs by a cursor:
 checks are asked for by key. Cursors carry a version; one that is not understood means "begin at the newest".

@@ -71,6 +71,27 @@ def test_the_last_five_trading_days_are_asked_for_again_and_corrections_enter(la
     assert (lab.read("daily_quotes")["Vo"] == 123456.0).sum() == 2
 
 
+def test_a_past_month_fetched_again_has_a_new_data_version_only_where_it_differs(lab):
+    """Raw prices and AdjFactor are what features read; the server's adjusted columns are stored as it said them."""
+
+    def version(**config) -> str:
+        result = lab.run("daily_quotes", "2024-01", **config)
+        (event,) = result.get_asset_materialization_events()
+        return event.materialization.tags["dagster/data_version"]
+
+    first, path = version(), lab.table("daily_quotes").path("2024-01")
+    file = path.stat().st_ino
+    assert version(refetch=True) == first and path.stat().st_ino == file  # all days asked for, the same bytes
+    before = lab.read("daily_quotes")
+    lab.exchange.edit = lambda path, record: record | {"AdjC": record["AdjC"] and record["AdjC"] / 2}  # a later split
+    assert version() == first  # a complete month asks for nothing, unless it is told to
+    adjusted = version(refetch=True)
+    after = lab.read("daily_quotes")
+    assert adjusted != first and [c for c in before.columns if not before[c].equals(after[c])] == ["AdjC"]
+    lab.exchange.edit = lambda path, record: record | ({"C": record["L"]} if record["Code"] == "13010" else {})
+    assert version(refetch=True) not in (first, adjusted)
+
+
 def test_a_month_filled_in_steps_is_the_month_filled_at_once(lab, tmp_path):
     for now in ("2024-01-12T18:30", "2024-01-19T17:00", "2024-02-02T09:00"):
         lab.now = now
