@@ -264,12 +264,16 @@ def write_audit_publish(
     # asked of the asset, not of the run: a run over months may hold unpartitioned assets as well
     keys = list(context.partition_keys) if context.assets_def.partitions_def else [UNPARTITIONED]
     staged: list[Staged] = []
-    try:
+
+    def audited() -> Iterator[tuple[str, pl.DataFrame]]:
         for key, frame in build(keys):
             verdict = contract.audit(frame, key, history_days(key) if history_days else None)
             if not verdict.passed:
                 raise ContractViolation(verdict)
-            staged.append(table.stage(key, frame, code_version=code_version))
+            yield key, frame
+
+    try:
+        staged = table.stage_all(audited(), code_version=code_version)
         if not staged:
             raise dg.Failure(f"{table.name}: nothing was built for {', '.join(keys)}", allow_retries=False)
         table.publish(staged)

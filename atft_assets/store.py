@@ -11,7 +11,8 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -235,6 +236,24 @@ class Table:
             published_at=datetime.now(UTC),
         )
         return Staged(key, path, entry)
+
+    def stage_all(self, frames: Iterable[tuple[str, pl.DataFrame]], *, code_version: str) -> list[Staged]:
+        """Stage partitions, each by a thread of its own while the next is computed; all of them, or an error and none.
+
+        Args:
+            frames: (key, frame), computed as they are asked for; no more than one waits to be written.
+        """
+        writing: list[Future[Staged]] = []
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="stage") as writer:
+                for key, frame in frames:
+                    if writing:
+                        writing[-1].result()  # a full disk is heard of here, before more is computed
+                    writing.append(writer.submit(self.stage, key, frame, code_version=code_version))
+            return [one.result() for one in writing]
+        except BaseException:
+            self.discard([one.result() for one in writing if one.exception() is None])
+            raise
 
     def publish(self, staged: Sequence[Staged]) -> None:
         """Make staged partitions visible: announce, rename, confirm. A file that would not change is not touched."""

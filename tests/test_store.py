@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from datetime import date
 
 import polars as pl
@@ -173,6 +174,69 @@ def test_two_writers_lose_nothing(tmp_path):
     assert json.loads((table.folder / "manifest.json").read_text())["pending"] == {}
 
 
+def staged_files(table) -> list[str]:
+    return [p.name for p in table.folder.iterdir() if p.name.endswith(".staged")]
+
+
+def test_months_are_staged_while_the_next_is_computed(table, monkeypatch):
+    """Never more than one frame waits, the order stays, and what is staged is what was computed."""
+    written, real = [], type(table).stage
+
+    def slow(self, key, data, **options):
+        time.sleep(0.05)
+        staged = real(self, key, data, **options)
+        written.append(key)
+        return staged
+
+    monkeypatch.setattr(type(table), "stage", slow)
+    ahead = []
+
+    def months():
+        for month in range(1, 7):
+            ahead.append(month - 1 - len(written))
+            yield f"2024-{month:02d}", frame(3, value=float(month), month=month)
+
+    staged = table.stage_all(months(), code_version="1")
+    assert [one.key for one in staged] == written == [f"2024-{month:02d}" for month in range(1, 7)]
+    assert max(ahead) <= 1
+    table.publish(staged)
+    assert table.read(["2024-05"])["C"].min() == 5.0
+
+
+def test_an_error_while_months_are_staged_leaves_none(table):
+    publish(table, "2024-01", frame(2))
+
+    def months():
+        yield "2024-01", frame(5)
+        yield "2024-02", frame(5, month=2)
+        raise ValueError("the third month")
+
+    with pytest.raises(ValueError, match="third month"):
+        table.stage_all(months(), code_version="2")
+    assert staged_files(table) == [] and table.read()["C"].len() == 2
+
+
+def test_a_month_that_cannot_be_written_stops_the_computation(table, monkeypatch):
+    real = type(table).stage
+
+    def full(self, key, data, **options):
+        if key == "2024-02":
+            raise OSError(28, "No space left on device")
+        return real(self, key, data, **options)
+
+    monkeypatch.setattr(type(table), "stage", full)
+    computed = []
+
+    def months():
+        for month in range(1, 7):
+            computed.append(month)
+            yield f"2024-{month:02d}", frame(3, month=month)
+
+    with pytest.raises(OSError, match="No space left"):
+        table.stage_all(months(), code_version="1")
+    assert computed == [1, 2, 3] and staged_files(table) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tiny filesystem needs root")
 def test_a_full_disk_keeps_the_old_file(tmp_path):
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=False)
@@ -185,7 +249,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path):
         with pytest.raises(OSError, match="No space left"):
             table.stage("2024-01", noise, code_version="1")
         assert table.read()["C"].len() == 5
-        assert not [p for p in table.folder.iterdir() if p.name.endswith(".staged")]
+        assert staged_files(table) == []
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 

@@ -74,7 +74,7 @@ def _months(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[str, pl.Data
 
 def _publish(store: Store, group: str, name: str, frames: Iterator[tuple[str, pl.DataFrame]]) -> None:
     table = store.table(group, name)
-    staged = [table.stage(key, frame, code_version="bench") for key, frame in frames]
+    staged = table.stage_all(frames, code_version="bench")
     table.publish(staged)
     table.discard(staged)  # of files that did not change
 
