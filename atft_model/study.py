@@ -197,10 +197,16 @@ def curriculum(
 
 
 def mean_and_error(values: Sequence[float]) -> str:
-    """Mean and standard error over seeds."""
+    """Mean and standard error over seeds; of one value just that."""
     x = np.asarray(values, dtype=np.float64)
-    error = x.std(ddof=1) / np.sqrt(len(x)) if len(x) > 1 else float("nan")
-    return f"{x.mean():+.4f} ± {error:.4f}"
+    return f"{x.mean():+.4f}" + (f" ± {x.std(ddof=1) / np.sqrt(len(x)):.4f}" if len(x) > 1 else "")
+
+
+def mean_by_day(series: Sequence[Array]) -> Array:
+    """Mean over seeds of daily series [D], NaN on days that none has."""
+    x = np.asarray(series, dtype=np.float64)
+    known = np.isfinite(x).sum(0)
+    return np.where(known > 0, np.nansum(x, 0) / np.maximum(known, 1), np.nan)
 
 
 def oracle_series(panel: Panel, block: str) -> dict[str, Array] | None:
@@ -233,7 +239,7 @@ class Board:
         cells += [mean_and_error([s["rank_ic_by_horizon"][str(h)] for s in summaries]) for h in self.horizons]
         paired = None
         if others:
-            paired = paired_difference(np.nanmean(heads, axis=0), np.nanmean(other_heads, axis=0))
+            paired = paired_difference(mean_by_day(heads), mean_by_day(other_heads))
             cells += [f"{paired['difference']:+.4f}", f"{paired['p']:.4f}"]
         else:
             cells += ["", ""]
