@@ -191,7 +191,7 @@ class WindowSamples(Dataset[dict[str, Tensor]]):
         }
 
 
-COMPARED = ((20, (8, 32)), (60, (8, 64)))
+COMPARED = ((20, (8, 32)), (60, (8, 64, 128)))
 """Lookbacks and chunk lengths of the comparison with per-sample windows."""
 
 
