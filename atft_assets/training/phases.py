@@ -69,7 +69,8 @@ class TrainConfig(dg.Config):
         seed, n_seeds: first seed, and how many networks are trained and averaged.
         device: auto, cpu or cuda.
         mode: safe (eager, deterministic) or optimized (compiled).
-        max_epochs, max_seconds: bounds on the stage; by default the curriculum's.
+        max_epochs: epochs of the stage at most (patience may end it before); by default the curriculum's.
+        max_seconds: no epoch starts that would end later.
         resume_run: id of an interrupted run of this stage that is to go on.
         allow_ephemeral_instance: train although Dagster will forget the run.
     """
