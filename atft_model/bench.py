@@ -51,6 +51,14 @@ SIZES: Mapping[str, Size] = {
 }
 
 
+def panel_of(size: Size, config: Preset, device: torch.device, seed: int) -> Panel:
+    """A synthetic panel of a size, made on the device."""
+    return Panel.synthetic(
+        names=size.names, days=size.days, features=size.features, neighbours=size.neighbours, seed=seed, device=device,
+        lookback=config.model.lookback, chunk_days=config.train.chunk_days,
+    )  # fmt: skip
+
+
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -243,19 +251,7 @@ def compare_with_windows(
         configs = {
             b: replace_fields(base, lookback=lookback, chunk_days=b, chunks_per_step=max(1, 16 // b)) for b in lengths
         }
-        panels = {
-            b: Panel.synthetic(
-                names=size.names,
-                days=size.days,
-                features=size.features,
-                neighbours=size.neighbours,
-                seed=seed,
-                device=device,
-                lookback=lookback,
-                chunk_days=b,
-            )
-            for b in lengths
-        }
+        panels = {b: panel_of(size, configs[b], device, seed) for b in lengths}
         fits = {
             b: Fit(panels[b], configs[b], replace(WHOLE, on=Switches(gat=False)), seed=seed, mode=mode) for b in lengths
         }
@@ -324,16 +320,7 @@ def bench(
         flush=True,
     )
     started = time.perf_counter()
-    panel = Panel.synthetic(
-        names=size.names,
-        days=size.days,
-        features=size.features,
-        neighbours=size.neighbours,
-        seed=seed,
-        device=device,
-        lookback=config.model.lookback,
-        chunk_days=config.train.chunk_days,
-    )
+    panel = panel_of(size, config, device, seed)
     synchronise(device)
     figures: dict[str, Any] = {"size": asdict(size), "mode": mode, "hardware": place, "versions": versions()}
     figures["panel"] = {"seconds": time.perf_counter() - started, "gigabytes": panel.nbytes() / 1e9}

@@ -232,11 +232,11 @@ class Panel:
         valid = self.valid.index_select(0, flat).unflatten(0, day.shape) & inside
         names = self._names_of(valid)
 
+        def narrow(wide: Tensor) -> Tensor:
+            return wide if self.width == self.names else wide.gather(-1, names.expand(*wide.shape[:-1], -1))
+
         def of_days(tensor: Tensor) -> Tensor:
-            picked = tensor.index_select(-2, flat).unflatten(-2, day.shape)
-            if self.width == self.names:
-                return picked
-            return picked.gather(-1, names.expand(*picked.shape[:-1], -1))
+            return narrow(tensor.index_select(-2, flat).unflatten(-2, day.shape))
 
         if self.width == self.names:
             x = self.x.index_select(1, rows.flatten()).unflatten(1, rows.shape)
@@ -245,7 +245,7 @@ class Panel:
             x = self.x.flatten(1).index_select(1, cells.flatten()).unflatten(1, cells.shape)
         mask = of_days(self.label_mask) & inside
         targets = Targets(of_days(self.rank), of_days(self.z), mask, of_days(self.excess), mask[0])
-        return Batch(x, targets, of_days(self.valid) & inside, self._graph(flat, valid, names), names)
+        return Batch(x, targets, narrow(valid), self._graph(flat, valid, names), names)
 
     def _names_of(self, valid: Tensor) -> Tensor:
         """Columns [G, W] of the names eligible on some day of valid [B, G, N], ascending, filled up with others."""

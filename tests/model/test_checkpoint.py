@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,32 +147,19 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
+def train_command(panel: Path, out: Path, preset: str, *more: str) -> list[str]:
+    """Phase 0 on the small panel, as the command line has it."""
+    return [
+        sys.executable, "-m", "atft_model", "train", "--panel", str(panel), "--phase", "0", "--preset", preset,
+        "--lookback", "12", "--chunk-days", "4", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
 def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, monkeypatch):
     """The disk fills after the first epoch (past the check before writing): exit code 74, the last good checkpoint
     loads, no temporary file is left.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "atft_model",
-        "train",
-        "--panel",
-        str(panel_directory),
-        "--phase",
-        "0",
-        "--preset",
-        "demo",
-        "--lookback",
-        "12",
-        "--chunk-days",
-        "4",
-        "--epochs",
-        "3",
-        "--out",
-        str(tiny_disk / "run"),
-        "--threads",
-        "2",
-    ]
+    command = train_command(panel_directory, tiny_disk / "run", "demo", "--epochs", "3", "--threads", "2")
     filler = (
         "import atft_model.train as t, atft_model.checkpoint as c, os, sys, runpy\n"
         "real = t.Fit.validate\n"
@@ -201,24 +189,7 @@ def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, monkeypatc
 
 
 def test_too_small_a_disk_is_refused_before_training(tiny_disk, panel_directory):
-    command = [
-        sys.executable,
-        "-m",
-        "atft_model",
-        "train",
-        "--panel",
-        str(panel_directory),
-        "--phase",
-        "0",
-        "--preset",
-        "base",
-        "--lookback",
-        "12",
-        "--chunk-days",
-        "4",
-        "--out",
-        str(tiny_disk / "run"),
-    ]
+    command = train_command(panel_directory, tiny_disk / "run", "base")
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 74 and "MB are free" in done.stderr
     assert "epoch" not in done.stdout
