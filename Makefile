@@ -12,6 +12,12 @@ IN_ENV := . ./env.sh &&
 # What a person may pass to `make road`: months per run, and run config for the trainings (a YAML file)
 MONTHS_PER_RUN ?= 12
 CONFIG ?=
+# where `make ui` listens, on this machine alone
+PORT ?= 3000
+# COVERAGE=1 makes `make test` count lines as well; the figure stands at the end
+COVERAGE ?=
+# tests run on every core; a file stays with one worker (tests/conftest.py deals them)
+WORKERS := -n auto --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help
 help:  ## this list
@@ -26,29 +32,20 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
 	touch $@
 
-.PHONY: demo
-demo: setup  ## sandbox, raw data, features, four trained stages, and a table of what they are worth
-	@env -u JQUANTS_API_KEY -u JQUANTS_BASE_URL -u JQUANTS_PLAN -u ATFT_START -u ATFT_END $(MAKE) --no-print-directory road
+ROAD = python -m atft_assets.tools.reaper && exec python -m atft_assets.tools.road --months-per-run $(MONTHS_PER_RUN) \
+	$(if $(CONFIG),--config $(CONFIG))
 
-# Raw data and features come month by month, in runs of MONTHS_PER_RUN; what follows is unpartitioned and is one run.
-MONTHLY := (group:raw or group:features or group:graph) and not tag:atft/partitions=none
-ROAD := labels,training_panel,train_phase0,train_phase1,train_phase2,train_phase3,baselines,evaluation
+.PHONY: demo
+demo: setup  ## sandbox, raw data, features, four trained phases, and a table of what they are worth
+	@unset JQUANTS_API_KEY JQUANTS_BASE_URL JQUANTS_PLAN ATFT_START ATFT_END; $(IN_ENV) $(ROAD) --called 'make demo'
 
 .PHONY: road
 road: setup  ## the same road for the source, dates and data root that are exported
-	@$(IN_ENV) python -m atft_assets.operations.reaper
-	@$(IN_ENV) dagster asset materialize --select trading_calendar
-	@$(IN_ENV) for range in $$(python -m atft_assets.partitions $(MONTHS_PER_RUN)); do \
-	    echo "── raw data and features, $$range"; \
-	    dagster asset materialize --select '$(MONTHLY)' --partition-range $$range; \
-	done
-	@echo "── panel, training, evaluation"
-	@$(IN_ENV) dagster asset materialize --select '$(ROAD)' $(if $(CONFIG),--config $(CONFIG))
-	@$(IN_ENV) python -m atft_assets.training.report
+	@$(IN_ENV) $(ROAD)
 
 .PHONY: ui
-ui: setup  ## Dagster's UI on what was built (http://127.0.0.1:3000)
-	@$(IN_ENV) python -m atft_assets.operations.reaper && exec env -u DAGSTER_MODULE_NAME dagster dev
+ui: setup  ## Dagster's UI on what was built (http://127.0.0.1:3000, or PORT=...), with the daemon
+	@$(IN_ENV) python -m atft_assets.tools.reaper && exec python -m atft_assets.tools.ui --port $(PORT)
 
 .PHONY: sandbox
 sandbox: setup  ## the local J-Quants alone, on port 8100
@@ -56,11 +53,19 @@ sandbox: setup  ## the local J-Quants alone, on port 8100
 
 .PHONY: doctor
 doctor: setup  ## is this machine, this key and this data ready?
-	@$(IN_ENV) python -m atft_assets.operations.doctor
+	@$(IN_ENV) python -m atft_assets.tools.doctor
 
 .PHONY: test
-test: setup  ## every test
-	$(BIN)/python -m pytest
+test: setup  ## every test, a worker a core
+	$(BIN)/python -m pytest $(WORKERS) $(if $(COVERAGE),--cov --cov-report=term)
+
+.PHONY: test-fast
+test-fast: setup  ## all but the slow ones and those that drive a real command line or browser: under two minutes
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not e2e and not slow"
+
+.PHONY: coverage
+coverage: setup  ## the fast tests again, with the lines that none of them reaches
+	$(BIN)/python -m pytest -q -m "not e2e and not slow" --cov --cov-report=term-missing
 
 .PHONY: check
 check: setup  ## style and types
@@ -68,18 +73,42 @@ check: setup  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: secrets
+secrets: setup  ## is a key, a token or a password in a file that git knows?
+	$(BIN)/pre-commit run --all-files secrets
+
+.PHONY: hooks
+hooks: setup  ## style, types and the secret scan before every commit
+	$(BIN)/pre-commit install
+
+.PHONY: docs
+docs: setup  ## render from code and record: docs/features.md, docs/formats.md, README's pictures and table, modules
+	$(BIN)/python -m atft_assets.features.catalogue > docs/features.md
+	$(BIN)/python -m atft_model.interchange.formats > docs/formats.md
+	$(BIN)/python -m tests.test_docs
+	$(BIN)/python -W ignore -m tests.readme
+
+.PHONY: attack
+attack: setup  ## the whole kill matrix: every process of the road, struck in every phase; most of an hour
+	@$(IN_ENV) python -m tests.attack.kill --all
+
 .PHONY: bench-load
 bench-load: setup  ## seconds that the code location takes to load
-	@$(IN_ENV) python tests/bench_load.py
+	@$(IN_ENV) python -m atft_assets.benches.load
 
 .PHONY: bench-features
 bench-features: setup  ## features at 4,484 names x 2,450 days
-	@$(IN_ENV) python -m atft_assets.features.bench
+	@$(IN_ENV) python -m atft_assets.benches.features
+
+.PHONY: bench-evenings
+bench-evenings: setup  ## megabytes of Dagster's home after 250 evenings, with retention and without
+	@$(IN_ENV) python -m atft_assets.benches.evenings
 
 .PHONY: bench-model
 bench-model: setup  ## training speed against a DataLoader of windows
 	@$(IN_ENV) python -m atft_model bench
 
 .PHONY: clean
-clean:  ## remove what the demo made (data, Dagster's state), keep .venv
-	rm -rf data .dagster_home
+clean:  ## remove what the demo made (./data, Dagster's history in it), keep .venv; asks first, unless CONFIRM=yes
+	@[ "$(CONFIRM)" = yes ] || { read -r -p "Delete $(CURDIR)/data with all runs and their history? [y/N] " yes; [ "$$yes" = y ]; }
+	rm -rf data .dagster_home  # where the history lay until version 0.2

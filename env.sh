@@ -1,5 +1,5 @@
 # Sourced, not run:  . ./env.sh   (bash, zsh or sh; from any folder: . /path/to/env.sh)
-# Activates the virtual environment and names to Dagster its home and its code. What is already exported stays.
+# Activates the virtual environment and names to Dagster its home and its code. What a person exported stays.
 
 # Where this file is: each shell has its own way to say it; dash has none, so ask the kernel which file it is reading.
 if [ -n "${BASH_VERSION:-}" ]; then
@@ -34,23 +34,46 @@ case "${VIRTUAL_ENV:-}:$PATH:" in
     *) . "$_atft_root/.venv/bin/activate" ;;
 esac
 
+# The `dagster` of bin/ stands before the environment's own.
+case "$PATH:" in
+    "$_atft_root/bin:"*) ;;
+    *) export PATH="$_atft_root/bin:$PATH" ;;
+esac
+
 export DAGSTER_MODULE_NAME="${DAGSTER_MODULE_NAME:-atft_assets.definitions}"
 export DAGSTER_DISABLE_TELEMETRY="${DAGSTER_DISABLE_TELEMETRY:-yes}"
-export DAGSTER_HOME="${DAGSTER_HOME:-$_atft_root/.dagster_home}"
-export ATFT_DATA="${ATFT_DATA:-$_atft_root/data}"
 # Dagster announces its beta parameters and its next command line at every start; errors should be what one reads.
 export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore:Parameter \`,ignore:Function \`,ignore:Class \`}"
-mkdir -p "$DAGSTER_HOME"
-# A link, so that an edit of dagster.yaml counts at once; a dagster.yaml of one's own is left alone.
-[ -e "$DAGSTER_HOME/dagster.yaml" ] || ln -sf "$_atft_root/dagster.yaml" "$DAGSTER_HOME/dagster.yaml"
-unset _atft_root
+export ATFT_DATA="${ATFT_DATA:-$_atft_root/data}"
+case "$ATFT_DATA" in
+    *://* | /*) ;;
+    "~/"*) ATFT_DATA="$HOME/${ATFT_DATA#*/}" ;;
+    *) ATFT_DATA="$PWD/$ATFT_DATA" ;; # it stays the same root when the folder is changed
+esac
 
-# `dagster dev` hands its services a workspace file, and they refuse to start when DAGSTER_MODULE_NAME names a module as
-# well (they then hang without a word). The module it needs stands in pyproject.toml.
-dagster() {
-    if [ "${1:-}" = dev ]; then
-        (unset DAGSTER_MODULE_NAME && command dagster "$@")
-    else
-        command dagster "$@"
+# Dagster's history tells of the tables of one data root, so its home lies in that root, or, as SQLite needs a disk, beside
+# the code for a bucket. A home that was exported stays; one that this file derived follows ATFT_DATA.
+case "${DAGSTER_HOME:-}" in
+    "" | "${ATFT_DERIVED_HOME:-}" | "$_atft_root/.dagster_home") _atft_derive=yes ;;
+    *) _atft_derive= ;;
+esac
+if [ -n "$_atft_derive" ]; then
+    case "$ATFT_DATA" in
+        file://*) DAGSTER_HOME="${ATFT_DATA#file://}" && DAGSTER_HOME="${DAGSTER_HOME%/}/.dagster_home" ;;
+        *://*) DAGSTER_HOME="$_atft_root/.dagster_homes/$(printf %s "$ATFT_DATA" | tr -c 'A-Za-z0-9.-' _)" ;;
+        *) DAGSTER_HOME="${ATFT_DATA%/}/.dagster_home" ;;
+    esac
+    export DAGSTER_HOME
+    # Until version 0.2 it lay in the repository, whatever the data root: it is moved once, unless something uses it.
+    if [ -d "$_atft_root/.dagster_home/history" ] && [ ! -e "$DAGSTER_HOME" ]; then
+        (cd "$_atft_root" && .venv/bin/python -m atft_assets.tools.home --adopt "$_atft_root/.dagster_home") ||
+            DAGSTER_HOME="$_atft_root/.dagster_home"
     fi
-}
+    export ATFT_DERIVED_HOME="$DAGSTER_HOME"
+fi
+# What cannot be made is said by the first command; reading a data root needs no home.
+if (umask 077 && mkdir -p "$DAGSTER_HOME") 2>/dev/null && [ ! -e "$DAGSTER_HOME/dagster.yaml" ]; then
+    # A link, so that an edit of dagster.yaml counts at once; a dagster.yaml of one's own is left alone.
+    ln -sf "$_atft_root/dagster.yaml" "$DAGSTER_HOME/dagster.yaml" 2>/dev/null || :
+fi
+unset _atft_root _atft_derive

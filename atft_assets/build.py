@@ -1,37 +1,51 @@
-"""Assembles every room's definitions. Nothing reaches out at import: no request, no file, no torch."""
+"""Assembles every room's definitions. Nothing reaches out at import: no request, no file, no torch.
 
-from collections.abc import Mapping
+What is true of every asset, its owner and its cadence, is said here once and mapped over all of them.
+"""
+
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
-from atft_assets import features, operations, raw, training
+from atft_assets import features, graph, operations, panel, raw, training
 from atft_assets.contracts import CONTRACT_CHECK
 from atft_assets.jquants.resource import jquants_resource
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 
+OWNERS = ["team:atft"]
 PARTITIONS_TAG = "atft/partitions"
 
 
 def build_defs(
-    settings: Settings | None = None, *, resource_overrides: Mapping[str, Any] | None = None
+    settings: Settings | None = None,
+    *,
+    sources: Sequence[raw.Source] = raw.SOURCES,
+    tables: Sequence[features.FeatureTable] = features.TABLES,
+    folds: Sequence[training.FoldRow] = training.FOLDS,
+    resource_overrides: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
     """The whole code location.
 
     Args:
         settings: default: read from the environment.
+        sources: endpoints that are pulled, a month table each.
+        tables: the registry of feature tables.
+        folds: `main`, and further ones, each a partition of `fold_phase0` … `fold_evaluation`.
         resource_overrides: replaces resources by key; tests pass fakes here instead of patching modules.
     """
     settings = settings or Settings.from_env()
     road = dg.Definitions.merge(
-        raw.definitions(settings), features.definitions(settings), training.definitions(settings)
-    ).map_asset_specs(func=_with_cadence)
-    specs = [
-        spec for asset in road.assets or [] if isinstance(asset, dg.AssetsDefinition) for spec in asset.check_specs
-    ]
-    checks = [spec.key for spec in specs if spec.name == CONTRACT_CHECK]
-    rooms = dg.Definitions.merge(road, operations.definitions(settings, contract_checks=checks))
+        raw.definitions(settings, sources=sources),
+        features.definitions(settings, tables),
+        graph.definitions(settings),
+        panel.definitions(settings),
+        training.definitions(settings, folds),
+    )
+    rooms = dg.Definitions.merge(
+        road, operations.definitions(settings, contract_checks=_contract_checks(road))
+    ).map_asset_specs(func=_of_the_house)
     return dg.Definitions(
         assets=rooms.assets,
         asset_checks=rooms.asset_checks,
@@ -50,6 +64,14 @@ def build_defs(
     )
 
 
-def _with_cadence(spec: dg.AssetSpec) -> dg.AssetSpec:
-    """Tags what is partitioned, so that a selection can tell month assets from the others."""
-    return spec.merge_attributes(tags={PARTITIONS_TAG: "months" if spec.partitions_def else "none"})
+def _contract_checks(definitions: dg.Definitions) -> list[dg.AssetCheckKey]:
+    assets = [asset for asset in definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)]
+    return [spec.key for asset in assets for spec in asset.check_specs if spec.name == CONTRACT_CHECK]
+
+
+def _of_the_house(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """Who answers for an asset, and how it is divided, so that a selection can tell month assets from the others."""
+    parts = "none" if spec.partitions_def is None else "other"
+    if isinstance(spec.partitions_def, dg.TimeWindowPartitionsDefinition):
+        parts = "months"
+    return spec.replace_attributes(owners=OWNERS).merge_attributes(tags={PARTITIONS_TAG: parts})

@@ -1,16 +1,24 @@
 """What a person may export: the only module that reads the environment.
 
-Every setting has a default; with nothing exported the platform runs on the embedded sandbox. The key itself is not held
-here: the J-Quants resource takes it through `dg.EnvVar`, so that it never stands in a config, a log or a repr.
+Every setting has a default; with nothing exported the platform runs on the embedded sandbox. The key itself is looked
+at here, not held: the J-Quants resource takes it through `dg.EnvVar`, so that it never stands in a config, a log or a
+repr.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict
+
+KEY_VARIABLE = "JQUANTS_API_KEY"
+SANDBOX_KEY_VARIABLE = "ATFT_SANDBOX_KEY"
+ALERT_URLS_VARIABLE = "ATFT_ALERT_URLS"
+SHORTEST_SECRET = 6  # shorter pieces of an address are words ("json", "chat"), and masking them would eat sentences
 
 JQUANTS_URL = "https://api.jquants.com/v2"
 DEMO_START, DEMO_END = date(2022, 1, 4), date(2024, 12, 30)
@@ -30,7 +38,7 @@ FREE_DELAY = timedelta(weeks=12)
 
 
 class SettingsError(ValueError):
-    """A setting that cannot be used; the text names the variable, its value and what is accepted."""
+    """A setting that cannot be used; the text names the variable, its value (never a key's) and what is accepted."""
 
 
 class Settings(BaseModel):
@@ -42,6 +50,8 @@ class Settings(BaseModel):
         data_root: absolute path or bucket URL of tables, panels and runs.
         start, end: first and last date of the months that exist as partitions; `end` None means "up to today".
         alert_urls: where alerts go, in Apprise's notation; none means the alert log alone.
+        has_key: a key was exported.
+        empty_key: the key's variable was exported with nothing in it, as a secret that did not arrive leaves it.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +62,8 @@ class Settings(BaseModel):
     start: date
     end: date | None
     alert_urls: tuple[str, ...] = ()
+    has_key: bool = False
+    empty_key: bool = False
 
     @property
     def sandbox(self) -> bool:
@@ -65,9 +77,11 @@ class Settings(BaseModel):
         Raises:
             SettingsError: a variable holds what cannot be used.
         """
-        given = {k: v.strip() for k, v in (os.environ if environ is None else environ).items() if v.strip()}
+        exported = os.environ if environ is None else environ
+        given = {k: v.strip() for k, v in exported.items() if v.strip()}
+        has_key = bool(clean_key(exported.get(KEY_VARIABLE, "")))
         today = today or date.today()
-        base_url = given.get("JQUANTS_BASE_URL") or (JQUANTS_URL if "JQUANTS_API_KEY" in given else None)
+        base_url = _address(given.get("JQUANTS_BASE_URL")) or (JQUANTS_URL if has_key else None)
         sandbox = base_url is None
         plan = _plan(given.get("JQUANTS_PLAN"), default=Plan.STANDARD if sandbox else Plan.LIGHT)
         end = _date(given, "ATFT_END") or (DEMO_END if sandbox else None)
@@ -79,11 +93,71 @@ class Settings(BaseModel):
         return cls(
             base_url=base_url.rstrip("/") if base_url else None,
             plan=plan,
-            data_root=_root(given.get("ATFT_DATA", "data")),
+            data_root=data_root_of(exported),
             start=start,
             end=end,
-            alert_urls=tuple(given.get("ATFT_ALERT_URLS", "").split()),
+            alert_urls=tuple(given.get(ALERT_URLS_VARIABLE, "").split()),
+            has_key=has_key,
+            empty_key=KEY_VARIABLE in exported and not has_key,
         )
+
+
+def clean_key(text: str, variable: str = KEY_VARIABLE) -> str:
+    """A key as it may stand in a header: blanks and line ends around it are dropped; empty where there is none.
+
+    Raises:
+        SettingsError: it could not be sent. The text names the variable and what is wrong, never the value.
+    """
+    key = text.strip()
+    wrong = [
+        (not key.isascii(), "a letter outside ASCII"),
+        (any(c in key for c in "\r\n"), "a line break inside it"),
+        (re.search(r"[^\S\r\n]", key), "a blank inside it"),
+        (re.search(r"[\x00-\x08\x0e-\x1b\x7f]", key), "a control character"),
+    ]
+    if found := [what for is_so, what in wrong if is_so]:
+        raise SettingsError(
+            f"{variable} has {' and '.join(found)} ({len(key)} characters; the value is not shown), so it cannot be "
+            "the key: copy it again from where it was issued, without quotes, and export it alone"
+        )
+    return key
+
+
+def secrets(environ: Mapping[str, str] | None = None) -> list[str]:
+    """The secrets that this process was given, longest first: keys, and what alert addresses hold of passwords and
+    tokens. For whoever must keep them out of a text."""
+    exported = os.environ if environ is None else environ
+    found = {exported.get(name, "") for name in (KEY_VARIABLE, SANDBOX_KEY_VARIABLE)}
+    for url in exported.get(ALERT_URLS_VARIABLE, "").split():
+        found |= _parts_of(url)
+    base = urlsplit(exported.get("JQUANTS_BASE_URL", "").strip())
+    found |= {base.username or "", base.password or "", *(value for _, value in parse_qsl(base.query))}
+    found |= {secret.strip() for secret in found}
+    return sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _parts_of(url: str) -> set[str]:
+    """Whatever of an alert address may be a token: Apprise puts them into every part, the host's place included."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password or ""
+    except ValueError:
+        return {url}
+    host = "" if "." in parts.netloc or "localhost" in parts.netloc else parts.netloc
+    pieces = [host, *parts.path.split("/"), parts.fragment, *(value for _, value in parse_qsl(parts.query))]
+    # a piece of small letters alone is a word of the address ("services", "webhook")
+    return {url, parts.username or "", password} | {one for one in pieces if not (one.isalpha() and one.islower())}
+
+
+def _address(text: str | None) -> str | None:
+    try:
+        parts = urlsplit(text or "")
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if text and not good:  # not shown: it may hold a password
+        raise SettingsError(f"JQUANTS_BASE_URL is not an address such as {JQUANTS_URL}: correct it, or unset it")
+    return text
 
 
 def _plan(text: str | None, default: Plan) -> Plan:
@@ -127,5 +201,7 @@ def _window_start(plan: Plan, today: date) -> date:
     return (edge.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
-def _root(text: str) -> str:
+def data_root_of(environ: Mapping[str, str]) -> str:
+    """The data root alone: an absolute path, or a bucket's address without a slash at its end."""
+    text = environ.get("ATFT_DATA", "").strip() or "data"
     return text.rstrip("/") if "://" in text else str(Path(text).expanduser().resolve())

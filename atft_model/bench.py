@@ -1,9 +1,8 @@
 """Speed: feeding, step time by region, throughput, share of the bandwidth roof, memory; and the whole curriculum's
 wall time.
 
-All data is synthetic and made on the device. `demo` is the CPU size, `full` a GPU's. The comparison in the same run
-is the usual way to train such a network: one (day, name) window a sample through a torch DataLoader, the very same
-network on windows of its own.
+All data is synthetic and made on the device. `demo` is the CPU size, `full` a GPU's. `bench_windows.py` compares with
+the usual way to train such a network in the same run.
 """
 
 from __future__ import annotations
@@ -13,55 +12,54 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from atft_model.checkpoint import plain, write_atomically
-from atft_model.config import Preset, Switches, preset, replace_fields
+from atft_model.bench_windows import compare_with_windows
+from atft_model.checkpoint import write_atomically
 from atft_model.curriculum import WHOLE
-from atft_model.losses import day_correlation
+from atft_model.device import hardware, set_mode, synchronise, versions
+from atft_model.evaluate import series_of
+from atft_model.fit import Fit
+from atft_model.interchange.config import Preset, Switches, preset
+from atft_model.interchange.fold import Fold
+from atft_model.interchange.records import to_plain
 from atft_model.metrics import summarise
 from atft_model.model import ATFTGATFAN
-from atft_model.panel import Panel
-from atft_model.predict import build_model, precision
+from atft_model.panel import DevicePanel
+from atft_model.study import Outcome
 from atft_model.study import curriculum as run_curriculum
-from atft_model.study import series_of, table
-from atft_model.train import Fit, hardware, set_mode, versions
+from atft_model.synthetic import Shape, synthetic
+from atft_model.tables import table
 
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
 MATRIX = {"cpu": 1024, "cuda": 8192}
+STEPS = {
+    "encoder": Switches(fan=False, san=False, gat=False),
+    "+ FAN, SAN": Switches(gat=False),
+    "+ GAT": Switches(),
+}
+"""Networks whose steps are timed."""
+REGIONS = ("front", "lstm", "back")
+"""A step's parts: up to the LSTM, the LSTM, and from there to the scores."""
 
 
 @dataclass(frozen=True)
 class Size:
-    names: int
-    days: int
-    features: int
-    neighbours: int
+    """A synthetic panel and the preset that is measured on it."""
+
+    shape: Shape
     preset: str
 
 
 SIZES: Mapping[str, Size] = {
-    "demo": Size(names=208, days=500, features=56, neighbours=10, preset="demo"),
-    "full": Size(names=4480, days=2450, features=150, neighbours=15, preset="small"),
+    "demo": Size(Shape(names=208, days=500, features=56, neighbours=10), "demo"),
+    "full": Size(Shape(names=4480, days=2450, features=150, neighbours=15), "small"),
 }
-
-
-def panel_of(size: Size, config: Preset, device: torch.device, seed: int) -> Panel:
-    """A synthetic panel of a size, made on the device."""
-    return Panel.synthetic(
-        names=size.names, days=size.days, features=size.features, neighbours=size.neighbours, seed=seed, device=device,
-        lookback=config.model.lookback, chunk_days=config.train.chunk_days,
-    )  # fmt: skip
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def timed(device: torch.device, call: Callable[[], object], repeats: int, warm: int = 2) -> float:
@@ -79,8 +77,9 @@ def timed(device: torch.device, call: Callable[[], object], repeats: int, warm: 
 
 
 def roofs(device: torch.device) -> dict[str, float]:
-    """What this machine can do: bytes/s of a large copy (read + written), FLOP/s of a large matrix product (bf16 on a
-    GPU).
+    """What this machine can do: bytes/s of a large copy (read and written), FLOP/s of a large matrix product.
+
+    The product is in bfloat16 on a GPU, in float32 on a CPU.
     """
     source = torch.randn(COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
@@ -95,9 +94,13 @@ def roofs(device: torch.device) -> dict[str, float]:
 def step_bytes(model: ATFTGATFAN, batch_x: Tensor, days: int, neighbours: int) -> float:
     """Least bytes that one step's large tensors must move if every region were perfectly fused, forward and backward.
 
-    Counted: features read (twice: forward, backward), the per-feature tensors [F, d, M] that the projection needs
+    Args:
+        batch_x: [F, S, G, W].
+        days: D, predicted days of the step.
+
+    Counted: features read (twice: forward, backward), the per-feature tensors [F, E, M] that the projection needs
     (written and read forward, read and its gradient written and read backward: 5 passes), hidden rows through encoder
-    and attention (24 passes of [S, M', H]), gathered neighbour states (10 passes of [D, N, K, H] a layer). Parameters
+    and attention (24 passes of [S, G*W, C]), gathered neighbour states (10 passes of [D, W, K, C] a layer). Parameters
     are negligible.
     """
     c = model.config
@@ -112,9 +115,30 @@ def step_bytes(model: ATFTGATFAN, batch_x: Tensor, days: int, neighbours: int) -
     return total
 
 
-def measure_step(fit: Fit, steps: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of feeding, of a whole step, and of its regions forward and backward."""
-    panel = fit.panel
+def flops_per_stock_day(model: ATFTGATFAN, chunk_days: int, neighbours: int) -> float:
+    """Multiply-add FLOPs of one training step (forward and backward, 3 x forward) per predicted (day, name).
+
+    Counted from the shapes: 2 FLOP for each multiply-add of every matrix product; element-wise work is left out.
+    Rows of a chunk are shared by its days, so encoder work counts S / B times.
+    """
+    config, f = model.config, model.features
+    c, e = config.hidden_size, config.feature_size
+    rows = (config.lookback + chunk_days - 1) / chunk_days
+    select = f * config.context_size + 3 * config.context_size**2 + config.context_size * f
+    encode = f * 2 * e * e + f * e * c + select + config.lstm_layers * 8 * c * c + 2 * c * c
+    keys = c * c + c * (c // config.attention_heads)
+    inner = config.feed_forward * c
+    query = c * c + 2 * config.lookback * c + c * c // config.attention_heads + 2 * c * c + c * inner + 2 * inner * c
+    attention = (config.attention_blocks - 1) * rows * (keys + query) + rows * keys + query
+    san = (2 * config.san_slices * c + 2 * c) * config.san_rank if model.switches.san else 0
+    gat = (len(config.gat_heads) * (2 * c * c + neighbours * 5 * c) + f * c + 2 * c * c) if model.switches.gat else 0
+    heads = 3 * c * c + c * model.horizons * (1 + 2 * config.head_rank)
+    return 6.0 * (rows * encode + attention + san + gat + heads)
+
+
+def measure_step(fit: Fit, steps: int) -> dict[str, float]:
+    """Median seconds of feeding, of a whole step, of its regions forward and backward, and of the optimizer."""
+    panel, device = fit.panel, fit.panel.device
     fit.begin_epoch()
     order = fit.epoch_order(1).to(device)
     count = iter(range(10**9))
@@ -125,28 +149,7 @@ def measure_step(fit: Fit, steps: int, device: torch.device) -> dict[str, float]
     result = {"feed": timed(device, lambda: panel.batch(next_starts()), steps)}
     result["step"] = timed(device, lambda: fit.step(next_starts()), steps, warm=6)
     result["host_waits"] = float(host_waits(fit, next_starts(), device))
-    model, batch = fit.model.train(), panel.batch(next_starts())
-    front, back = model.regions
-    gradient = torch.randn(model.horizons, batch.valid[..., 0].numel(), panel.width, device=device)
-    with precision(fit.mode, device):
-        embedded = front(batch.x.flatten(2)).detach().requires_grad_()
-        recurrent = model.recurrent(embedded).detach().requires_grad_()
-        newest = model.newest(batch.x)
-        graph = batch.graph if model.switches.gat else None
-        regions: dict[str, tuple[Callable[[], Tensor], Tensor | None]] = {
-            "front": (lambda: front(batch.x.flatten(2)), None),
-            "lstm": (lambda: model.recurrent(embedded), None),
-            "back": (lambda: back(embedded, recurrent, newest, graph).scores, gradient),
-        }
-        for name, (forward, upstream) in regions.items():
-            result[f"{name} forward"] = timed(device, forward, steps)
-
-            def both(forward: Callable[[], Tensor] = forward, upstream: Tensor | None = upstream) -> None:
-                out = forward()
-                out.backward(torch.ones_like(out) if upstream is None else upstream)
-
-            result[f"{name} backward"] = max(0.0, timed(device, both, steps) - result[f"{name} forward"])
-        model.zero_grad(set_to_none=True)
+    result |= region_times(fit, next_starts(), steps)
 
     def optimise() -> None:
         for _, parameter in fit.named:
@@ -155,6 +158,48 @@ def measure_step(fit: Fit, steps: int, device: torch.device) -> dict[str, float]
 
     result["optimizer"] = timed(device, optimise, steps)
     return result
+
+
+def region_times(fit: Fit, starts: Tensor, repeats: int, warm: int = 2) -> dict[str, float]:
+    """Median seconds of a step's regions, forward and backward, told apart by when the LSTM is entered and left."""
+    model, batch, device = fit.model.train(), fit.panel.batch(starts), fit.panel.device
+    gradient = torch.randn(model.horizons, batch.valid[..., 0].numel(), fit.panel.width, device=device)
+    clock: list[float] = []
+
+    def mark(*_: Any) -> None:
+        synchronise(device)
+        clock.append(time.perf_counter())
+
+    def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        mark()
+        inputs[0].register_hook(mark)  # its gradient is complete: the LSTM has been left on the way back
+
+    def leave(_: nn.Module, __: Any, output: tuple[Tensor, Any]) -> None:
+        mark()
+        output[0].register_hook(mark)
+
+    def once() -> list[float]:
+        clock.clear()
+        mark()
+        with model.precision():
+            scores = model(batch.x, batch.graph).scores
+        mark()
+        scores.backward(gradient)
+        mark()
+        model.zero_grad(set_to_none=True)
+        return [after - before for before, after in pairwise(clock)]
+
+    cell = model.lstm["cell"]
+    handles = [cell.register_forward_pre_hook(enter), cell.register_forward_hook(leave)]
+    try:
+        for _ in range(warm):
+            once()
+        spans = [once() for _ in range(repeats)]
+    finally:
+        for handle in handles:
+            handle.remove()
+    names = [f"{region} forward" for region in REGIONS] + [f"{region} backward" for region in reversed(REGIONS)]
+    return {name: statistics.median(times) for name, times in zip(names, zip(*spans, strict=True), strict=True)}
 
 
 def host_waits(fit: Fit, starts: Tensor, device: torch.device) -> bool:
@@ -175,154 +220,67 @@ def host_waits(fit: Fit, starts: Tensor, device: torch.device) -> bool:
     return False
 
 
-class WindowSamples(Dataset[dict[str, Tensor]]):
-    """One (day, name) window a sample, as most trainers feed such a network: a copy of L x F values and its labels."""
-
-    def __init__(self, panel: Panel) -> None:
-        first, last = panel.meta.block("train")
-        self.lookback = panel.lookback
-        self.x = panel.x.permute(1, 2, 0).float().cpu().numpy()  # [padded rows, N, F]
-        self.rank = panel.rank.cpu().numpy()
-        self.mask = panel.label_mask.cpu().numpy()
-        day, name = panel.valid[first : last + 1].cpu().numpy().nonzero()
-        self.day, self.name = day + first, name
-
-    def __len__(self) -> int:
-        return len(self.day)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        t, n = self.day[index], self.name[index]
-        return {
-            "x": torch.from_numpy(self.x[t : t + self.lookback, n].copy()),
-            "rank": torch.from_numpy(self.rank[:, t, n].copy()),
-            "mask": torch.from_numpy(self.mask[:, t, n].copy()),
-        }
-
-
-COMPARED = ((20, (8, 32)), (60, (8, 64, 128)))
-"""Lookbacks and chunk lengths of the comparison with per-sample windows."""
-
-
-def window_trainer(panel: Panel, config: Preset, seconds: float, batch_size: int = 256) -> dict[str, float]:
-    """Stock-days/s of the same network trained on shuffled single windows for about `seconds`, graph off."""
-    device = panel.device
-    torch.manual_seed(0)
-    model = build_model(config.model, panel.meta, device).train()
-    model.switches = Switches(gat=False)
-    optimizer = torch.optim.AdamW(
-        [p for n, p in model.named_parameters() if not n.startswith(("gat.", "fusion."))], fused=True
-    )
-    loader = DataLoader(WindowSamples(panel), batch_size=batch_size, shuffle=True, drop_last=True)
-    done, fed, started = 0, 0.0, 0.0
-    waiting = time.perf_counter()
-    for i, sample in enumerate(loader):
-        fed += time.perf_counter() - waiting
-        if i == 2:
-            synchronise(device)
-            started, fed, done = time.perf_counter(), 0.0, 0
-        x = sample["x"].to(device).permute(2, 1, 0)[:, :, None].contiguous()  # [F, L, 1, batch]
-        scores = model(x).scores[:, 0]
-        rank, mask = sample["rank"].to(device).T, sample["mask"].to(device).T
-        loss = (1.0 - day_correlation(scores, rank, mask)[0]).mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        done += batch_size
-        if i > 4 and time.perf_counter() - started > seconds:
-            break
-        waiting = time.perf_counter()
-    synchronise(device)
-    elapsed = time.perf_counter() - started
-    return {"stock_days_per_s": done / elapsed, "feed_share": fed / elapsed}
-
-
-def compare_with_windows(
-    size: Size, base: Preset, device: torch.device, mode: str, seed: int, seconds: float
-) -> list[dict[str, Any]]:
-    """Day chunks against per-sample windows with a DataLoader: same network, same data, same machine, measured
-    alternately.
-
-    The graph is off in both, since a window alone has no neighbours. Each figure is the best of three alternating
-    rounds, so a moment of other load on the machine hurts neither side for good. Prints a table and returns its rows.
-    """
-    rows = []
-    for lookback, lengths in COMPARED:
-        configs = {
-            b: replace_fields(base, lookback=lookback, chunk_days=b, chunks_per_step=max(1, 16 // b)) for b in lengths
-        }
-        panels = {b: panel_of(size, configs[b], device, seed) for b in lengths}
-        fits = {
-            b: Fit(panels[b], configs[b], replace(WHOLE, on=Switches(gat=False)), seed=seed, mode=mode) for b in lengths
-        }
-        best = dict.fromkeys((0, *lengths), 0.0)
-        share = 0.0
-        for _ in range(3):
-            windows = window_trainer(panels[lengths[0]], configs[lengths[0]], seconds)
-            if windows["stock_days_per_s"] > best[0]:
-                best[0], share = windows["stock_days_per_s"], windows["feed_share"]
-            for b, fit in fits.items():
-                fit.begin_epoch()
-                order = fit.epoch_order(1).to(device)
-                for i in range(2):
-                    fit.step(order[i])
-                fit.reset_sums()
-                synchronise(device)
-                started, i = time.perf_counter(), 0
-                while time.perf_counter() - started < seconds:
-                    fit.step(order[i % len(order)])
-                    i += 1
-                fed = fit.sums["stock_days"].item()
-                best[b] = max(best[b], fed / (time.perf_counter() - started))
-        for b, rate in best.items():
-            rows.append(
-                {
-                    "lookback": lookback,
-                    "chunk_days": b or None,
-                    "stock_days_per_s": rate,
-                    "ratio": rate / best[0],
-                    "feed_share": share if b == 0 else None,
-                }
-            )
-    cells = []
-    for r in rows:
-        feeding = f"windows + DataLoader ({r['feed_share'] or 0:.0%} feeding)"
-        fed_by = f"chunks, B {r['chunk_days']}" if r["chunk_days"] else feeding
-        cells.append([f"L {r['lookback']}", fed_by, f"{r['stock_days_per_s']:,.0f}", f"{r['ratio']:.1f}x"])
-    print(table(["same network, no graph", "fed by", "stock-days/s", "ratio"], cells) + "\n", flush=True)
-    return rows
-
-
 def bench(
-    size_name: str,
-    device: torch.device,
-    *,
-    mode: str,
-    steps: int,
-    seed: int,
-    curriculum: bool,
-    compare: bool | None,
-    preset_name: str | None,
-    overrides: Mapping[str, Any],
-    out: Path | None,
-) -> dict[str, Any]:
-    """Measures one size, prints the tables, returns (and writes) the figures."""
+    size_name: str, device: torch.device, *, mode: str, steps: int, seed: int, curriculum: bool, compare: bool | None,
+    preset_name: str | None, overrides: Mapping[str, Any], out: Path | None,
+) -> dict[str, Any]:  # fmt: skip
+    """Measure one size, print the tables, return (and write) the figures.
+
+    Args:
+        curriculum: also train all phases on the synthetic panel.
+        compare: also time windows through a DataLoader; by default in the demo size.
+        preset_name: by default the size's own.
+        overrides: fields of the preset that are replaced.
+        out: JSON file of the figures.
+    """
     size = SIZES[size_name]
     config = preset(preset_name or size.preset, **overrides)
-    compare = size_name == "demo" if compare is None else compare
     set_mode(mode, device)
-    place = hardware(device)
-    print(
-        f"{size_name}: {size.names:,} names x {size.days:,} days x {size.features} features, "
-        f"L {config.model.lookback}, hidden {config.model.hidden_size}, d {config.model.feature_size}, "
+    figures: dict[str, Any] = {"size": {**asdict(size.shape), "preset": size.preset}, "mode": mode}
+    figures |= {"hardware": hardware(device), "versions": versions()}
+    print(headline(size_name, size.shape, config, figures["hardware"], mode), flush=True)
+    panel, fold = measured_panel(size.shape, config, device, seed, figures)
+    rows = []
+    for label, switches in STEPS.items():
+        fit = Fit(panel, fold, config, replace(WHOLE, on=switches), seed=seed, mode=mode)
+        figures[label] = measure_network(fit, size.shape, steps, figures["roofs"])
+        rows.append(step_cells(label, figures[label]))
+        del fit
+    header = ["ms a step", "feed", *(f"{region} f+b" for region in REGIONS), "optimizer", "step"]
+    print(table([*header, "stock-days/s", "of roof", "MFU", "GB"], rows), flush=True)
+    if device.type == "cuda":
+        waits = any(figures[label]["seconds"]["host_waits"] for label in STEPS)
+        print("host waits inside a step: " + ("yes, see above" if waits else "none"))
+    print(f"feed alone: {figures['+ GAT']['fed_stock_days_per_s']:,.0f} stock-days/s")
+    print("of roof: bytes that a perfectly fused step would move, over the measured copy bandwidth\n")
+    if compare or (compare is None and size_name == "demo"):
+        figures["windows"] = compare_with_windows(size.shape, config, device, mode, seed, seconds=3.0)
+    if curriculum:
+        figures["curriculum"] = whole_curriculum(panel, fold, config, mode, seed)
+    if out is not None:
+        write_atomically(out, json.dumps(to_plain(figures), indent=1).encode())
+    return figures
+
+
+def headline(name: str, shape: Shape, config: Preset, place: Mapping[str, Any], mode: str) -> str:
+    """What is measured, where and how, in a line."""
+    return (
+        f"{name}: {shape.names:,} names x {shape.days:,} days x {shape.features} features, "
+        f"L {config.model.lookback}, C {config.model.hidden_size}, E {config.model.feature_size}, "
         f"B {config.train.chunk_days}, G {config.train.chunks_per_step}; "
-        f"{place.get('gpu', 'CPU')}, {place['threads']} threads, {mode}",
-        flush=True,
+        f"{place.get('gpu', 'CPU')}, {place['threads']} threads, {mode}"
     )
+
+
+def measured_panel(
+    shape: Shape, config: Preset, device: torch.device, seed: int, figures: dict[str, Any]
+) -> tuple[DevicePanel, Fold]:
+    """The synthetic panel; what it took and what the machine can do are printed and put into `figures`."""
     started = time.perf_counter()
-    panel = panel_of(size, config, device, seed)
+    panel, fold = synthetic(
+        shape, seed=seed, device=device, lookback=config.model.lookback, chunk_days=config.train.chunk_days
+    )
     synchronise(device)
-    figures: dict[str, Any] = {"size": asdict(size), "mode": mode, "hardware": place, "versions": versions()}
     figures["panel"] = {"seconds": time.perf_counter() - started, "gigabytes": panel.nbytes() / 1e9}
     print(
         f"panel made on the device in {figures['panel']['seconds']:.1f} s, "
@@ -334,128 +292,77 @@ def bench(
         f"matrix product {figures['roofs']['flop_per_s'] / 1e12:,.2f} TFLOP/s\n",
         flush=True,
     )
+    return panel, fold
 
-    rows = []
-    for label, switches in (
-        ("encoder", Switches(False, False, False)),
-        ("+ FAN, SAN", Switches(gat=False)),
-        ("+ GAT", Switches()),
-    ):
-        started = time.perf_counter()
-        fit = Fit(panel, config, replace(WHOLE, on=switches), seed=seed, mode=mode)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        times = measure_step(fit, steps, device)
-        g, b = config.train.chunks_per_step, config.train.chunk_days
-        stock_days = g * b * size.names
-        flop = fit.model.flops_per_stock_day(b, size.neighbours) * stock_days
-        moved = step_bytes(
-            fit.model, panel.batch(torch.zeros(g, dtype=torch.int64, device=device)).x, g * b, size.neighbours
-        )
-        entry = {
-            "seconds": times,
-            "stock_days_per_s": stock_days / times["step"],
-            "fed_stock_days_per_s": stock_days / times["feed"],
-            "bandwidth_share": moved / times["step"] / figures["roofs"]["bytes_per_s"],
-            "mfu": flop / times["step"] / figures["roofs"]["flop_per_s"],
-            "peak_gigabytes": torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None,
-            "seconds_with_warm_up": time.perf_counter() - started,
-        }
-        figures[label] = entry
-        ms = {k: v * 1e3 for k, v in times.items()}
-        rows.append(
-            [
-                label,
-                f"{ms['feed']:.2f}",
-                *(f"{ms[f'{r} forward']:.1f}+{ms[f'{r} backward']:.1f}" for r in ("front", "lstm", "back")),
-                f"{ms['optimizer']:.1f}",
-                f"{ms['step']:.1f}",
-                f"{entry['stock_days_per_s']:,.0f}",
-                f"{entry['bandwidth_share']:.0%}",
-                f"{entry['mfu']:.1%}",
-                f"{entry['peak_gigabytes']:.1f}" if entry["peak_gigabytes"] is not None else "",
-            ]
-        )
-        del fit
-    header = [
-        "ms a step",
-        "feed",
-        "front f+b",
-        "lstm f+b",
-        "back f+b",
-        "optimizer",
-        "step",
-        "stock-days/s",
-        "of roof",
-        "MFU",
-        "GB",
-    ]
-    print(table(header, rows), flush=True)
+
+def measure_network(fit: Fit, shape: Shape, steps: int, roof: Mapping[str, float]) -> dict[str, Any]:
+    """The times of a network's step and what they mean against the machine's roofs."""
+    started, device, train = time.perf_counter(), fit.panel.device, fit.config.train
     if device.type == "cuda":
-        waits = any(figures[label]["seconds"]["host_waits"] for label in ("encoder", "+ FAN, SAN", "+ GAT"))
-        print("host waits inside a step: " + ("yes, see above" if waits else "none"))
-    print(f"feed alone: {figures['+ GAT']['fed_stock_days_per_s']:,.0f} stock-days/s")
-    print("of roof: bytes that a perfectly fused step would move, over the measured copy bandwidth\n")
-    if compare:
-        figures["windows"] = compare_with_windows(size, config, device, mode, seed, seconds=3.0)
-    if curriculum:
-        figures["curriculum"] = whole_curriculum(panel, config, mode, seed)
-    if out is not None:
-        write_atomically(out, json.dumps(plain(figures), indent=1).encode())
-    return figures
-
-
-def whole_curriculum(panel: Panel, config: Preset, mode: str, seed: int) -> dict[str, Any]:
-    """All four phases on the synthetic panel, timed, with the test block's RankIC beside the oracle's."""
-    device = panel.device
-    synchronise(device)
-    started = time.perf_counter()
-    outcomes = run_curriculum(panel, config, ["test"], seed, mode)
-    seconds = time.perf_counter() - started
-    horizons = panel.meta.horizons
-    rows = []
-    tested = [summarise(series_of(o.scores["test"], panel, "test"), horizons) for o in outcomes]
-    for outcome, summary in zip(outcomes, tested, strict=True):
-        by = [f"{summary['rank_ic_by_horizon'][str(h)]:+.4f}" for h in horizons]
-        rows.append(
-            [
-                f"phase {outcome.stage.phase} {outcome.stage.name}",
-                str(outcome.epochs),
-                f"{outcome.seconds:.1f}",
-                f"{outcome.stock_days_per_s:,.0f}",
-                f"{outcome.validation:+.4f}",
-                f"{summary['rank_ic']:+.4f}",
-                *by,
-            ]
-        )
-    assert panel.oracle is not None
-    first, last = panel.meta.block("test")
-    oracle = summarise(series_of(panel.oracle[:, first : last + 1], panel, "test"), horizons)
-    by = [f"{oracle['rank_ic_by_horizon'][str(h)]:+.4f}" for h in horizons]
-    rows.append(["oracle", "", "", "", "", f"{oracle['rank_ic']:+.4f}", *by])
-    header = [
-        "curriculum",
-        "epochs",
-        "seconds",
-        "stock-days/s",
-        "validation",
-        "test RankIC",
-        *(f"{h}d" for h in horizons),
-    ]
-    print(table(header, rows))
-    print(f"whole curriculum: {seconds:.1f} s wall, compilation and validation included", flush=True)
+        torch.cuda.reset_peak_memory_stats(device)
+    times = measure_step(fit, steps)
+    days = train.chunks_per_step * train.chunk_days
+    stock_days = days * shape.names
+    flop = flops_per_stock_day(fit.model, train.chunk_days, shape.neighbours) * stock_days
+    x = fit.panel.batch(torch.zeros(train.chunks_per_step, dtype=torch.int64, device=device)).x
+    moved = step_bytes(fit.model, x, days, shape.neighbours)
     return {
-        "seconds": seconds,
-        "oracle": oracle,
-        "phases": [
-            {
-                "phase": o.stage.phase,
-                "epochs": o.epochs,
-                "seconds": o.seconds,
-                "stock_days_per_s": o.stock_days_per_s,
-                "validation": o.validation,
-                "test": summary,
-            }
-            for o, summary in zip(outcomes, tested, strict=True)
-        ],
+        "seconds": times,
+        "stock_days_per_s": stock_days / times["step"],
+        "fed_stock_days_per_s": stock_days / times["feed"],
+        "bandwidth_share": moved / times["step"] / roof["bytes_per_s"],
+        "mfu": flop / times["step"] / roof["flop_per_s"],
+        "peak_gigabytes": torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None,
+        "seconds_with_warm_up": time.perf_counter() - started,
     }
+
+
+def step_cells(label: str, entry: Mapping[str, Any]) -> list[str]:
+    """A network's row of the table."""
+    ms = {k: v * 1e3 for k, v in entry["seconds"].items()}
+    return [
+        label,
+        f"{ms['feed']:.2f}",
+        *(f"{ms[f'{region} forward']:.1f}+{ms[f'{region} backward']:.1f}" for region in REGIONS),
+        f"{ms['optimizer']:.1f}",
+        f"{ms['step']:.1f}",
+        f"{entry['stock_days_per_s']:,.0f}",
+        f"{entry['bandwidth_share']:.0%}",
+        f"{entry['mfu']:.1%}",
+        f"{entry['peak_gigabytes']:.1f}" if entry["peak_gigabytes"] is not None else "",
+    ]
+
+
+def whole_curriculum(panel: DevicePanel, fold: Fold, config: Preset, mode: str, seed: int) -> dict[str, Any]:
+    """All phases on the synthetic panel, timed, with the test block's RankIC beside the oracle's."""
+    assert panel.oracle is not None
+    synchronise(panel.device)
+    started = time.perf_counter()
+    outcomes = run_curriculum(panel, fold, config, ["test"], seed, mode)
+    seconds = time.perf_counter() - started
+    days, horizons = fold.places(panel.dates, "test"), panel.horizons
+
+    def tested(scores: Tensor) -> dict[str, Any]:
+        return summarise(series_of(scores, panel, days), horizons)
+
+    def cells(summary: Mapping[str, Any]) -> list[str]:
+        return [f"{summary['rank_ic']:+.4f}", *(f"{summary['rank_ic_by_horizon'][str(h)]:+.4f}" for h in horizons)]
+
+    def cost(o: Outcome) -> list[str]:
+        return [str(o.epochs), f"{o.seconds:.1f}", f"{o.stock_days_per_s:,.0f}", f"{o.validation:+.4f}"]
+
+    figures = [tested(o.scores["test"]) for o in outcomes]
+    oracle = tested(panel.oracle[:, days.start : days.stop])
+    rows = [[o.title, *cost(o), *cells(summary)] for o, summary in zip(outcomes, figures, strict=True)]
+    rows.append(["oracle", "", "", "", "", *cells(oracle)])
+    header = ["curriculum", "epochs", "seconds", "stock-days/s", "validation", "test RankIC"]
+    print(table([*header, *(f"{h}d" for h in horizons)], rows))
+    print(f"whole curriculum: {seconds:.1f} s wall, compilation and validation included", flush=True)
+    phases = [
+        {
+            "phase": o.plan.phase, "epochs": o.epochs, "seconds": o.seconds, "stock_days_per_s": o.stock_days_per_s,
+            "validation": o.validation, "test": summary,
+        }
+        for o, summary in zip(outcomes, figures, strict=True)
+    ]  # fmt: skip
+    return {"seconds": seconds, "oracle": oracle, "phases": phases}

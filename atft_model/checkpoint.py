@@ -1,10 +1,9 @@
-"""Files of a run directory: atomic writes, disk-space checks, checkpoints and their lineage, the rotating log.
+"""Files of a run directory: atomic writes, disk-space checks, checkpoints and whether they fit, the rotating log.
 
 Every file is written to a temporary sibling, flushed to the disk and renamed, so a reader sees the old file or the
 new one. A full disk or an exhausted quota removes the temporary file, leaves the last good one, and surfaces as
-`DiskFull`. Weights live in `checkpoint.safetensors` under `<member>/<parameter>`; `run.json` says what they are.
-`state.safetensors` exists only while a run is under way and is what `--resume` continues from: one file (plain values
-in its header), so it is never torn.
+`DiskFull`. What the files are is defined in `interchange.run`. `state.safetensors` exists only while a run is under way
+and is what a request with `resume` continues from: one file (plain values in its header), so it is never torn.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import errno
 import hashlib
 import io
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -21,41 +19,47 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from atft_model.config import Preset, to_json
-from atft_model.panel import PanelMeta
+from atft_model.interchange.config import ModelConfig
+from atft_model.interchange.disk import FULL, DiskFull
+from atft_model.interchange.errors import InterchangeError, RunError, damaged
+from atft_model.interchange.hashes import HASH, checked_state, file_sha256, state_hash
+from atft_model.interchange.panel import PanelDescription
+from atft_model.interchange.records import to_plain
+from atft_model.interchange.run import CHECKPOINT, LOG, RunRecord, read_finished
 
-CHECKPOINT, STATE, RUN_JSON = "checkpoint.safetensors", "state.safetensors", "run.json"
-METRICS, SCORES, LOG = "metrics.parquet", "scores.parquet", "log.jsonl"
 RESERVE_BYTES = 1 << 20
 LOG_BYTES, LOG_FILES = 4 << 20, 3
 
 
-class DiskFull(OSError):
-    """No space or quota left for a file; the message names the file, what it needs and what is free."""
-
-
-class Mismatch(ValueError):
+class Mismatch(InterchangeError):
     """A checkpoint that does not fit the panel or the network; the message lists every difference."""
 
 
 def require_space(directory: Path, needed: int, what: str) -> None:
-    """Raises DiskFull when the file system of `directory` has less than `needed` bytes (plus a reserve) free."""
+    """Look whether the file system of a directory has `needed` bytes, and a reserve, free.
+
+    Raises:
+        DiskFull: it has not.
+    """
     free = shutil.disk_usage(directory).free
     if free < needed + RESERVE_BYTES:
         raise DiskFull(
             errno.ENOSPC,
             f"{what} needs {needed / 1e6:.1f} MB in {directory} but {free / 1e6:.1f} MB are free: "
-            "remove old runs or choose another --out; what was saved before is intact",
+            "remove old runs or choose another `out`; what was saved before is intact",
         )
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replaces `path` by `data` in one step; DiskFull on ENOSPC or EDQUOT, with the old file untouched."""
+    """Replace a file in one step.
+
+    Raises:
+        DiskFull: no space or quota left; the old file is untouched.
+    """
     require_space(path.parent, len(data), path.name)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -71,108 +75,99 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.close(directory)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             reason = "the disk is full" if error.errno == errno.ENOSPC else "the quota is exhausted"
             raise DiskFull(error.errno, f"{path} was not written: {reason}; the file from before is intact") from error
         raise
 
 
-def plain(value: Any) -> Any:
-    """`value` as strict JSON: tensors and numpy scalars become numbers, NaN and infinities null."""
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    write_atomically(path, (json.dumps(plain(document), indent=1) + "\n").encode())
-
-
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str, Any] | None = None) -> str:
-    """Writes safetensors (equal weights give equal bytes), `values` as JSON in its header; the sha256 of the file."""
-    metadata = None if values is None else {"values": json.dumps(plain(values))}
-    data = save_tensors({k: tensors[k].detach().cpu().contiguous() for k in sorted(tensors)}, metadata)
+    """Write a safetensors file; equal tensors give equal bytes.
+
+    Args:
+        values: plain values that are put into its header as JSON, with a hash of them and of the tensors.
+
+    Returns:
+        The sha256 of the file.
+
+    Raises:
+        DiskFull: no space or quota left; the old file is untouched.
+    """
+    ordered = {k: tensors[k].detach().cpu().contiguous() for k in sorted(tensors)}
+    data = save_tensors(ordered)
+    if values is not None:
+        carried = {"values": json.dumps(to_plain(values))}
+        carried[HASH] = state_hash(save_tensors(ordered, carried))
+        data = save_tensors(ordered, carried)
     write_atomically(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name."""
     return load_tensors(path.read_bytes())
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """The plain values that `write_tensors` put beside the tensors."""
-    with safe_open(path, framework="pt") as file:
-        return json.loads((file.metadata() or {})["values"])
+    """The plain values that `write_tensors` put beside the tensors.
+
+    Raises:
+        RunError: the file is gone or damaged.
+    """
+    values: dict[str, Any] = json.loads(checked_state(path, RunError)["values"])
+    return values
 
 
-def write_parquet(path: Path, columns: Mapping[str, Any]) -> None:
-    """Writes columns (arrays or lists of equal length) as one zstd parquet file."""
+def write_parquet(path: Path, columns: Mapping[str, Any]) -> str:
+    """Write columns (arrays or lists of equal length) as one zstd parquet file.
+
+    Returns:
+        The sha256 of the file.
+
+    Raises:
+        DiskFull: no space or quota left; the old file is untouched.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     buffer = io.BytesIO()
     pq.write_table(pa.table(dict(columns)), buffer, compression="zstd")
     write_atomically(path, buffer.getvalue())
+    return hashlib.sha256(buffer.getbuffer()).hexdigest()
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of numbers and strings as parquet; a key that a row lacks is null there."""
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows of numbers and strings as parquet; a key that a row lacks is null there. Returns the file's sha256."""
     keys = list(dict.fromkeys(k for row in rows for k in row))
-    write_parquet(path, {k: [plain(row.get(k)) for row in rows] for k in keys})
+    return write_parquet(path, {k: [to_plain(row.get(k)) for row in rows] for k in keys})
 
 
 class RunLog:
-    """log.jsonl: one JSON object a line, rotated at LOG_BYTES to log.jsonl.1 .. so a run cannot fill a disk with
-    words.
-    """
+    """log.jsonl: one JSON object a line, rotated at LOG_BYTES to log.jsonl.1 and so on: words cannot fill a disk."""
 
     def __init__(self, directory: Path, limit: int = LOG_BYTES, files: int = LOG_FILES) -> None:
         self.path, self.limit, self.files = directory / LOG, limit, files
 
     def write(self, record: Mapping[str, Any]) -> None:
-        line = json.dumps(plain(record)) + "\n"
+        """Append a line; DiskFull if there is no room for it."""
+        line = json.dumps(to_plain(record)) + "\n"
         try:
             if self.path.exists() and self.path.stat().st_size + len(line) > self.limit:
                 self.rotate()
             with open(self.path, "a") as file:
                 file.write(line)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in FULL:
                 raise DiskFull(error.errno, f"{self.path} could not grow: no space or quota left") from error
             raise
 
     def rotate(self) -> None:
+        """Move each file one number up; the last one goes."""
         for i in range(self.files - 1, 0, -1):
             older = self.path.with_name(f"{LOG}.{i}")
             newer = self.path if i == 1 else self.path.with_name(f"{LOG}.{i - 1}")
             if newer.exists():
                 os.replace(newer, older)
-
-
-def read_run(directory: Path | str) -> dict[str, Any]:
-    """run.json of a run directory; Mismatch says that it is missing or not JSON."""
-    path = Path(directory) / RUN_JSON
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise Mismatch(f"{path} does not exist: give the directory of a finished run") from error
-    except json.JSONDecodeError as error:
-        raise Mismatch(f"{path} is not JSON ({error})") from error
-
-
-def file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def feature_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
@@ -189,46 +184,45 @@ def feature_difference(ours: Sequence[str], theirs: Sequence[str]) -> str:
     return "; ".join(parts) or "the names agree, their formulas or kinds do not"
 
 
-def check_fit(run: Mapping[str, Any], meta: PanelMeta, config: Preset | None, *, same_panel: bool) -> None:
-    """Raises Mismatch unless the weights of `run` may be used on the panel (and with `config`), listing the
-    differences.
+FREE_KNOBS = ("gat_backend", "dropout")  # may differ between a checkpoint and the network that takes its weights
 
-    same_panel: training from these weights needs the very panel they were trained on, because another panel may hold
-    their training days in its validation block. Scoring needs the same catalogue and horizons only.
+
+def check_fit(run: RunRecord, panel: PanelDescription, model: ModelConfig | None = None) -> None:
+    """Hold the weights of a run against a panel, and against the network that is to take them.
+
+    Raises:
+        Mismatch: they were made for other features, horizons or shapes; the message lists every difference.
     """
     problems = []
-    if run["catalogue_hash"] != meta.catalogue_hash:
-        words = feature_difference([f.name for f in meta.features], run["features"])
-        problems.append(f"catalogue hash: checkpoint {run['catalogue_hash']}, panel {meta.catalogue_hash} ({words})")
-    if list(run["horizons"]) != list(meta.horizons):
-        problems.append(f"horizons: checkpoint {list(run['horizons'])}, panel {list(meta.horizons)}")
-    if same_panel and run["panel_id"] != meta.panel_id:
-        problems.append(f"panel: checkpoint was trained on {run['panel_id']}, this is {meta.panel_id}")
-    if config is not None:
-        theirs, ours = run["config"]["model"], to_json(config)["model"]
+    if run.catalogue_hash != panel.catalogue_hash:
+        words = feature_difference([f.name for f in panel.features], run.features)
+        problems.append(f"catalogue hash: checkpoint {run.catalogue_hash}, panel {panel.catalogue_hash} ({words})")
+    if run.horizons != panel.horizons:
+        problems.append(f"horizons: checkpoint {list(run.horizons)}, panel {list(panel.horizons)}")
+    if model is not None:
+        theirs, ours = run.config["model"], to_plain(model)
         for key in sorted(set(theirs) | set(ours)):
-            if theirs.get(key) != ours.get(key) and key not in ("gat_backend", "dropout"):
+            if theirs.get(key) != ours.get(key) and key not in FREE_KNOBS:
                 problems.append(f"{key}: checkpoint {theirs.get(key)}, this network {ours.get(key)}")
     if problems:
         raise Mismatch("the checkpoint does not fit:\n  " + "\n  ".join(problems))
 
 
-def load_members(directory: Path | str) -> list[dict[str, Tensor]]:
-    """State dicts of a run's ensemble members, in order; Mismatch if the file is missing or its hash is not
-    run.json's.
+def load_members(directory: Path) -> list[dict[str, Tensor]]:
+    """Weights of a finished run's ensemble members, by parameter, in order.
+
+    Raises:
+        RunError: the run is not finished or not whole.
+        Mismatch: the checkpoint is not the file that run.json describes.
     """
-    path = Path(directory) / CHECKPOINT
-    if not path.exists():
-        raise Mismatch(f"{path} does not exist: the run has no checkpoint")
-    run = read_run(directory)
-    if run.get("checkpoint_sha256") and file_sha256(path) != run["checkpoint_sha256"]:
-        raise Mismatch(
-            f"{path} is not the file that run.json describes (sha256 differs): restore it or retrain the phase"
-        )
+    run, path = read_finished(directory), directory / CHECKPOINT
+    if file_sha256(path) != run.checkpoint_sha256:
+        raise Mismatch(damaged(path, "it is not the file that run.json describes: its sha256 differs"))
     return split_members(read_tensors(path))
 
 
 def split_members(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """`<member>/<parameter>` as one dict a member; inverse of `join_members`."""
     members: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split("/", 1)
@@ -237,11 +231,16 @@ def split_members(tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def join_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The members' weights under `<member>/<parameter>`."""
     return {f"{i}/{name}": tensor for i, member in enumerate(members) for name, tensor in member.items()}
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Strict load; Mismatch lists missing, unknown and differently shaped parameters."""
+    """Put weights into a network, all of them and nothing else.
+
+    Raises:
+        Mismatch: parameters are missing, unknown or of another shape; the message lists them.
+    """
     own = model.state_dict()
     problems = [f"{k}: missing in the checkpoint" for k in own if k not in weights]
     problems += [f"{k}: unknown to this network" for k in weights if k not in own]

@@ -1,10 +1,9 @@
-"""The parts of the network, each a small module with its tensor shapes in the docstring.
+"""The parts of the network that see one name alone, each a small module with its tensor shapes in the docstring.
 
-Letters used everywhere: F features, S = L + B - 1 rows of a chunk, L lookback, B predicted days of a chunk, G chunks
-of a step, N names (padded), M = S * G * N positions, H hidden size, d feature size, K neighbours, Z horizons. The
-input side is feature-major ([F, M]): each feature is one contiguous row, so the per-feature work is a batched matrix
-product and long vector loops, and the sum over features is one GEMM. From the first hidden state on it is row-major
-([M, H]).
+The one legend of letters is in `atft_model.interchange`. G * W, the names of all chunks of a step, is one axis up to
+the attention; M = S * G * W. The input side is feature-major ([F, M]): each feature is one contiguous row, so the
+per-feature work is a batched matrix product and long vector loops, and the sum over features is one GEMM. From the
+first hidden state on it is row-major ([M, C]). What looks at other names is in `graph_layers.py`.
 """
 
 from __future__ import annotations
@@ -15,11 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
-FAN_FLOOR = 0.05
-"""Smallest standard deviation a FAN window is divided by; inputs have unit cross-sectional scale."""
+FAN_FLOOR = 0.05  # smallest standard deviation that a FAN window is divided by; inputs have unit scale across names
 SAN_FLOOR = 1e-3
-TILE = 16
-"""Queries that attend together on a CPU: long chunks are cut so that little outside the band is computed."""
+TILE = 16  # queries that attend together on a CPU: long chunks are cut so that little outside the band is computed
 
 
 class Dropout(nn.Module):
@@ -34,6 +31,7 @@ class Dropout(nn.Module):
         self.cut = round(rate * 256)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x of any shape -> the same shape."""
         if not self.training or self.cut == 0:
             return x
         if x.device.type != "cpu":
@@ -46,9 +44,9 @@ class Dropout(nn.Module):
 def trailing_z(x: Tensor, windows: tuple[int, ...]) -> list[Tensor]:
     """z-score of each value over its own last `w` rows, for every w.
 
-    x [F, S, M] float32 -> one [F, S, M] per window. Row s uses rows max(0, s-w+1)..s: causal, edges use what there is.
-    The two running sums start from the series' first value subtracted, so a constant series gives exactly 0 and large
-    levels cost no digits; zeros in front of them make every window one difference of two views.
+    x [F, S, G*W] float32 -> one [F, S, G*W] per window. Row s uses rows max(0, s-w+1)..s: causal, edges use what there
+    is. The two running sums start from the series' first value subtracted, so a constant series gives exactly 0 and
+    large levels cost no digits; zeros in front of them make every window one difference of two views.
     """
     rows, front = x.shape[1], max(windows)
     centred = x - x[:, :1]
@@ -80,15 +78,15 @@ class FAN(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(features))
 
     def coefficients(self) -> Tensor:
-        """[F, 1+W]: weight of the raw value, then of each window's z-score; rows sum to 1."""
+        """[F, 1 + windows]: weight of the raw value, then of each window's z-score; rows sum to 1."""
         gate = torch.tanh(self.gamma)[:, None]
         return torch.cat([1.0 - gate, gate * torch.softmax(self.logits, 1)], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [F, S, M] -> [F, S, M] float32."""
+        """x [F, S, G*W] -> [F, S, G*W] float32."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            parts = torch.stack([x, *trailing_z(x, self.windows)], 1)  # [F, 1+W, S, M]
+            parts = torch.stack([x, *trailing_z(x, self.windows)], 1)  # [F, 1 + windows, S, G*W]
             return torch.bmm(self.coefficients()[:, None], parts.flatten(2)).view_as(x)
 
 
@@ -101,11 +99,12 @@ class GatedAddNorm(nn.Module):
         self.norm = nn.LayerNorm(size)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """x [..., inner] and skip [..., C] -> [..., C]."""
         return self.norm(skip + fn.glu(self.gate(x), -1))
 
 
 class GRN(nn.Module):
-    """Gated residual network: LayerNorm(x + GLU(W2 dropout(ELU(W1 x)))). x [..., H] -> [..., H]."""
+    """Gated residual network: LayerNorm(x + GLU(W2 dropout(ELU(W1 x))))."""
 
     def __init__(self, size: int, inner: int | None = None, dropout: float = 0.0) -> None:
         super().__init__()
@@ -114,6 +113,7 @@ class GRN(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [..., C] -> [..., C]."""
         return self.add_norm(self.dropout(fn.elu(self.expand(x))), x)
 
 
@@ -124,7 +124,7 @@ class VariableSelection(nn.Module):
     network on all inputs; output = LayerNorm(W [v_1 e_1, ..., v_F e_F]). The weights v are the feature importances.
     """
 
-    def __init__(self, features: int, feature_size: int, context: int, hidden: int) -> None:
+    def __init__(self, features: int, feature_size: int, context: int, size: int) -> None:
         super().__init__()
         self.features, self.feature_size = features, feature_size
         self.scale = nn.Parameter(torch.randn(features, feature_size, 1))
@@ -135,8 +135,8 @@ class VariableSelection(nn.Module):
         self.context_in = nn.Linear(features, context)
         self.context = GRN(context)
         self.context_out = nn.Linear(context, features)
-        self.project = nn.Linear(features * feature_size, hidden)
-        self.norm = nn.LayerNorm(hidden)
+        self.project = nn.Linear(features * feature_size, size)
+        self.norm = nn.LayerNorm(size)
 
     def weights(self, x: Tensor) -> Tensor:
         """x [F, M] -> v [F, M], summing to 1 over features; float32."""
@@ -145,9 +145,9 @@ class VariableSelection(nn.Module):
         return torch.softmax(logits.float(), 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [F, M] -> [M, H]."""
-        embedded = fn.elu(torch.addcmul(self.shift.to(x.dtype), x[:, None], self.scale.to(x.dtype)))  # [F, d, M]
-        gated = fn.glu(torch.baddbmm(self.mix_bias, self.mix, embedded), 1)  # [F, d, M]
+        """x [F, M] -> [M, C]."""
+        embedded = fn.elu(torch.addcmul(self.shift.to(x.dtype), x[:, None], self.scale.to(x.dtype)))  # [F, E, M]
+        gated = fn.glu(torch.baddbmm(self.mix_bias, self.mix, embedded), 1)  # [F, E, M]
         # times F: uniform weights leave the scale as it is, whatever the number of features
         chosen = gated * (self.weights(x) * self.features)[:, None].to(gated.dtype)
         return self.norm(fn.linear(chosen.flatten(0, 1).t(), self.project.weight, self.project.bias))
@@ -187,11 +187,11 @@ class InterpretableAttention(nn.Module):
         self.out = nn.Linear(self.head_size, size, bias=False)
 
     def _split(self, x: Tensor) -> Tensor:
-        """[R, M', H] -> [M', heads, R, head_size]."""
+        """x [rows, G*W, C] -> [G*W, heads, rows, head_size]."""
         return x.unflatten(-1, (self.heads, self.head_size)).permute(1, 2, 0, 3)
 
     def weights(self, x: Tensor, queries: int, lookback: int) -> Tensor:
-        """Head-averaged attention weights [M', queries, S] of x [S, M', H]."""
+        """Head-averaged attention weights [G*W, queries, S] of x [S, G*W, C]."""
         q, k = self._split(self.query(x[-queries:])), self._split(self.key(x))
         seen = band_mask(queries, x.shape[0], lookback, x.device)
         hidden = torch.zeros_like(seen, dtype=q.dtype).masked_fill(~seen, float("-inf"))
@@ -200,23 +200,19 @@ class InterpretableAttention(nn.Module):
         return torch.softmax(scores.float(), -1).unflatten(0, (-1, self.heads)).mean(1)
 
     def forward(self, x: Tensor, queries: int, lookback: int) -> Tensor:
-        """x [S, M', H] -> [queries, M', H]."""
-        value = self.value(x).transpose(0, 1)  # [M', S, head_size]
-        if (
-            x.device.type == "cpu"
-        ):  # averaging the weights first leaves one product with the values instead of one per head
-            mixed = torch.cat(
-                [
-                    self.weights(x[a:b], days, lookback) @ value[:, a:b]
-                    for a, b, days in tiles(x.shape[0], queries, lookback)
-                ],
-                1,
-            )
-            return self.out(mixed).transpose(0, 1)
+        """x [S, G*W, C] -> [queries, G*W, C]."""
+        value = self.value(x).transpose(0, 1)  # [G*W, S, head_size]
+        if x.device.type == "cpu":
+            # averaging the weights first leaves one product with the values instead of one per head
+            parts = [
+                self.weights(x[start:stop], days, lookback) @ value[:, start:stop]
+                for start, stop, days in tiles(x.shape[0], queries, lookback)
+            ]
+            return self.out(torch.cat(parts, 1)).transpose(0, 1)
         q, k = self._split(self.query(x[-queries:])), self._split(self.key(x))
         mask = band_mask(queries, x.shape[0], lookback, x.device)
         shared = value[:, None].expand(-1, self.heads, -1, -1)
-        mixed = fn.scaled_dot_product_attention(q, k, shared, attn_mask=mask).mean(1)  # [M', queries, head_size]
+        mixed = fn.scaled_dot_product_attention(q, k, shared, attn_mask=mask).mean(1)  # [G*W, queries, head_size]
         return self.out(mixed).transpose(0, 1)
 
 
@@ -237,7 +233,7 @@ class SAN(nn.Module):
         self.film = nn.Linear(rank, 2 * size)
 
     def statistics(self, embedded: Tensor, days: int) -> Tensor:
-        """embedded [S, M', H] -> [days, M', 2 * slices * H] float32: means, then standard deviations.
+        """embedded [S, G*W, C] -> [days, G*W, 2 * slices * C] float32: means, then standard deviations.
 
         Two running sums over the rows; a slice of all days' windows is one difference of two views of them.
         """
@@ -259,124 +255,11 @@ class SAN(nn.Module):
         return torch.cat(means + deviations, -1)
 
     def forward(self, state: Tensor, embedded: Tensor) -> Tensor:
-        """state [B, M', H], embedded [S, M', H] -> [B, M', H]."""
+        """state [B, G*W, C], embedded [S, G*W, C] -> [B, G*W, C]."""
         with torch.autocast(state.device.type, enabled=False):
             stats = self.statistics(embedded, state.shape[0])
             scale, shift = self.film(self.reduce(stats)).chunk(2, -1)
         return state * (1.0 + scale.to(state.dtype)) + shift.to(state.dtype)
-
-
-class GATv2(nn.Module):
-    """GATv2 attention (arXiv 2105.14491) over a fixed table of K neighbours; equal to PyG's GATv2Conv with those edges.
-
-    Parameter names are PyG's, so weights move between the two. Static shapes, no scatter in the forward pass.
-    """
-
-    def __init__(self, size: int, heads: int, edge_size: int = 3, slope: float = 0.2) -> None:
-        super().__init__()
-        self.heads, self.head_size, self.slope = heads, size // heads, slope
-        self.lin_l = nn.Linear(size, size)
-        self.lin_r = nn.Linear(size, size)
-        self.lin_edge = nn.Linear(edge_size, size, bias=False)
-        self.att = nn.Parameter(torch.empty(1, heads, self.head_size))
-        self.bias = nn.Parameter(torch.zeros(size))
-        nn.init.xavier_uniform_(self.lin_l.weight)
-        nn.init.xavier_uniform_(self.lin_r.weight)
-        nn.init.xavier_uniform_(self.lin_edge.weight)
-        nn.init.xavier_uniform_(self.att)
-
-    def attend(self, x: Tensor, neighbours: Tensor, mask: Tensor, attr: Tensor) -> tuple[Tensor, Tensor]:
-        """(output [D, N, H], attention [D, N, K, heads]) of states x [D, N, H] and a table [D, N, K]."""
-        days, names, size = x.shape
-        k = neighbours.shape[-1]
-        offset = torch.arange(days, device=x.device, dtype=neighbours.dtype).view(-1, 1, 1) * names
-        source = fn.embedding(neighbours + offset, self.lin_l(x).view(days * names, size))  # [D, N, K, H]
-        summed = source + self.lin_r(x)[:, :, None] + self.lin_edge(attr.to(x.dtype))
-        active = fn.leaky_relu(summed, self.slope).view(days, names, k, self.heads, self.head_size)
-        score = (active * self.att).sum(-1).float().masked_fill(~mask[..., None], float("-inf"))
-        attention = torch.softmax(score, 2)
-        weighted = source.view_as(active) * attention.to(source.dtype)[..., None]
-        return weighted.sum(2).flatten(2) + self.bias, attention
-
-    def forward(self, x: Tensor, neighbours: Tensor, mask: Tensor, attr: Tensor) -> Tensor:
-        """x [D, N, H], neighbours [D, N, K] int, mask [D, N, K] bool (at least one True a row), attr [D, N, K, 3]."""
-        return self.attend(x, neighbours, mask, attr)[0]
-
-
-def pyg_gatv2(size: int, heads: int, edge_size: int = 3, slope: float = 0.2) -> nn.Module:
-    """PyG's own GATv2Conv behind the signature of `GATv2` (same parameter names). Imports torch-geometric (seconds)."""
-    from torch_geometric.nn import GATv2Conv
-
-    from atft_model.graph import edge_list
-
-    class PygGATv2(GATv2Conv):
-        def forward(self, x: Tensor, neighbours: Tensor, mask: Tensor, attr: Tensor) -> Tensor:
-            edges, kept = edge_list(neighbours, mask)
-            out = super().forward(x.flatten(0, 1), edges, edge_attr=attr.flatten(0, 2)[kept].to(x.dtype))
-            return out.view(*x.shape[:2], -1)
-
-    return PygGATv2(size, size // heads, heads=heads, edge_dim=edge_size, add_self_loops=False, negative_slope=slope)
-
-
-class GraphAttention(nn.Module):
-    """A stack of GATv2 layers with residual and LayerNorm (two layers: deeper stacks make all names alike).
-
-    A node is a name's temporal state plus a linear map of its newest row. The map matters: an encoder trained on a
-    name's own return drops what says nothing of the name itself, and that may be just what says something of its
-    neighbours.
-    """
-
-    def __init__(self, features: int, size: int, heads: tuple[int, ...], backend: str, dropout: float) -> None:
-        super().__init__()
-        self.inputs = nn.Linear(features, size, bias=False)
-        nn.init.normal_(self.inputs.weight, std=0.05)
-        make = GATv2 if backend == "dense" else pyg_gatv2
-        self.layers = nn.ModuleList(make(size, h) for h in heads)
-        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in heads)
-        self.dropout = Dropout(dropout)
-
-    def nodes(self, state: Tensor, newest: Tensor) -> Tensor:
-        """state [D, N, H] and newest rows [F, D, N] -> node inputs [D, N, H]."""
-        return state + self.inputs(newest.permute(1, 2, 0).to(state.dtype))
-
-    def forward(self, x: Tensor, neighbours: Tensor, mask: Tensor, attr: Tensor) -> Tensor:
-        """Node inputs x [D, N, H] and neighbour tables [D, N, K] -> [D, N, H]."""
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = norm(x + self.dropout(fn.elu(layer(x, neighbours, mask, attr))))
-        return x
-
-
-GAT_COLUMN_SCALE = 3.0
-
-
-class Fusion(nn.Module):
-    """Joins the temporal state t and the graph state g behind one residual gate alpha = sigmoid(0) = 0.5.
-
-    `seed`:    alpha * W[t; g] + (1 - alpha) * g, the GAT columns of W three times their usual size.
-    `highway`: alpha * (t + W[t; g]) + (1 - alpha) * g, which gives t the same identity path that g has.
-    In `seed` the columns of t start at the identity divided by alpha, so the state that the head was trained on arrives
-    unchanged when the graph is first switched on.
-    """
-
-    def __init__(self, size: int, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.project = nn.Linear(2 * size, size)
-        self.gate = nn.Parameter(torch.zeros(()))
-        with torch.no_grad():
-            self.project.weight[:, size:] *= GAT_COLUMN_SCALE
-            if kind == "seed":
-                self.project.weight[:, :size] = torch.eye(size) / torch.sigmoid(self.gate)
-
-    def alpha(self) -> Tensor:
-        return torch.sigmoid(self.gate)
-
-    def forward(self, temporal: Tensor, graph: Tensor) -> Tensor:
-        alpha = self.alpha().to(graph.dtype)
-        joined = self.project(torch.cat([temporal, graph], -1))
-        if self.kind == "highway":
-            joined = temporal + joined
-        return alpha * joined + (1.0 - alpha) * graph
 
 
 class Heads(nn.Module):
@@ -396,7 +279,7 @@ class Heads(nn.Module):
             self.quantile = nn.Linear(size, horizons * self.levels)
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor | None]:
-        """state [..., H] -> scores [Z, ...] float32 and, if asked for, quantiles [Z, Q, ...] increasing in Q."""
+        """state [..., C] -> scores [H, ...] float32 and, if asked for, quantiles [H, Q, ...] increasing in Q."""
         with torch.autocast(state.device.type, enabled=False):
             u = self.trunk(state.float())
             value, gate = self.bounded(u).unflatten(-1, (2, self.horizons, self.rank)).unbind(-3)

@@ -1,6 +1,6 @@
 """Losses on the scores of a step, each named for what it computes; pure functions, masked, float32.
 
-Scores and targets are [Z, B, G, N]: horizons, consecutive days, chunks, names. A (day, horizon) with fewer than
+Scores and targets are [H, B, G, W]: horizons, consecutive days, chunks, names. A (day, horizon) with fewer than
 MIN_NAMES valid names does not count. Horizons are weighted as given.
 """
 
@@ -12,24 +12,17 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-MIN_NAMES = 10
+from atft_model.interchange.config import LossWeights
+from atft_model.interchange.horizons import MIN_NAMES
+
 EPS = 1e-6
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weight of each term; a term with weight 0 is not computed."""
-
-    rank_ic: float = 0.5  # 1 - Pearson with the gaussianised rank of the market-excess return
-    ic: float = 0.3  # 1 - Pearson with the winsorised robust z-score of the market-excess return
-    sharpe: float = 0.1  # minus the Sharpe ratio of a long-short portfolio over the step's days
-    anchor: float = 0.0  # squared error against the gaussianised rank: fixes the scale of the scores
-    pinball: float = 0.0  # quantile head only
-    turnover: float = 0.0  # mean |w_t - w_{t-1}|_1 inside a chunk
+SHARPE_SHARE = 0.2  # of the gradient norm at the scores, at most, for the Sharpe and turnover terms: the noisiest
+MOMENT_DECAY = 0.98
+SHORT_STEP = 32  # days of a step below which its own variance is no estimate
 
 
 def masked_standardise(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(values with mean 0 and variance 1 over the masked names, 0 elsewhere; whether enough names are there [...])."""
+    """(values [..., W] with mean 0, variance 1 over masked names and 0 elsewhere, whether enough are there [...])."""
     weight = mask.to(values.dtype)
     count = weight.sum(-1, keepdim=True)
     mean = (values * weight).sum(-1, keepdim=True) / count.clamp_min(1.0)
@@ -39,21 +32,22 @@ def masked_standardise(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def day_correlation(scores: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(Pearson correlation over names per day, whether the day counts); all [..., N] -> [...]."""
+    """(Pearson correlation over names per day, whether the day counts); all [..., W] -> [...]."""
     z, counts = masked_standardise(scores, mask)
     t, _ = masked_standardise(target, mask)
     return (z * t).sum(-1) / mask.sum(-1).clamp_min(1), counts
 
 
 def over_days(values: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
-    """Mean over the counting days of each horizon ([Z, ...] -> [Z]), then the horizon-weighted sum; a scalar."""
+    """Mean over the counting days of each horizon ([H, ...] -> [H]), then the horizon-weighted sum; a scalar."""
     values, kept = values.flatten(1), counts.flatten(1).to(values.dtype)
     return ((values * kept).sum(1) / kept.sum(1).clamp_min(1.0) * weights).sum()
 
 
 def correlation_loss(scores: Tensor, target: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
-    """1 - mean per-day Pearson correlation. With gaussianised ranks as target it is the RankIC term, with z-scores
-    the IC.
+    """1 - mean per-day Pearson correlation; scores, target, mask [H, B, G, W], weights [H]; a scalar.
+
+    With gaussianised ranks as target it is the RankIC term, with z-scores the IC.
     """
     correlation, counts = day_correlation(scores, target, mask)
     return over_days(1.0 - correlation, counts, weights)
@@ -66,7 +60,7 @@ def anchor_loss(scores: Tensor, target: Tensor, mask: Tensor, weights: Tensor) -
 
 
 def positions(scores: Tensor, mask: Tensor) -> Tensor:
-    """Long-short weights per day from scores [..., N]: tanh(z/2), demeaned, summing to 1 in absolute value."""
+    """Long-short weights per day from scores [..., W]: tanh(z/2), demeaned, summing to 1 in absolute value."""
     z, _ = masked_standardise(scores, mask)
     raw = torch.tanh(z / 2) * mask
     raw = (raw - raw.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp_min(1)) * mask
@@ -74,12 +68,12 @@ def positions(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def portfolio_returns(scores: Tensor, excess: Tensor, mask: Tensor) -> Tensor:
-    """Per-day return of `positions` on 1-day market-excess returns; [B, G, N] -> [B, G]."""
+    """Per-day return of `positions` on 1-day market-excess returns; all [B, G, W] -> [B, G]."""
     return (positions(scores, mask) * excess * mask).sum(-1)
 
 
 def sharpe_loss(returns: Tensor) -> Tensor:
-    """Minus mean over standard deviation of the days' portfolio returns (not annualised)."""
+    """Minus mean over standard deviation of the days' portfolio returns [B, G] (not annualised); a scalar."""
     return -returns.mean() * torch.rsqrt(returns.var(correction=0) + 1e-12)
 
 
@@ -87,7 +81,7 @@ def differential_sharpe_loss(returns: Tensor, moments: Tensor) -> Tensor:
     """Moody and Saffell's differential Sharpe ratio around running moments (mean, mean square), for short steps.
 
     The gradient with respect to a day's return is that of the long-run Sharpe ratio, so 16 days do not have to
-    estimate a variance of their own. moments [2] carries no gradient.
+    estimate a variance of their own. returns [B, G]; moments [2] carries no gradient.
     """
     mean, square = moments.detach().unbind()
     variance = (square - mean.square()).clamp_min(1e-12)
@@ -95,7 +89,7 @@ def differential_sharpe_loss(returns: Tensor, moments: Tensor) -> Tensor:
 
 
 def turnover(scores: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute change of the positions from one day to the next inside a chunk; [B, G, N], 0 if B is 1."""
+    """Mean absolute change of the positions from one day to the next inside a chunk; [B, G, W], 0 if B is 1."""
     weights = positions(scores, mask)
     if weights.shape[0] < 2:
         return weights.sum() * 0.0
@@ -103,7 +97,7 @@ def turnover(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def pinball_loss(quantiles: Tensor, target: Tensor, mask: Tensor, levels: Sequence[float], weights: Tensor) -> Tensor:
-    """Quantile loss, mean over levels; quantiles [Z, Q, ...], target and mask [Z, ...]."""
+    """Quantile loss, mean over levels; quantiles [H, Q, ...], target and mask [H, ...]."""
     parts = [
         torch.maximum(level * (target - q), (level - 1.0) * (target - q))
         for level, q in zip(levels, quantiles.unbind(1), strict=True)
@@ -112,17 +106,9 @@ def pinball_loss(quantiles: Tensor, target: Tensor, mask: Tensor, levels: Sequen
     return over_days(loss.sum(-1) / mask.sum(-1).clamp_min(1), mask.sum(-1) >= MIN_NAMES, weights)
 
 
-SHARPE_SHARE = 0.2
-"""The Sharpe and turnover terms may make up at most this share of the gradient norm at the scores: they are the
-noisiest.
-"""
-MOMENT_DECAY = 0.98
-SHORT_STEP = 32
-
-
 @dataclass(frozen=True)
 class Targets:
-    """What a step's scores are compared with; all [Z, B, G, N] but excess, valid: [B, G, N]."""
+    """What a step's scores are compared with; all [H, B, G, W] but excess and known, [B, G, W]."""
 
     rank: Tensor
     z: Tensor
@@ -137,8 +123,14 @@ def score_gradients(
 ) -> tuple[list[Tensor], Mapping[str, Tensor], Tensor]:  # fmt: skip
     """Gradients with respect to scores (and quantiles), the value of each term, and the updated portfolio moments.
 
+    Args:
+        scores: [H, B, G, W].
+        quantiles: [H, Q, B, G, W] at `levels`, or None.
+        weights: [H] of the horizons, summing to 1.
+        moments: [3]: mean, mean square, number of steps seen.
+
     The terms meet at the scores, so the cap on the Sharpe share is applied there, and the network itself is
-    differentiated once. `moments` [3]: mean, mean square, number of steps seen.
+    differentiated once.
     """
     p = scores.detach().float().requires_grad_()
     terms: dict[str, Tensor] = {}
@@ -149,9 +141,8 @@ def score_gradients(
     if loss.anchor:
         terms["anchor"] = loss.anchor * anchor_loss(p, targets.rank, targets.mask, weights)
     noisy: dict[str, Tensor] = {}
-    shown: dict[
-        str, Tensor
-    ] = {}  # the step's own ratio: the differential form has the right gradient, not a readable value
+    # the step's own ratio is what is logged: the differential form has the right gradient, not a readable value
+    shown: dict[str, Tensor] = {}
     if loss.sharpe:
         returns = portfolio_returns(p[0], targets.excess, targets.known)
         seen = torch.stack([returns.mean(), returns.square().mean()]).detach()

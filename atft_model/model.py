@@ -3,30 +3,30 @@
 What is special:
 * a chunk of B consecutive days is encoded once: every module up to the LSTM is a causal function of time, and each of
   the B days then attends to its own last L rows through a banded mask;
-* FAN, SAN and GAT are switched by data (`config.Switches`); a module that is off is not computed, and what is on
-  needs no change of shapes, so a stage of the curriculum starts from any earlier stage's weights;
-* two regions without graph breaks, `front` (FAN, variable selection) and `back` (attention to heads), around the
-  LSTM, which stays cuDNN's;
-* no statistic over the batch anywhere: with the graph off a name's score depends on that name alone.
+* FAN, SAN and GAT are switched at construction; a module that is off is not computed, but its parameters are there, so
+  a phase of the curriculum starts from any earlier phase's weights;
+* no statistic over the batch anywhere: with the graph off a name's score depends on that name alone;
+* a network knows what it computes in: whoever runs it does so inside its own `precision()`, and so what is scored in
+  the end is what chose the epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from atft_model.config import ModelConfig, Switches
+from atft_model import device as devices
+from atft_model.graph_layers import Fusion, GraphAttention
+from atft_model.interchange.config import ModelConfig, Switches
 from atft_model.layers import (
     FAN,
     GRN,
     SAN,
     Dropout,
-    Fusion,
     GatedAddNorm,
-    GraphAttention,
     Heads,
     InterpretableAttention,
     VariableSelection,
@@ -37,16 +37,18 @@ MODULES = ("fan", "vsn", "lstm", "attention", "san", "gat", "fusion", "head")
 
 
 class Graph(NamedTuple):
-    """Neighbour tables of the predicted days, [D, N, K] with D = B * G; see `graph.py`."""
+    """Neighbour tables of the predicted days, D = B * G; see `graph.py`."""
 
-    neighbours: Tensor
-    mask: Tensor
-    attr: Tensor
+    neighbours: Tensor  # [D, W, K] int
+    mask: Tensor  # [D, W, K] bool
+    attr: Tensor  # [D, W, K, 3]
 
 
 class Output(NamedTuple):
-    scores: Tensor  # [Z, D, N] float32, what ranks
-    quantiles: Tensor | None  # [Z, Q, D, N] float32, increasing in Q
+    """What the network says of the predicted days, D = B * G, day-major."""
+
+    scores: Tensor  # [H, D, W] float32, what ranks
+    quantiles: Tensor | None  # [H, Q, D, W] float32, increasing in Q
 
 
 class AttentionBlock(nn.Module):
@@ -59,14 +61,26 @@ class AttentionBlock(nn.Module):
         self.feed_forward = GRN(size, feed_forward * size, dropout)
 
     def forward(self, x: Tensor, queries: int, lookback: int) -> Tensor:
-        """x [S, M', H] -> [queries, M', H]."""
+        """x [S, G*W, C] -> [queries, G*W, C]."""
         return self.feed_forward(self.add_norm(self.attention(x, queries, lookback), x[-queries:]))
 
 
 class ATFTGATFAN(nn.Module):
-    """The network. Input: features of a chunk, x [F, S, G, N]; output: scores for its last B days of every chunk."""
+    """The network: features of chunks in, scores of the last B days of every chunk out.
 
-    def __init__(self, config: ModelConfig, features: int, horizons: int) -> None:
+    `build_model` compiles it where that pays. `model(x, graph)` is then the compiled network and `model.forward(x,
+    graph)` the same in eager mode, for the few passes of a validation or a probe that do not pay for compiling.
+    """
+
+    def __init__(
+        self, config: ModelConfig, features: int, horizons: int, *, switches: Switches | None = None,
+        compute_dtype: torch.dtype = torch.float32,
+    ) -> None:  # fmt: skip
+        """
+        Args:
+            switches: the optional modules that take part; by default all.
+            compute_dtype: bfloat16 holds the wide per-feature tensors in it and runs under autocast.
+        """
         super().__init__()
         self.config, self.features, self.horizons = config, features, horizons
         size = config.hidden_size
@@ -84,89 +98,104 @@ class ATFTGATFAN(nn.Module):
         self.fusion = Fusion(size, config.fusion)
         self.head = Heads(size, horizons, config.head_rank, config.quantiles, config.dropout)
         self.dropout = Dropout(config.dropout)
-        self.switches = Switches()
-        self.compute_dtype = torch.float32  # bfloat16 under autocast: what the wide per-feature tensors are held in
-        self.regions: tuple[Callable[..., Tensor], Callable[..., Output]] = (self.front, self.back)
-        self.reset_zero_maps()
+        self._switches = switches or Switches()
+        self._compute_dtype = compute_dtype
+        self._set_starting_values()
 
-    def reset_zero_maps(self) -> None:
-        """The one map that must start at zero: SAN is an identity until it has learned something."""
-        nn.init.zeros_(self.san.film.weight)
+    def _set_starting_values(self) -> None:
+        nn.init.zeros_(self.san.film.weight)  # SAN is an identity until it has learned something
         nn.init.zeros_(self.san.film.bias)
         for name, bias in self.lstm["cell"].named_parameters():
             if name.startswith("bias_ih"):  # forget gates open: gradients reach the oldest rows from the first step
                 with torch.no_grad():
                     bias[self.config.hidden_size : 2 * self.config.hidden_size] = 1.0
 
-    def compile_regions(self, **options: object) -> None:
-        """Compiles the two regions; they must stay free of graph breaks (`fullgraph`).
+    def forward(self, x: Tensor, graph: Graph | None = None) -> Output:
+        """Scores of the days of every chunk.
 
-        What was compiled for earlier networks is dropped first: torch allows only a few variants of one function.
+        Args:
+            x: [F, S, G, W], S = L + B - 1 rows of each chunk.
+            graph: tables [D, W, K] of the predicted days, D = B * G, day-major; needed where graph attention is on.
+
+        Returns:
+            Scores [H, D, W] and, if the network forecasts them, quantiles [H, Q, D, W].
+
+        Raises:
+            ValueError: graph attention is on and there is no graph.
         """
-        torch.compiler.reset()
-        compiled = [torch.compile(r, fullgraph=True, dynamic=False, **options) for r in (self.front, self.back)]  # type: ignore[call-overload]
-        self.regions = (compiled[0], compiled[1])
+        on, lookback = self._switches, self.config.lookback
+        rows, names = x.shape[1], x.shape[3]
+        newest = x[:, lookback - 1 :].flatten(1, 2)  # [F, D, W]
 
-    def front(self, x: Tensor) -> Tensor:
-        """x [F, S, M'] -> embedded rows [S, M', H]."""
-        if self.switches.fan:
-            x = self.fan(x)
-        return self.vsn(x.flatten(1).to(self.compute_dtype)).view(*x.shape[1:], self.config.hidden_size)
+        x = x.flatten(2)  # [F, S, G*W]
+        if on.fan:
+            x = self.fan(x)  # [F, S, G*W]
 
-    def recurrent(self, embedded: Tensor) -> Tensor:
-        """embedded [S, M', H] -> [S, M', H]; always float32 (TF32 where allowed): latency, not arithmetic, is its
-        cost.
+        inputs = x.flatten(1).to(self._compute_dtype)  # [F, M]
+        embedded = self.vsn(inputs).unflatten(0, x.shape[1:])  # [S, G*W, C]
+
+        recurrent = self._recur(embedded)  # [S, G*W, C]
+        state = self.lstm["add_norm"](recurrent, embedded)  # [S, G*W, C]
+
+        for block in self.attention[:-1]:
+            state = block(state, rows, lookback)  # [S, G*W, C]
+        state = self.attention[-1](state, rows - lookback + 1, lookback)  # [B, G*W, C]
+
+        if on.san:
+            state = self.san(state, embedded)  # [B, G*W, C]
+        state = self.dropout(state).unflatten(1, (-1, names)).flatten(0, 1)  # [D, W, C]
+
+        if on.gat:
+            if graph is None:
+                raise ValueError("graph attention is switched on but no neighbour table was given")
+            nodes = self.gat.nodes(state, newest)  # [D, W, C]
+            state = self.fusion(state, self.gat(nodes, *graph))  # [D, W, C]
+
+        return Output(*self.head(state))  # [H, D, W], [H, Q, D, W]
+
+    def _recur(self, embedded: Tensor) -> Tensor:
+        """embedded [S, G*W, C] -> [S, G*W, C], always float32 (TF32 where allowed): its cost is latency.
+
+        It stays cuDNN's: a compiled network is two graphs, before and after it.
         """
         with torch.autocast(embedded.device.type, enabled=False):
             return self.lstm["cell"](embedded.float())[0]
 
-    def temporal(self, embedded: Tensor, recurrent: Tensor, days: int) -> Tensor:
-        """embedded and LSTM output [S, M', H] -> newest states [B, M', H]."""
-        state = self.lstm["add_norm"](recurrent, embedded)
-        for block in self.attention[:-1]:
-            state = block(state, state.shape[0], self.config.lookback)
-        state = self.attention[-1](state, days, self.config.lookback)
-        if self.switches.san:
-            state = self.san(state, embedded)
-        return self.dropout(state)
+    def compile_around_the_lstm(self, **options: Any) -> None:
+        """Let `model(...)` run compiled; for `build_model`.
 
-    def states(self, embedded: Tensor, recurrent: Tensor, newest: Tensor) -> Tensor:
-        """Hidden rows [S, M', H] -> states of the predicted days [D, N, H]; newest [F, D, N] gives the shapes."""
-        days = embedded.shape[0] - self.config.lookback + 1
-        return self.temporal(embedded, recurrent, days).unflatten(1, (-1, newest.shape[2])).flatten(0, 1)
+        What was compiled for earlier networks is dropped first: torch allows only a few variants of one function.
+        """
+        torch.compiler.reset()
+        self._recur = torch.compiler.disable(self._recur)  # type: ignore[method-assign]
+        self.compile(dynamic=False, **options)
 
-    def back(self, embedded: Tensor, recurrent: Tensor, newest: Tensor, graph: Graph | None) -> Output:
-        """Hidden rows [S, M', H], newest rows [F, D, N], tables [D, N, K] -> scores; M' = G * N, D = B * G."""
-        state = self.states(embedded, recurrent, newest)
-        if self.switches.gat:
-            if graph is None:
-                raise ValueError("graph attention is switched on but no neighbour table was given")
-            state = self.fusion(state, self.gat(self.gat.nodes(state, newest), *graph))
-        return Output(*self.head(state))
+    def precision(self) -> AbstractContextManager[Any]:
+        """The context in which the network is run, forward: autocast if it computes in bfloat16."""
+        if self._compute_dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.head.mix.device.type, dtype=self._compute_dtype)
 
-    def forward(self, x: Tensor, graph: Graph | None = None) -> Output:
-        """x [F, S, G, N] (S = L + B - 1) -> scores [Z, B * G, N] float32, day-major."""
-        front, back = self.regions
-        embedded = front(x.flatten(2))
-        return back(embedded, self.recurrent(embedded), self.newest(x), graph if self.switches.gat else None)
+    @property
+    def switches(self) -> Switches:
+        """The optional modules that take part."""
+        return self._switches
 
-    def newest(self, x: Tensor) -> Tensor:
-        """x [F, S, G, N] -> rows of the predicted days [F, D, N], day-major."""
-        return x[:, self.config.lookback - 1 :].flatten(1, 2)
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What the wide per-feature tensors are held in."""
+        return self._compute_dtype
 
     def module_of(self, parameter: str) -> str:
         """The group (one of MODULES) that a parameter's name belongs to."""
         return parameter.split(".", 1)[0]
 
     def active_modules(self) -> tuple[str, ...]:
-        """The groups that take part in the computation under the present switches."""
-        off = set()
-        if not self.switches.fan:
-            off.add("fan")
-        if not self.switches.san:
-            off.add("san")
-        if not self.switches.gat:
-            off |= {"gat", "fusion"}
+        """The groups that take part in the computation."""
+        on = self._switches
+        off = {
+            name for name, is_on in (("fan", on.fan), ("san", on.san), ("gat", on.gat), ("fusion", on.gat)) if not is_on
+        }
         return tuple(m for m in MODULES if m not in off)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -185,22 +214,21 @@ class ATFTGATFAN(nn.Module):
             and ("bias" not in name)
         )
 
-    def flops_per_stock_day(self, chunk_days: int, neighbours: int) -> float:
-        """Multiply-add FLOPs of one training step (forward and backward, 3 x forward) per predicted (day, name).
 
-        Counted from the shapes: 2 FLOP for each multiply-add of every matrix product; element-wise work is left out.
-        Rows of a chunk are shared by its days, so encoder work counts S / B times.
-        """
-        c, f = self.config, self.features
-        h, d = c.hidden_size, c.feature_size
-        rows = (c.lookback + chunk_days - 1) / chunk_days
-        select = f * c.context_size + 3 * c.context_size**2 + c.context_size * f
-        encode = f * 2 * d * d + f * d * h + select + c.lstm_layers * 8 * h * h + 2 * h * h
-        keys = h * h + h * (h // c.attention_heads)
-        inner = c.feed_forward * h
-        query = h * h + 2 * c.lookback * h + h * h // c.attention_heads + 2 * h * h + h * inner + 2 * inner * h
-        attention = (c.attention_blocks - 1) * rows * (keys + query) + rows * keys + query
-        san = (2 * c.san_slices * h + 2 * h) * c.san_rank if self.switches.san else 0
-        gat = (len(c.gat_heads) * (2 * h * h + neighbours * 5 * h) + f * h + 2 * h * h) if self.switches.gat else 0
-        heads = 3 * h * h + h * self.horizons * (1 + 2 * c.head_rank)
-        return 6.0 * (rows * encode + attention + san + gat + heads)
+def build_model(
+    config: ModelConfig, features: int, horizons: int, *, switches: Switches | None = None, mode: str = "safe",
+    device: torch.device | str = "cpu", compiled: bool = False,
+) -> ATFTGATFAN:  # fmt: skip
+    """A network with new weights on a device, computing as the mode says; the one way in which the package makes one.
+
+    Args:
+        features, horizons: counts, F and H.
+        switches: the optional modules that take part; by default all.
+        compiled: `model(...)` runs compiled (`model.forward(...)` never does).
+    """
+    device = torch.device(device)
+    dtype = devices.compute_dtype(mode, device)
+    model = ATFTGATFAN(config, features, horizons, switches=switches, compute_dtype=dtype).to(device)
+    if compiled:
+        model.compile_around_the_lstm()
+    return model

@@ -13,18 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atft_model.layers import GATv2
-from atft_model.metrics import nan_mean, score_degeneracy, spearman_by_day
+from atft_model.graph_layers import GATv2
+from atft_model.interchange.statistics import mean
+from atft_model.metrics import score_degeneracy, spearman_by_day
 from atft_model.model import ATFTGATFAN
 from atft_model.panel import Batch
 
 MIN_GRADIENT = 1e-6
 MIN_GRADIENT_SHARE = 1e-4
 ALPHA = (0.05, 0.95)
+# attention entropy over log K; 1 is the mean over neighbours, and learned attention comes near it where all matter
 ENTROPY = (0.1, 0.9999)
-"""Attention entropy over log K. 1 is the mean over neighbours: learned attention comes near it where all of them
-matter.
-"""
 MAX_COSINE = 0.95
 MIN_SPREAD, MIN_SPREAD_RATIO, MIN_DISTINCT = 1e-4, 0.1, 0.5
 MAX_SHUFFLED_CORRELATION = 0.9
@@ -50,16 +49,18 @@ class Guards:
 
     @property
     def passed(self) -> bool:
+        """Whether no limit is violated."""
         return not self.messages
 
     def to_json(self) -> dict[str, Any]:
+        """The measurements with the verdict, as run.json has them."""
         return {**asdict(self), "passed": self.passed}
 
 
 def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
-    """Compares the measurements with the limits and writes a sentence for each that is violated.
+    """Compare the measurements with the limits and write a sentence for each that is violated.
 
-    trained: the module groups that are switched on and not frozen for the whole stage; each must have received
+    trained: the module groups that are switched on and not frozen for the whole phase; each must have received
     gradient.
     """
     say = guards.messages.append
@@ -101,8 +102,8 @@ def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
 
 @torch.no_grad()
 def newest_day_sensitivity(model: ATFTGATFAN, batch: Batch, seed: int = 0) -> float:
-    """1 - mean rank correlation of each chunk's newest scores with and without the newest row shuffled across valid
-    names.
+    """What the newest row of features decides: 1 - mean rank correlation of each chunk's newest scores with and without
+    that row shuffled across the eligible names.
     """
     names = batch.x.shape[-1]
     chunks = batch.x.shape[2]
@@ -113,32 +114,34 @@ def newest_day_sensitivity(model: ATFTGATFAN, batch: Batch, seed: int = 0) -> fl
         order[g, keep] = keep[torch.randperm(len(keep), generator=generator).to(keep.device)]
     shuffled = batch.x.clone()
     shuffled[:, -1] = batch.x[:, -1].gather(2, order.expand(batch.x.shape[0], -1, -1))
-    before = model(batch.x, batch.graph).scores[:, -chunks:]
-    after = model(shuffled, batch.graph).scores[:, -chunks:]
+    with model.precision():
+        before = model.forward(batch.x, batch.graph).scores[:, -chunks:]
+        after = model.forward(shuffled, batch.graph).scores[:, -chunks:]
     mask = batch.valid[-1].expand(before.shape[0], -1, -1)
-    return 1.0 - nan_mean(spearman_by_day(before, after, mask).flatten().cpu().numpy())
+    return 1.0 - mean(spearman_by_day(before, after, mask).flatten().cpu().numpy())
 
 
 @torch.no_grad()
 def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float]:
-    """(alpha, attention entropy over the log of the neighbours present, mean pairwise cosine of the graph's node
-    states).
+    """What the graph branch does on a batch.
+
+    Returns:
+        alpha; attention entropy over the log of the neighbours present (NaN where the backend keeps its attention to
+        itself); mean pairwise cosine of the graph's node states.
     """
-    embedded = model.front(batch.x.flatten(2))
-    recurrent = model.recurrent(embedded)
-    newest = model.newest(batch.x)
-    state = model.gat.nodes(model.states(embedded, recurrent, newest), newest)
-    neighbours, mask, attr = batch.graph
-    first = model.gat.layers[0]
-    if isinstance(first, GATv2):
-        weights = first.attend(state, neighbours, mask, attr)[1].double()  # [D, N, K, heads]
-        entropy = -(weights * weights.clamp_min(1e-30).log()).sum(2).mean(-1)
-        present = mask.sum(-1)
-        shared = (present > 1) & batch.valid.flatten(0, 1)
-        share = (entropy / present.clamp_min(2).log())[shared].mean().item() if bool(shared.any()) else math.nan
-    else:
-        share = math.nan  # torch-geometric keeps its attention to itself; the dense backend reports it
-    nodes = nn.functional.normalize(model.gat(state, neighbours, mask, attr).double(), dim=-1)
+    seen: dict[str, Any] = {}
+
+    def watch(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        seen["inputs"], seen["output"] = inputs, output
+
+    handle = model.gat.register_forward_hook(watch)
+    try:
+        with model.precision():
+            model.forward(batch.x, batch.graph)
+            share = _attention_entropy(model.gat.layers[0], seen["inputs"], batch.valid.flatten(0, 1))
+    finally:
+        handle.remove()
+    nodes = nn.functional.normalize(seen["output"].double(), dim=-1)
     kept = batch.valid.flatten(0, 1)
     nodes = nodes * kept[..., None]
     n = kept.sum(-1).clamp_min(2).double()
@@ -146,9 +149,30 @@ def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float]:
     return model.fusion.alpha().item(), share, cosine.mean().item()
 
 
+def _attention_entropy(layer: nn.Module, inputs: tuple[Tensor, ...], valid: Tensor) -> float:
+    """Entropy of a layer's attention over the log of the neighbours present, mean over eligible names with neighbours.
+
+    Args:
+        inputs: node states [D, W, C] and the three tables [D, W, K, ...].
+        valid: [D, W].
+    """
+    if not isinstance(layer, GATv2):
+        return math.nan  # torch-geometric keeps its attention to itself; the dense backend reports it
+    nodes, neighbours, mask, attr = inputs
+    weights = layer.attend(nodes, neighbours, mask, attr)[1].double()  # [D, W, K, heads]
+    entropy = -(weights * weights.clamp_min(1e-30).log()).sum(2).mean(-1)
+    present = mask.sum(-1)
+    shared = (present > 1) & valid
+    return (entropy / present.clamp_min(2).log())[shared].mean().item() if bool(shared.any()) else math.nan
+
+
 def measure(model: ATFTGATFAN, batch: Batch, scores: Tensor, valid: Tensor, grad_norm: Mapping[str, float]) -> Guards:
-    """All measurements on the final weights: `batch` for the probes, `scores` [Z, D, N] of the validation block for
-    the spread.
+    """All measurements on the final weights.
+
+    Args:
+        batch: for the probes.
+        scores, valid: [H, D, N] and [D, N] of the validation block, for the spread.
+        grad_norm: mean gradient norm of each module group in the last epoch.
     """
     was_training = model.training
     model.eval()
@@ -177,12 +201,10 @@ def first_non_finite(model: ATFTGATFAN, batch: Batch) -> str:
         return hook
 
     handles = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if n]
-    regions, model.regions = model.regions, (model.front, model.back)
     try:
-        with torch.no_grad():
-            model(batch.x, batch.graph)
+        with torch.no_grad(), model.precision():
+            model.forward(batch.x, batch.graph)
     finally:
-        model.regions = regions
         for handle in handles:
             handle.remove()
     if found:

@@ -1,13 +1,12 @@
-"""Scores from trained weights: every day of a block, every eligible name, in eval mode, always the same.
+"""Scores from trained weights: every asked day, every eligible name, in eval mode, always the same.
 
-A score does not depend on which block was asked for: chunks are aligned to the panel's day count and see only the past.
+A score does not depend on which days were asked for: chunks are aligned to the panel's day count and see only the past.
+With `exact` it does not depend on where the panel begins either, as long as the panel holds the look-back before it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,147 +14,205 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from atft_model.checkpoint import check_fit, load_members, load_weights, read_run, write_parquet
-from atft_model.config import ModelConfig, Switches, from_json
+from atft_model.checkpoint import check_fit, load_members, load_weights, write_parquet
+from atft_model.device import pick_device, set_mode
+from atft_model.interchange.config import ModelConfig, Preset, Switches, TrainConfig
+from atft_model.interchange.errors import ConfigError, PanelError
+from atft_model.interchange.hashes import write_sidecar
+from atft_model.interchange.panel import read_description
+from atft_model.interchange.records import from_plain
+from atft_model.interchange.request import PredictRequest
+from atft_model.interchange.run import RunRecord, read_finished
 from atft_model.metrics import daily_series, day_zscore, summarise
-from atft_model.model import ATFTGATFAN
-from atft_model.panel import Panel, PanelError, PanelMeta, read_meta
+from atft_model.model import ATFTGATFAN, build_model
+from atft_model.panel import DevicePanel
 
 EVAL_CHUNKS = {"cpu": 4, "cuda": 1}
 
 
-def precision(mode: str, device: torch.device) -> AbstractContextManager[Any]:
-    """The autocast context of a mode: bfloat16 in `optimized` on a GPU, nothing otherwise."""
-    if mode == "optimized" and device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
-
-
 @torch.no_grad()
-def score_block(
-    model: ATFTGATFAN, panel: Panel, block: str, *, mode: str = "safe", chunks: int | None = None
-) -> Tensor:
-    """Scores [Z, D, N] float32 of every day of a block; mask with `panel.valid`: other names may have NaN.
+def score_days(model: ATFTGATFAN, panel: DevicePanel, days: range, *, chunks: int | None = None) -> Tensor:
+    """Scores of every day of a range, computed eagerly; whether the network is in training mode is left as it was.
 
-    The model's mode is left as it was. Regions run eagerly: a few forward passes do not pay for compiling them.
+    Args:
+        days: places on the panel's T.
+        chunks: encoded at a time; changes the speed alone.
+
+    Returns:
+        [H, D, N] float32; mask with `panel.valid`: other names may have NaN.
     """
     chunks = chunks or EVAL_CHUNKS[panel.device.type]
-    first, last = panel.meta.block(block)
-    starts = panel.block_starts(block)
+    starts = panel.chunk_starts(days)
     filled = starts + [starts[-1]] * (-len(starts) % chunks)  # whole groups: shapes never change
     on_device = torch.tensor(filled, device=panel.device).view(-1, chunks)
-    training, regions = model.training, model.regions
-    model.regions = (model.front, model.back)
+    training = model.training
     model.eval()
     parts = []
-    with precision(mode, panel.device):
+    with model.precision():
         for group in on_device:
             batch = panel.batch(group)
-            scores = model(batch.x, batch.graph).scores.unflatten(1, (panel.chunk_days, chunks))  # [Z, B, G, W]
+            scores = model.forward(batch.x, batch.graph).scores.unflatten(1, (panel.chunk_days, chunks))  # [H, B, G, W]
             if panel.width < panel.names:
                 wide = scores.new_full((*scores.shape[:-1], panel.names), torch.nan)
                 scores = wide.scatter(-1, batch.names.expand_as(scores), scores)
             parts.append(scores.transpose(1, 2).flatten(1, 2))
     model.train(training)
-    model.regions = regions
-    whole = torch.cat(parts, 1)
-    offset = first - starts[0]
-    return whole[:, offset : offset + last - first + 1]
+    offset = days.start - starts[0]
+    return torch.cat(parts, 1)[:, offset : offset + len(days)]
 
 
 def ensemble(members: Sequence[Tensor], valid: Tensor) -> Tensor:
-    """One member's scores as they are, several as the mean of their per-day z-scores over valid names [D, N]."""
+    """One member's scores [H, D, N] as they are, several as the mean of their per-day z-scores over valid [D, N]."""
     if len(members) == 1:
         return members[0]
     return torch.stack([day_zscore(m, valid) for m in members]).mean(0)
 
 
-def block_view(panel: Panel, block: str) -> tuple[Tensor, Tensor]:
-    """(raw returns [Z, D, N], eligibility [D, N]) of a block's days."""
-    first, last = panel.meta.block(block)
-    return panel.returns[:, first : last + 1], panel.valid[first : last + 1]
+def score_members(models: Sequence[ATFTGATFAN], panel: DevicePanel, days: range) -> Tensor:
+    """Joint scores [H, D, N] of a run's members on the days of a range."""
+    return ensemble([score_days(model, panel, days) for model in models], panel.valid_on(days))
 
 
-def evaluate_scores(scores: Tensor, panel: Panel, block: str) -> dict[str, Any]:
-    """Summary of scores [Z, D, N] over a block, keys as `validation` in run.json."""
-    returns, valid = block_view(panel, block)
-    return summarise(daily_series(scores, returns, valid), panel.meta.horizons)
+def evaluate_scores(scores: Tensor, panel: DevicePanel, days: range) -> dict[str, Any]:
+    """Summary of scores [H, D, N] of a range of days; keys as `validation` in run.json."""
+    return summarise(daily_series(scores, panel.returns_on(days), panel.valid_on(days)), panel.horizons)
 
 
-def write_scores(path: Path, scores: Tensor, panel: Panel, block: str) -> int:
-    """date, code, score_<h>d (float32) of every eligible (day, name), sorted by date and code; the number of rows."""
+def write_scores(path: Path, scores: Tensor, panel: DevicePanel, days: range) -> tuple[int, str]:
+    """Write date, code, score_<h>d (float32) of every eligible (day, name) as parquet, sorted by date and code.
+
+    Args:
+        scores: [H, D, N] of the days.
+
+    Returns:
+        The number of rows, and the sha256 of the file.
+
+    Raises:
+        DiskFull: no space or quota left.
+    """
     import pyarrow as pa
 
-    meta = panel.meta
-    first, last = meta.block(block)
-    n = len(meta.codes)
-    order = np.argsort(np.asarray(meta.codes))
-    valid = panel.valid[first : last + 1, :n].cpu().numpy()[:, order]
+    codes = np.asarray(panel.description.codes)
+    order, n = np.argsort(codes), len(codes)
+    valid = panel.valid_on(days)[:, :n].cpu().numpy()[:, order]
     day, name = valid.nonzero()
-    dates = np.asarray([date.fromisoformat(d) for d in meta.dates[first : last + 1]], dtype="datetime64[D]")
+    dates = np.asarray(panel.dates[days.start : days.stop], dtype="datetime64[D]")
     columns: dict[str, Any] = {
         "date": pa.array(dates[day], pa.date32()),
-        "code": pa.array(np.asarray(meta.codes)[order][name], pa.string()),
+        "code": pa.array(codes[order][name], pa.string()),
     }
     values = scores[:, :, :n].float().cpu().numpy()[:, :, order]
-    for z, h in enumerate(meta.horizons):
-        columns[f"score_{h}d"] = pa.array(values[z][day, name], pa.float32())
-    write_parquet(path, columns)
-    return len(day)
+    for own, h in zip(values, panel.horizons, strict=True):
+        columns[f"score_{h}d"] = pa.array(own[day, name], pa.float32())
+    return len(day), write_parquet(path, columns)
 
 
-def read_scores(path: Path, panel: Panel, block: str) -> Tensor:
-    """Scores [Z, D, N] of a file as `write_scores` writes it, NaN where it has none; other days and names are ignored.
+def read_scores(path: Path, panel: DevicePanel, days: range) -> Tensor:
+    """Scores [H, D, N] of a file as `write_scores` writes it, NaN where it has none; other days and names are ignored.
 
-    PanelError names the file and what it lacks.
+    Raises:
+        PanelError: the file cannot be read, lacks a column, or scores none of the days.
     """
     import pyarrow.parquet as pq
 
-    meta = panel.meta
-    columns = [f"score_{h}d" for h in meta.horizons]
+    columns = [f"score_{h}d" for h in panel.horizons]
     try:
         table = pq.read_table(path, columns=["date", "code", *columns])
     except (OSError, ValueError) as error:
         raise PanelError(f"{path} cannot be read as scores (date, code, {', '.join(columns)}): {error}") from error
-    first, last = meta.block(block)
-    day = {date.fromisoformat(d): t for t, d in enumerate(meta.dates[first : last + 1])}
-    name = {code: n for n, code in enumerate(meta.codes)}
+    day = {d: place for place, d in enumerate(panel.dates[days.start : days.stop])}
+    name = {code: place for place, code in enumerate(panel.description.codes)}
     places = [
         (row, day[d], name[c])
         for row, (d, c) in enumerate(zip(table["date"].to_pylist(), table["code"].to_pylist(), strict=True))
         if d in day and c in name
     ]
     if not places:
-        raise PanelError(f"{path} scores no day of the block {block} of panel {meta.panel_id}")
-    rows, t, n = torch.tensor(places).T
-    scores = torch.full((len(columns), last - first + 1, panel.names), torch.nan)
-    for z, column in enumerate(columns):
-        scores[z, t, n] = torch.from_numpy(table[column].to_numpy().astype(np.float32))[rows]
+        raise PanelError(
+            f"{path} scores none of the days {panel.dates[days.start]} to {panel.dates[days.stop - 1]} of panel "
+            f"{panel.description.panel_id}"
+        )
+    rows, d, n = torch.tensor(places).T
+    scores = torch.full((len(columns), len(days), panel.names), torch.nan)
+    for h, column in enumerate(columns):
+        scores[h, d, n] = torch.from_numpy(table[column].to_numpy().astype(np.float32))[rows]
     return scores.to(panel.device)
 
 
-def build_model(config: ModelConfig, meta: PanelMeta, device: torch.device) -> ATFTGATFAN:
-    return ATFTGATFAN(config, len(meta.features), len(meta.horizons)).to(device)
+def config_of(run: RunRecord) -> Preset:
+    """The configuration that a run records.
+
+    Raises:
+        ConfigError: it has a field that this version does not know, or a value that the field cannot have.
+    """
+    where = f"the configuration of run {run.run_id}"
+    return Preset(
+        from_plain(ModelConfig, run.config["model"], where, ConfigError),
+        from_plain(TrainConfig, run.config["train"], where, ConfigError),
+    )
+
+
+def networks(run: RunRecord, members: Sequence[dict[str, Tensor]], device: torch.device) -> list[ATFTGATFAN]:
+    """A run's members as networks that compute as they did when their epoch was chosen, in eval mode.
+
+    Args:
+        members: weights by parameter.
+
+    Raises:
+        Mismatch: the weights are those of another network.
+    """
+    config, switches = config_of(run).model, from_plain(Switches, run.switches, f"the switches of run {run.run_id}")
+    models = []
+    for weights in members:
+        model = build_model(
+            config, len(run.features), len(run.horizons), switches=switches, mode=run.mode, device=device
+        )
+        load_weights(model, weights)
+        models.append(model.eval())
+    return models
 
 
 def load_run(
-    run_directory: Path | str, panel_directory: Path | str, device: torch.device, *, exact: bool = False
-) -> tuple[list[ATFTGATFAN], Panel]:
-    """A finished run's members and a panel they may score; Mismatch names what does not fit. exact: one day a chunk."""
-    run = read_run(run_directory)
-    meta = read_meta(panel_directory)
-    config = from_json(run["config"])
-    check_fit(run, meta, None, same_panel=False)
-    models = []
-    for weights in load_members(run_directory):
-        model = build_model(config.model, meta, device)
-        load_weights(model, weights)
-        model.switches = Switches(**run["switches"])
-        models.append(model.eval())
-    panel = Panel.load(
+    run_directory: Path, panel_directory: Path, device: torch.device, *, exact: bool = False
+) -> tuple[list[ATFTGATFAN], DevicePanel]:
+    """A finished run's members and a panel that they may score, not necessarily the one that they were trained on.
+
+    Args:
+        exact: chunks of one day.
+
+    Raises:
+        RunError: the run is not finished or not whole.
+        Mismatch: the panel has other features or horizons, or the checkpoint was changed.
+        PanelError: there is no such panel, or it is damaged.
+    """
+    run = read_finished(run_directory)
+    check_fit(run, read_description(panel_directory))
+    models = networks(run, load_members(run_directory), device)
+    config = config_of(run)
+    panel = DevicePanel.load(
         panel_directory,
         lookback=config.model.lookback,
         chunk_days=1 if exact else config.train.chunk_days,
         device=device,
     )
     return models, panel
+
+
+def predict(request: PredictRequest) -> str:
+    """Write the scores that a request asks for; returns a line about them.
+
+    The networks compute in the dtype of the mode in which their run chose its epoch; the request's own mode chooses
+    the kernels alone (deterministic ones, TF32).
+
+    Raises:
+        InterchangeError: run, panel or days cannot be used; the message says which and why.
+        DiskFull: no space or quota left.
+    """
+    device = pick_device(request.device)
+    set_mode(request.mode, device)
+    models, panel = load_run(request.run, request.panel, device, exact=request.exact)
+    days = panel.description.places(request.first, request.last)
+    request.out.parent.mkdir(parents=True, exist_ok=True)
+    rows, sha256 = write_scores(request.out, score_members(models, panel, days), panel, days)
+    write_sidecar(request.out, sha256)
+    return f"{rows:,} scores, {panel.dates[days.start]} to {panel.dates[days.stop - 1]} -> {request.out}"

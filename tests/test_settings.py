@@ -5,7 +5,16 @@ from datetime import date
 import pytest
 
 from atft_assets.partitions import months
-from atft_assets.settings import DEMO_END, DEMO_START, JQUANTS_URL, Plan, Settings, SettingsError
+from atft_assets.settings import (
+    DEMO_END,
+    DEMO_START,
+    JQUANTS_URL,
+    Plan,
+    Settings,
+    SettingsError,
+    clean_key,
+    secrets,
+)
 
 TODAY = date(2026, 11, 23)
 
@@ -61,3 +70,51 @@ def test_the_current_month_exists_without_an_end():
 def test_bad_settings_say_what_is_accepted(environ, says):
     with pytest.raises(SettingsError, match=says.replace("(", r"\(")):
         read(**environ)
+
+
+BAD_KEYS = {
+    "a line break inside": ("abcd1234\r\nX-Other: efgh5678", "a line break inside it"),
+    "a blank inside": ("abcd1234 efgh5678", "a blank inside it"),
+    "not ASCII": ("abcd1234é", "a letter outside ASCII"),
+    "a control character": ("abcd\x001234", "a control character"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_KEYS)
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(name: str) -> None:
+    key, says = BAD_KEYS[name]
+    with pytest.raises(SettingsError, match=r"^JQUANTS_API_KEY has ") as caught:
+        Settings.from_env({"JQUANTS_API_KEY": key})
+    assert says in str(caught.value) and "abcd" not in str(caught.value)
+
+
+@pytest.mark.parametrize("around", ["{}\r", "{}\n", " {}\t\r\n", "{}"])
+def test_blanks_and_line_ends_around_a_key_are_no_fuss(around: str) -> None:
+    key = around.format("abcd1234")
+    assert clean_key(key) == "abcd1234"
+    settings = Settings.from_env({"JQUANTS_API_KEY": key})
+    assert settings.has_key and not settings.sandbox and "abcd1234" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url", ["api.example.com/v2", "ftp://host/v2", "http://", "http://[::1/v2", "http://host:x/v2"]
+)
+def test_an_address_that_is_none_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match="JQUANTS_BASE_URL is not an address") as caught:
+        Settings.from_env({"JQUANTS_BASE_URL": url})
+    assert url not in str(caught.value)
+
+
+def test_the_secrets_of_the_environment() -> None:
+    key, word = "abcd1234", "pass0word"
+    environ = {
+        "JQUANTS_API_KEY": f"{key}\r\n",
+        "ATFT_SANDBOX_KEY": "sand5678",
+        "JQUANTS_BASE_URL": f"http://u:{word}0@host/v2",  # pragma: allowlist secret
+        "ATFT_ALERT_URLS": f"slack://TokenA1/TokenB2/TokenC3/#alerts jsons://taro.y:{word}@h/services?token=quer7777",
+        "ATFT_DATA": "folder99",
+    }
+    found = secrets(environ)
+    assert {"abcd1234", "abcd1234\r\n", "sand5678", "TokenA1", "TokenB2", "TokenC3", "pass0word"} <= set(found)
+    assert "quer7777" in found and not {"services", "host", "u", "folder99"} & set(found)
+    assert found == sorted(found, key=len, reverse=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from atft_assets.calendar import DECISION_TIME
 from atft_assets.contracts import ContractViolation, Verdict, failures_frame, require_columns
+from atft_assets.features.asof import AVAILABLE_AT, decision
 from atft_assets.features.rolling import ENGINE, by_stock, depth, own
 
 RAW_COLUMNS = ("date", "code", "O", "H", "L", "C", "Vo", "Va", "AdjFactor")
@@ -58,11 +58,10 @@ def adjusted_bars(quotes: pl.DataFrame, partition: str = "-", codes: pl.Series |
 
 def _refuse_late(quotes: pl.DataFrame, partition: str) -> None:
     """A bar that became known after its day's decision must not enter that day's row."""
-    if "available_at" not in quotes.columns:
+    if AVAILABLE_AT not in quotes.columns:
         return
-    decision = pl.col("date").dt.combine(DECISION_TIME).dt.replace_time_zone("Asia/Tokyo")
-    late = quotes.filter(pl.col("available_at") > decision).select("date", "code", "available_at")
+    late = quotes.filter(pl.col(AVAILABLE_AT) > decision()).select("date", "code", AVAILABLE_AT)
     if late.height:
         sample = " | ".join(str(row) for row in late.head(5).iter_rows())
-        rows = [("available_at", "not after 18:30 JST of its own date", late.height, sample)]
+        rows = [(AVAILABLE_AT, "not after 18:30 JST of its own date", late.height, sample)]
         raise ContractViolation(Verdict("daily_quotes", partition, failures_frame(rows)))

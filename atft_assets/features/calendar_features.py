@@ -9,26 +9,19 @@ import numpy as np
 import polars as pl
 
 from atft_assets.calendar import trading_days
-from atft_assets.features.feature import KNOWN_AHEAD, Feature
+from atft_assets.features.feature import KNOWN_AHEAD, Feature, family
+from atft_assets.features.names import UNIVERSE, of
 
-
-def _feature(name: str, formula: str, **more) -> Feature:
-    kind = more.pop("kind", "market")
-    return Feature(
-        name,
-        "calendar",
-        formula,
-        1,
-        0,
-        kind,
-        source="trading_calendar",
-        availability=KNOWN_AHEAD,
-        low=-1.001,
-        high=1.001,
-        coverage=1.0,
-        **more,
-    )
-
+_feature = family(
+    "calendar",
+    kind="market",
+    source="trading_calendar",
+    reads=of(UNIVERSE, "date"),  # the exchange's calendar is no table: the day says it all
+    availability=KNOWN_AHEAD,
+    low=-1.001,
+    high=1.001,
+    coverage=1.0,
+)
 
 FEATURES = (
     _feature("cal_weekday_sin", "sin(2 pi weekday/5), Monday = 0"),

@@ -1,8 +1,8 @@
 """The catalogue: every feature column of the platform, in order.
 
-A family is a module with a tuple of `Feature` beside the function that computes them, and one line here. The ordered
-inputs of a feature set have a hash; panels, checkpoints and scores carry it. `python -m atft_assets.features.catalogue`
-prints docs/features.md.
+It is what the rows of the registry declare, one after the other. The ordered inputs of a feature set have a hash, in
+which the code that computes them counts; panels, checkpoints and scores carry it.
+`python -m atft_assets.features.catalogue` prints docs/features.md.
 """
 
 from __future__ import annotations
@@ -10,60 +10,74 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from atft_assets.features import calendar_features, market, price, sector, stock_market, technical, volatility
 from atft_assets.features.feature import Feature
+from atft_assets.features.names import STOCK
+from atft_assets.features.registry import TABLES, table
+from atft_assets.features.table import FeatureTable
 
-__all__ = ["CATALOGUE", "Feature", "catalogue_hash", "feature_set", "features_of"]
+__all__ = ["CATALOGUE", "SETS", "Feature", "catalogue", "catalogue_hash", "feature_set", "features_of"]
 
-CATALOGUE: tuple[Feature, ...] = (
-    *price.FEATURES,
-    *technical.FEATURES,
-    *volatility.FEATURES,
-    *calendar_features.FEATURES,
-    *price.VALIDITY,
-    *market.FEATURES,
-    *market.VALIDITY,
-    *stock_market.FEATURES,
-    *stock_market.VALIDITY,
-    *sector.FEATURES,
-    *sector.VALIDITY,
-)
+SETS = {
+    "core": "few columns of every family: what the demo trains on",
+    "stock": "a stock's own columns and the calendar",
+    "full": "every column that is a model input: the stock's, the market's, their product, the sector's",
+}
 
 
-def feature_set(name: str) -> tuple[Feature, ...]:
+def catalogue(tables: Iterable[FeatureTable] = TABLES) -> tuple[Feature, ...]:
+    """Every feature of the tables, in order."""
+    return tuple(feature for one in tables for feature in one.features)
+
+
+CATALOGUE = catalogue()
+
+
+def feature_set(name: str, tables: Iterable[FeatureTable] = TABLES) -> tuple[Feature, ...]:
     """The model inputs of a named set, in the catalogue's order.
 
-    "core" spans every family with few columns, "phase1" is all of a stock's own columns and the calendar, "phase2" adds
-    market, stock x market and sector.
+    "core" spans every family with few columns, "stock" is all of a stock's own columns and the calendar, "full" is
+    every model input of every table.
+
+    Raises:
+        ValueError: there is no such set.
     """
-    inputs = tuple(f for f in CATALOGUE if f.model_input)
+    inputs = tuple(f for f in catalogue(tables) if f.model_input)
     match name:
         case "core":
             return tuple(f for f in inputs if f.core)
-        case "phase1":
-            return tuple(f for f in inputs if f.table == "phase1_features")
-        case "phase2":
+        case "stock":
+            return tuple(f for f in features_of(STOCK, tables) if f.model_input)
+        case "full":
             return inputs
-    raise ValueError(f"feature set {name!r} is not known: use core, phase1 or phase2")
+    raise ValueError(f"feature set {name!r} is not known: use core, stock or full")
 
 
-def features_of(table: str) -> tuple[Feature, ...]:
-    """All columns of a table, in order; "phase2_features" holds the whole catalogue."""
-    return tuple(f for f in CATALOGUE if table in (f.table, "phase2_features"))
+def features_of(name: str, tables: Iterable[FeatureTable] = TABLES) -> tuple[Feature, ...]:
+    """All columns of a table, in order; "all_features" holds the whole catalogue.
+
+    Raises:
+        KeyError: there is no such table.
+    """
+    return table(name, tables).features
 
 
-def catalogue_hash(features: Iterable[Feature]) -> str:
-    """Sixteen hex digits over names, formulas and kinds, in order."""
-    text = "\n".join(f"{f.name}\t{f.formula}\t{f.kind}" for f in features)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def catalogue_hash(features: Iterable[Feature], tables: Iterable[FeatureTable] = TABLES) -> str:
+    """Sixteen hex digits over names, formulas and kinds, in order, and over the code that computes them."""
+    features = tuple(features)
+    names = {f.name for f in features}
+    lines = [f"{f.name}\t{f.formula}\t{f.kind}" for f in features]
+    lines += [f"{one.name}\t{one.code_version}" for one in tables if names & set(one.columns)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 INTRODUCTION = """# Features
 
 Rendered from the catalogue in code (`python -m atft_assets.features.catalogue > docs/features.md`); a test keeps the
-two equal. How the tables are built, and how to add a family, is in [data.md](data.md).
+two equal. How the tables are built is in [data.md](data.md), how to add a column in
+[how-to/adding-a-feature.md](how-to/adding-a-feature.md).
 
-{columns} columns. Feature sets, in the catalogue's order, with the hash that panels, checkpoints and scores carry:
+{columns} columns. Feature sets, in the catalogue's order. Panels, checkpoints and scores carry the set's hash, in which
+names, formulas, kinds and the code of the tables count (`python -m atft_assets.features.catalogue --hashes` prints it):
 """
 
 NOTATION = """
@@ -77,34 +91,33 @@ at 18:30 JST of its date. *Set* is the smallest set that holds the column; witho
 """
 
 
-def render() -> str:
+def render(tables: Iterable[FeatureTable] = TABLES) -> str:
     """The catalogue as Markdown: docs/features.md."""
-    sets = {name: feature_set(name) for name in ("core", "phase1", "phase2")}
-    lines = [
-        INTRODUCTION.format(columns=len(CATALOGUE)),
-        "| set | inputs | hash | what |",
-        "|---|---|---|---|",
-    ]
-    what = {
-        "core": "few columns of every family: what the demo trains on",
-        "phase1": "a stock's own columns and the calendar",
-        "phase2": "Phase 1, market, stock x market, sector",
-    }
-    lines += [f"| {n} | {len(fs)} | `{catalogue_hash(fs)}` | {what[n]} |" for n, fs in sets.items()]
+    tables = tuple(tables)
+    sets = {name: feature_set(name, tables) for name in SETS}
+    lines = [INTRODUCTION.format(columns=len(catalogue(tables))), "| set | inputs | what |", "|---|---|---|"]
+    lines += [f"| {name} | {len(features)} | {SETS[name]} |" for name, features in sets.items()]
     lines += [NOTATION.rstrip()]
-    for table in dict.fromkeys(f.table for f in CATALOGUE):
-        features = features_of(table)
-        lines += ["", f"## {table}", "", f"From {', '.join(dict.fromkeys(f.source for f in features))}."]
-        for family in dict.fromkeys(f.family for f in features):
+    for one in tables:
+        if not one.features:
+            continue
+        sources = ", ".join(dict.fromkeys(source for f in one.features for source in f.source.split(", ")))
+        lines += ["", f"## {one.name}", "", f"From {sources}."]
+        for family in dict.fromkeys(f.family for f in one.features):
             lines += ["", f"### {family}", ""]
             lines += ["| column | formula | window | look-back | kind | set |", "|---|---|---|---|---|---|"]
-            for f in features:
+            for f in one.features:
                 if f.family == family:
-                    smallest = next((name for name, fs in sets.items() if f in fs), "")
+                    smallest = next((name for name, features in sets.items() if f in features), "")
                     formula = f.formula.replace("|", "\\|")
                     lines.append(f"| `{f.name}` | {formula} | {f.window} | {f.lookback} | {f.kind} | {smallest} |")
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
-    print(render(), end="")
+    import sys
+
+    if "--hashes" in sys.argv:
+        print("\n".join(f"{name} {catalogue_hash(feature_set(name))}" for name in SETS))
+    else:
+        print(render(), end="")

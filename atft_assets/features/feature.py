@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["time_series", "cross_section", "market", "sector", "event", "flag"]
 
@@ -29,10 +30,11 @@ class Feature:
         kind: how the column behaves in a day's cross-section; the panel scales by it. "market": equal for all
             names.
         source: raw tables it comes from.
+        reads: the columns that it is computed from: `table.column` of the tables that its table reads, or the name of
+            another column of its own table, which stands for what that one reads.
         availability: when the value can first be known.
         valid_from: no value before this date.
         model_input: whether it belongs to the model's feature sets; if not, `formula` says why.
-        table: the table that holds it.
         low, high: range that the contract enforces.
         coverage: least share of non-null values in a month that is past the look-back.
         core: whether it belongs to the small set.
@@ -46,10 +48,10 @@ class Feature:
     lookback: int
     kind: Kind = "time_series"
     source: str = "daily_quotes"
+    reads: tuple[str, ...] = ()
     availability: str = AFTER_CLOSE
     valid_from: date = FIRST_BAR
     model_input: bool = True
-    table: str = "phase1_features"
     low: float | None = None
     high: float | None = None
     coverage: float = 0.5
@@ -59,3 +61,12 @@ class Feature:
     def __post_init__(self) -> None:
         if self.name.startswith("y_"):
             raise ValueError(f"{self.name}: names starting with y_ are labels, and labels live in their own table")
+
+
+def family(name: str, **common: Any) -> Callable[..., Feature]:
+    """A maker of a family's rows: called with name, formula, window, look-back, and what differs from `common`."""
+
+    def row(column: str, formula: str, window: int = 1, lookback: int = 0, **own: Any) -> Feature:
+        return Feature(column, **{"family": name, **common, **own}, formula=formula, window=window, lookback=lookback)
+
+    return row

@@ -10,14 +10,19 @@ from __future__ import annotations
 
 from datetime import date
 
+import pandera.polars as pa
 import polars as pl
 
 from atft_assets.calendar import trading_days
-from atft_assets.contracts import require_columns
-from atft_assets.features.bars import adjusted_bars
+from atft_assets.contracts import Contract, require_columns
+from atft_assets.features.asof import AVAILABLE_AT
+from atft_assets.features.bars import RAW_COLUMNS, adjusted_bars
+from atft_assets.features.key_columns import CODE, DATE
+from atft_assets.features.names import DAILY_QUOTES, LABELS, UNIVERSE, adjusted, of
 from atft_assets.features.rolling import ENGINE, by_stock
+from atft_assets.features.table import FeatureTable, Reader
+from atft_model.interchange.horizons import HORIZONS
 
-HORIZONS = (1, 5, 10, 20)
 CLOSE_LABELS = tuple(f"y_cc_{h}d" for h in HORIZONS)
 OPEN_LABELS = tuple(f"y_oo_{h}d" for h in HORIZONS)
 
@@ -34,7 +39,7 @@ def labels(quotes: pl.DataFrame, members: pl.DataFrame | None = None, partition:
     """
     frame = forward_returns(adjusted_bars(quotes, partition), HORIZONS)
     if members is not None:
-        require_columns(members, ("date", "code"), table="universe", partition=partition)
+        require_columns(members, ("date", "code"), table=UNIVERSE, partition=partition)
         frame = members.select("date", "code").join(frame, on=["date", "code"], how="left")
     return frame.sort("date", "code")
 
@@ -71,3 +76,55 @@ def _later(price: str, h: int) -> pl.Expr:
         pl.when((code == code.shift(-rows)) & (day.shift(-rows) == day + h)).then(pl.col(price).shift(-rows))
         for rows in range(h, 0, -1)
     )
+
+
+CONTRACT = Contract(
+    table=LABELS,
+    schema=pa.DataFrameSchema(
+        {
+            "date": DATE,
+            "code": CODE,
+            **{
+                name: pa.Column(
+                    pl.Float32,
+                    pa.Check.ge(-1.0),
+                    nullable=True,
+                    description=f"{text}, raw return; null when either price is missing",
+                )
+                for names, text in (
+                    (CLOSE_LABELS, "Close of t to the close h trading days later"),
+                    (OPEN_LABELS, "Open of t+1 to the open h trading days after it"),
+                )
+                for name in names
+            },
+        },
+        strict=True,
+        unique=["date", "code"],
+        ordered=True,
+    ),
+    # the last 20 (21) days have no label yet: a history that short has none to judge
+    lookback=dict.fromkeys((*CLOSE_LABELS, *OPEN_LABELS), 25),
+    constant_ok=frozenset({"date", "code"}),
+)
+
+
+def build(inputs: Reader) -> pl.DataFrame:
+    """The forward returns of the whole history, on the rows of the universe."""
+    quotes = inputs.read(DAILY_QUOTES, (*RAW_COLUMNS, AVAILABLE_AT))
+    return labels(quotes, inputs.read(UNIVERSE, ("date", "code")), inputs.span)
+
+
+TABLE = FeatureTable(
+    name=LABELS,
+    description="Forward returns on the exchange calendar: close to close, and from the next open. Never an input.",
+    build=build,
+    reads={DAILY_QUOTES: None, UNIVERSE: None},
+    lineage={
+        "date": of(UNIVERSE, "date"),
+        "code": of(UNIVERSE, "code"),
+        **dict.fromkeys(CLOSE_LABELS, adjusted("C")),
+        **dict.fromkeys(OPEN_LABELS, adjusted("O")),
+    },
+    presence=of(DAILY_QUOTES, *RAW_COLUMNS),
+    contract=CONTRACT,
+)

@@ -9,8 +9,11 @@ from __future__ import annotations
 import polars as pl
 
 from atft_assets.contracts import require_columns
-from atft_assets.features.feature import Feature
+from atft_assets.features.feature import Feature, family
+from atft_assets.features.names import MARKET, TOPIX, of
 from atft_assets.features.rolling import ANNUAL, TINY, ema, wilder
+from atft_assets.features.table import FeatureTable, Reader
+from atft_assets.settings import Plan
 
 # 252 days of z-scores over 20 days of volatility: fifteen months back, where the stocks' windows need thirteen.
 LOOKBACK_MONTHS = 15
@@ -20,20 +23,9 @@ Z_PEAK = 40  # the drawdown that is standardised: from the peak of 40 days, for 
 SPANS = (5, 20, 60, 200)
 
 
-def _feature(name: str, formula: str, window: int, lookback: int, **more) -> Feature:
-    kind = more.pop("kind", "market")
-    return Feature(
-        name,
-        more.pop("family", "market"),
-        formula,
-        window,
-        lookback,
-        kind,
-        source="topix",
-        table="market_features",
-        coverage=0.9,
-        **more,
-    )
+INDEX = of(TOPIX, "C")
+_feature = family("market", kind="market", source="topix", coverage=0.9, reads=INDEX)
+RANGE = of(TOPIX, "H", "L", "C")
 
 
 def _flag(name: str, formula: str, window: int, lookback: int) -> Feature:
@@ -43,7 +35,7 @@ def _flag(name: str, formula: str, window: int, lookback: int) -> Feature:
 
 _BETWEEN = "; not a model input: its neighbours among the columns say nearly the same"
 
-FEATURES = (
+FEATURES: tuple[Feature, ...] = (
     *(
         _feature(
             f"mkt_ret_{h}d",
@@ -72,8 +64,23 @@ FEATURES = (
     _feature("mkt_gap_5_20", "EMA(M, 5)/EMA(M, 20) - 1", 60, 60, low=-1.0, core=True),
     _feature("mkt_ema20_slope_3", "EMA(M, 20)/EMA(M, 20)[-3] - 1" + _BETWEEN, 63, 63, low=-1.0, model_input=False),
     _feature("mkt_vol_20d", "std(m1, 20) * sqrt(252)", 20, 20, low=0.0),
-    _feature("mkt_atr_14_to_60", "ATR(14)/mean(true range, 60) (in place of the level mkt_atr_14)", 70, 71, low=0.0),
-    _feature("mkt_natr_14", "ATR(14)/M; not a model input: close to mkt_vol_20d", 70, 71, low=0.0, model_input=False),
+    _feature(
+        "mkt_atr_14_to_60",
+        "ATR(14)/mean(true range, 60) (in place of the level mkt_atr_14)",
+        70,
+        71,
+        low=0.0,
+        reads=RANGE,
+    ),
+    _feature(
+        "mkt_natr_14",
+        "ATR(14)/M; not a model input: close to mkt_vol_20d",
+        70,
+        71,
+        low=0.0,
+        model_input=False,
+        reads=RANGE,
+    ),
     _feature(
         "mkt_bb_pct_b",
         "(M - lower)/(upper - lower), bands mean(M, 20) -+ 2 std, clipped to [0, 1]",
@@ -182,3 +189,23 @@ def _z(expression: pl.Expr) -> pl.Expr:
 
 def _as_flag(condition: pl.Expr) -> pl.Expr:
     return condition.cast(pl.UInt8)
+
+
+def build(inputs: Reader) -> pl.DataFrame:
+    """The market columns of a block."""
+    topix = inputs.read(TOPIX, TOPIX_COLUMNS)
+    return market_features(topix, inputs.span)
+
+
+TABLE = FeatureTable(
+    name=MARKET,
+    description="Twenty-six columns of the TOPIX, one row a day. Needs the plan Light.",
+    build=build,
+    features=(*FEATURES, *VALIDITY),
+    reads={TOPIX: LOOKBACK_MONTHS},
+    lineage={"date": of(TOPIX, "date")},
+    presence=of(TOPIX, "O", "H", "L"),
+    per="day",
+    plan=Plan.LIGHT,
+    needs="the TOPIX",
+)

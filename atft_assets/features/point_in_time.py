@@ -1,85 +1,90 @@
 """The asset check that no stored row knows its future.
 
-A month is built once more, as it would have been on the evening of one of its days, from inputs cut off at that
-day; the stored rows up to the day must be the same. Which month and day is drawn from the data version, so that
-every build looks elsewhere.
+A month is built once more, table by table in the order of the registry, as it would have been on the evening of one of
+its days: from raw records that could be had by then, whatever their date is. The stored rows up to the day must be the
+same. The day is drawn from the data version, so that every build looks elsewhere; where raw records of the month came
+out after the day that they are dated, it is one of the days between, on which a join by date knows too much.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
 
 import dagster as dg
 import polars as pl
 
 from atft_assets import calendar, partitions
-from atft_assets.features import market, sector, stock_market
-from atft_assets.features.bars import RAW_COLUMNS, adjusted_bars
-from atft_assets.features.build import GROUP, Builder
-from atft_assets.features.catalogue import features_of
-from atft_assets.features.phase1 import phase1_features
-from atft_assets.features.phase2 import join_families
-from atft_assets.features.universe import universe
+from atft_assets.features.asof import AVAILABLE_AT, decision
+from atft_assets.features.build import month_frames
+from atft_assets.features.names import ALL, GROUP, RAW
+from atft_assets.features.registry import TABLES, complete
+from atft_assets.features.table import FeatureTable, Reader
 from atft_assets.settings import Settings
-from atft_assets.store import Store
+from atft_assets.store import MissingColumns, Store
 
 # Float32 columns computed in another block agree up to the rounding of running sums.
 TOLERANCE = 1e-4
 
 
 @dataclass
-class TruncatedBuilder(Builder):
-    """A builder that reads nothing dated after `last`: the platform as it was that evening."""
+class Evening:
+    """What could be read on an evening: the platform as it was then.
 
-    last: date = date.max
+    Raw records count if they were available; rows of feature tables if they are not dated later. Of the evening's
+    month, feature tables are what `rebuilt` holds; their months before it are taken from the store.
 
-    def _read(
-        self, group: str, name: str, block: Sequence[str], back: int, columns: Sequence[str] | None = None
-    ) -> pl.DataFrame:
-        return super()._read(group, name, block, back, columns).filter(pl.col("date") <= self.last)
+    Attributes:
+        last: the evening's day.
+        rebuilt: the month of each feature table, as far as it has been built anew.
+    """
+
+    store: Store
+    tables: frozenset[str]
+    last: date
+    rebuilt: dict[str, pl.DataFrame] = field(default_factory=dict)
+
+    def fetch(self, name: str, months: Sequence[str], columns: Sequence[str] | None) -> pl.DataFrame:
+        """Months of a table, as far as that evening knew them."""
+        if name not in self.tables:
+            return self._known(name, months, columns)
+        key = calendar.month_key(self.last)
+        anew = self.rebuilt[name]
+        anew = anew if columns is None else anew.select(columns)
+        past = [month for month in months if month < key]
+        return pl.concat([self.store.table(GROUP, name).read(past, columns), anew]) if past else anew
+
+    def _known(self, name: str, months: Sequence[str], columns: Sequence[str] | None) -> pl.DataFrame:
+        table = self.store.table(RAW, name)
+        if not has_availability(self.store, name, months):
+            return table.read(months, columns).filter(pl.col("date") <= self.last)
+        read = None if columns is None else list(dict.fromkeys([*columns, AVAILABLE_AT]))
+        known = table.read(months, read).filter(pl.col(AVAILABLE_AT) <= calendar.decision_instant(self.last))
+        return known if columns is None else known.select(columns)
 
 
-def rebuild_truncated(store: Store, settings: Settings, first: str, last: date) -> pl.DataFrame:
-    """The month of `last` up to `last`, every family from inputs cut off there.
+def has_availability(store: Store, name: str, months: Sequence[str]) -> bool:
+    """Whether the records of a raw table say when they could be had."""
+    try:
+        store.table(RAW, name).read(months[-1:], [AVAILABLE_AT])
+    except MissingColumns:
+        return False
+    return True
 
-    The stored months before it serve as history of the derived families; the month itself is computed anew from
-    raw bars.
+
+def rebuild_truncated(store: Store, first: str, last: date, tables: Iterable[FeatureTable] = TABLES) -> pl.DataFrame:
+    """`all_features` of the month of `last` up to `last`, every table from inputs that the evening of `last` knew.
+
+    Args:
+        first: first month of any data.
     """
     key = calendar.month_key(last)
-    read = TruncatedBuilder(store, first, settings.start, last=last)._read
-    since = calendar.first_of_month(key)
-    listed = _known(store, first, key, last)
-    members = universe(read("raw", "daily_quotes", [key], 0, ("date", "code")), listed, key)
-    quotes = read("raw", "daily_quotes", [key], sector.LOOKBACK_MONTHS, (*RAW_COLUMNS, "available_at"))
-    phase1 = phase1_features(quotes, members, since, key)
-    topix = read("raw", "topix", [key], market.LOOKBACK_MONTHS, market.TOPIX_COLUMNS)
-    by_day = market.market_features(topix, key)
-    past = _past(store, first, key)
-    own = pl.concat([past("phase1_features", stock_market.PHASE1_COLUMNS), phase1.select(stock_market.PHASE1_COLUMNS)])
-    against_market = stock_market.stock_market_features(own, by_day, topix, key)
-    rows = pl.concat([past("phase1_features", sector.PHASE1_COLUMNS), phase1.select(sector.PHASE1_COLUMNS)])
-    sectors = pl.concat([past("universe", sector.UNIVERSE_COLUMNS), members.select(sector.UNIVERSE_COLUMNS)])
-    against_sector = sector.sector_features(rows, sectors, adjusted_bars(quotes, key), key)
-    return join_families(members, [phase1, against_market, against_sector], [by_day], features_of("phase2_features"))
-
-
-def _known(store: Store, first: str, key: str, last: date) -> pl.DataFrame:
-    """Snapshots of the master that could be had on the evening of `last`."""
-    earliest = max(first, calendar.shift_month(key, -1))
-    listed = store.table("raw", "listed_info").read(calendar.months_between(earliest, key))
-    return listed.filter(pl.col("available_at") <= calendar.decision_instant(last))
-
-
-def _past(store: Store, first: str, key: str) -> Callable[[str, Sequence[str]], pl.DataFrame]:
-    earliest = max(first, calendar.shift_month(key, -sector.LOOKBACK_MONTHS))
-    months = calendar.months_between(earliest, calendar.shift_month(key, -1))
-
-    def read(name: str, columns: Sequence[str]) -> pl.DataFrame:
-        table = store.table(GROUP, name)
-        # with no month before, the schema still comes from the table
-        return table.read(months, columns) if months else table.read([key], columns).clear()
-
-    return read
+    rows = [table for table in complete(tables) if not table.whole]
+    evening = Evening(store, frozenset(table.name for table in rows), last)
+    for table in rows:
+        reader = Reader(table, (key,), first, evening.fetch)
+        ((_, frame, _),) = month_frames(table, reader)
+        evening.rebuilt[table.name] = frame.filter(pl.col("date") <= last)
+    return evening.rebuilt[ALL]
 
 
 def differences(stored: pl.DataFrame, rebuilt: pl.DataFrame) -> pl.DataFrame:
@@ -110,43 +115,72 @@ def _unequal(column: str) -> pl.Expr:
     return (old.is_null() != new.is_null()) | far.fill_null(False)
 
 
-def sampled_day(version: str, keys: list[str]) -> date:
-    """A trading day of a published month, drawn from the data version."""
+def sampled_day(store: Store, version: str, keys: Sequence[str], tables: Iterable[FeatureTable] = TABLES) -> date:
+    """A telling day of a published month, drawn from the data version."""
     draw = int(version[:12], 16)
-    days = calendar.days_of_month(keys[draw % len(keys)])
+    days = telling_days(store, keys[draw % len(keys)], tables)
     return days[(draw // len(keys)) % len(days)]
 
 
-def point_in_time_check(settings: Settings) -> dg.AssetChecksDefinition:
-    """The check on `phase2_features`; it does not block, but it fails loudly."""
-    months = partitions.months(settings)
+def telling_days(store: Store, key: str, tables: Iterable[FeatureTable] = TABLES) -> list[date]:
+    """Trading days of a month on which a raw record is dated, but not yet known; all of its days if there is none."""
+    rows = complete(tables)
+    names = {table.name for table in rows}
+    days = calendar.days_of_month(key)
+    found: set[date] = set()
+    for name in sorted({source for table in rows for source in table.reads} - names):
+        for dated, known in _late(store, name, key):
+            found |= {day for day in days if day >= dated and calendar.decision_instant(day) < known}
+    return sorted(found) or days
+
+
+def _late(store: Store, name: str, key: str) -> list[tuple[date, datetime]]:
+    """Date and instant of a raw month's records that came out after the evening of their date."""
+    try:
+        frame = store.table(RAW, name).read([key], ["date", AVAILABLE_AT])
+    except MissingColumns:  # events without a date, or a table that is known at once
+        return []
+    late = frame.filter(pl.col(AVAILABLE_AT) > decision()).unique()
+    return late.select("date", pl.col(AVAILABLE_AT).dt.convert_time_zone("Asia/Tokyo")).rows()
+
+
+def judge(store: Store, first: str, day: date, tables: Iterable[FeatureTable] = TABLES) -> tuple[int, pl.DataFrame]:
+    """The number of stored rows of a day's month up to the day, and what of them that evening did not know.
+
+    Returns:
+        rows; `differences`.
+    """
+    stored = store.table(GROUP, ALL).read([calendar.month_key(day)]).filter(pl.col("date") <= day)
+    return stored.height, differences(stored, rebuild_truncated(store, first, day, tables))
+
+
+def point_in_time_check(settings: Settings, tables: Iterable[FeatureTable] = TABLES) -> dg.AssetChecksDefinition:
+    """The check on `all_features`; it does not block, but it fails loudly."""
+    tables, months = tuple(tables), partitions.months(settings)
 
     @dg.asset_check(
-        asset="phase2_features",
+        asset=ALL,
         name="point_in_time",
         blocking=False,
-        description="A sampled month, built again from inputs cut off at one of its days, has the same rows.",
+        description="A sampled month, built again from what one of its evenings knew, has the same rows.",
     )
-    def point_in_time(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
-        table = store.table(GROUP, "phase2_features")
-        keys = table.keys()
-        day = sampled_day(table.version(), keys)
-        stored = table.read([calendar.month_key(day)]).filter(pl.col("date") <= day)
-        first = months.get_first_partition_key() or ""
-        found = differences(stored, rebuild_truncated(store, settings, first, day))
+    def point_in_time(store: Store) -> dg.AssetCheckResult:
+        table = store.table(GROUP, ALL)
+        day = sampled_day(store, table.version(), table.keys(), tables)
+        rows, found = judge(store, months.get_first_partition_key() or "", day, tables)
         records = [dg.TableRecord({k: str(v) for k, v in row.items()}) for row in found.head(20).iter_rows(named=True)]
         return dg.AssetCheckResult(
             passed=found.is_empty(),
             severity=dg.AssetCheckSeverity.ERROR,
             description=(
-                f"{stored.height} rows up to {day} are what that evening knew"
+                f"{rows} rows up to {day} are what that evening knew"
                 if found.is_empty()
                 else f"rows up to {day} differ from what that evening knew in {found.height} columns, first "
                 f"{found['column'][0]}: look for a window or a join that reads later records"
             ),
             metadata={
                 "day": str(day),
-                "rows": stored.height,
+                "rows": rows,
                 **({"differences": dg.MetadataValue.table(records)} if records else {}),
             },
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from atft_assets.features.feature import Feature
+from atft_assets.features.feature import Feature, family
+from atft_assets.features.names import adjusted, same_day
 from atft_assets.features.rolling import (
     ANNUAL,
     EMA_MEMORY,
@@ -26,50 +27,49 @@ from atft_assets.features.rolling import (
     with_moments,
 )
 
+CLOSE, HIGH_LOW = adjusted("C"), same_day("H", "L")
+_momentum = family("momentum", reads=CLOSE)
+_price = family("price", reads=CLOSE)
+_shape = family("shape", reads=CLOSE)
+_volatility = family("volatility", reads=CLOSE)
+_volume = family("volume", reads=CLOSE)
 _LOG_NOTE = "; not a model input: ranks of a day equal those of returns_{h}d"
 
 PRICE = (
     *(
-        Feature(f"returns_{h}d", "price", f"C/C[-{h}] - 1", h, h, low=-1.0, core=True, coverage=0.7 if h == 1 else 0.5)
+        _price(f"returns_{h}d", f"C/C[-{h}] - 1", h, h, low=-1.0, core=True, coverage=0.7 if h == 1 else 0.5)
         for h in (1, 5, 10, 20, 60, 120)
     ),
     *(
-        Feature(f"log_returns_{h}d", "price", f"ln(C/C[-{h}]){_LOG_NOTE.format(h=h)}", h, h, model_input=False)
+        _price(f"log_returns_{h}d", f"ln(C/C[-{h}]){_LOG_NOTE.format(h=h)}", h, h, model_input=False)
         for h in (1, 5, 10, 20)
     ),
     *(
-        Feature(f"volatility_{w}d", "volatility", f"std(r1, {w}) * sqrt(252)", w, w, low=0.0, core=w in (20, 60))
+        _volatility(f"volatility_{w}d", f"std(r1, {w}) * sqrt(252)", w, w, low=0.0, core=w in (20, 60))
         for w in (5, 10, 20, 60)
     ),
-    Feature(
+    _volatility(
         "realized_volatility",
-        "volatility",
         "sqrt(252 * mean(ln(H/L)^2, 20) / (4 ln 2)) (Parkinson 1980)",
         20,
         19,
         low=0.0,
         core=True,
+        reads=HIGH_LOW,
     ),
     *(
-        Feature(
-            f"price_to_sma_{w}",
-            "price",
-            f"C/mean(C, {w}) - 1 (sma_{w} as a ratio)",
-            w,
-            w - 1,
-            low=-1.0,
-            core=w in (5, 20, 60),
+        _price(
+            f"price_to_sma_{w}", f"C/mean(C, {w}) - 1 (sma_{w} as a ratio)", w, w - 1, low=-1.0, core=w in (5, 20, 60)
         )
         for w in (5, 10, 20, 60, 120)
     ),
     *(
-        Feature(f"sma_gap_{a}_{b}", "price", f"mean(C, {a})/mean(C, {b}) - 1", b, b - 1, low=-1.0)
+        _price(f"sma_gap_{a}_{b}", f"mean(C, {a})/mean(C, {b}) - 1", b, b - 1, low=-1.0)
         for a, b in ((5, 20), (20, 60), (60, 120))
     ),
     *(
-        Feature(
+        _price(
             f"price_to_ema_{w}",
-            "price",
             f"C/EMA(C, {w}) - 1 (ema_{w} as a ratio; memory {EMA_MEMORY[w]} rows)"
             + ("" if w == 60 else f"; not a model input: close to price_to_sma_{w}"),
             EMA_MEMORY[w],
@@ -79,87 +79,101 @@ PRICE = (
         )
         for w in (5, 10, 20, 60)
     ),
-    Feature("ema200_slope", "price", "EMA(C, 200)/EMA(C, 200)[-1] - 1", 240, 241, low=-1.0),
+    _price("ema200_slope", "EMA(C, 200)/EMA(C, 200)[-1] - 1", 240, 241, low=-1.0),
     *(
-        Feature(
-            f"ma_gap_{a}_{b}",
-            "price",
-            f"EMA(C, {a})/EMA(C, {b}) - 1",
-            EMA_MEMORY[b],
-            EMA_MEMORY[b],
-            low=-1.0,
-            core=True,
-        )
+        _price(f"ma_gap_{a}_{b}", f"EMA(C, {a})/EMA(C, {b}) - 1", EMA_MEMORY[b], EMA_MEMORY[b], low=-1.0, core=True)
         for a, b in ((5, 20), (20, 60))
     ),
     *(
-        Feature(
-            f"ema{w}_slope", "price", f"EMA(C, {w})/EMA(C, {w})[-1] - 1", EMA_MEMORY[w] + 1, EMA_MEMORY[w] + 1, low=-1.0
-        )
+        _price(f"ema{w}_slope", f"EMA(C, {w})/EMA(C, {w})[-1] - 1", EMA_MEMORY[w] + 1, EMA_MEMORY[w] + 1, low=-1.0)
         for w in (5, 20, 60)
     ),
-    Feature("dist_to_200ema", "price", "C/EMA(C, 200) - 1 (memory 240 rows)", 240, 240, low=-1.0, core=True),
-    Feature("high_low_ratio", "shape", "H/L", 1, 0, low=1.0 - 1e-6, core=True, coverage=0.7),
-    Feature("close_to_high", "shape", "(H - C)/(H - L); null where H = L", 1, 0, low=-1e-6, high=1 + 1e-6, core=True),
-    Feature(
+    _price("dist_to_200ema", "C/EMA(C, 200) - 1 (memory 240 rows)", 240, 240, low=-1.0, core=True),
+    _shape("high_low_ratio", "H/L", 1, 0, low=1.0 - 1e-6, core=True, coverage=0.7, reads=HIGH_LOW),
+    _shape(
+        "close_to_high",
+        "(H - C)/(H - L); null where H = L",
+        1,
+        0,
+        low=-1e-6,
+        high=1 + 1e-6,
+        core=True,
+        reads=same_day("H", "L", "C"),
+    ),
+    _shape(
         "close_to_low",
-        "shape",
         "(C - L)/(H - L) = 1 - close_to_high; null where H = L",
         1,
         0,
         low=-1e-6,
         high=1 + 1e-6,
         core=True,
+        reads=same_day("H", "L", "C"),
     ),
-    Feature("volume_ma_gap_5_20", "volume", "mean(V, 5)/mean(V, 20) - 1 (volume_ma_5 as a ratio)", 20, 19, low=-1.0),
-    Feature(
-        "log_adv_20", "volume", "ln(mean(turnover in yen, 20)) (volume_ma_20 in yen, which no split changes)", 20, 19
+    _volume(
+        "volume_ma_gap_5_20",
+        "mean(V, 5)/mean(V, 20) - 1 (volume_ma_5 as a ratio)",
+        20,
+        19,
+        low=-1.0,
+        reads=adjusted("Vo"),
     ),
-    *(Feature(f"volume_ratio_{w}", "volume", f"V/mean(V, {w})", w, w - 1, low=0.0, core=True) for w in (5, 20)),
-    Feature(
+    _volume(
+        "log_adv_20",
+        "ln(mean(turnover in yen, 20)) (volume_ma_20 in yen, which no split changes)",
+        20,
+        19,
+        reads=same_day("Va"),
+    ),
+    *(
+        _volume(f"volume_ratio_{w}", f"V/mean(V, {w})", w, w - 1, low=0.0, core=True, reads=adjusted("Vo"))
+        for w in (5, 20)
+    ),
+    _volume(
         "turnover_to_mean_60",
-        "volume",
         "turnover in yen / its mean over 60 rows (in place of turnover_rate, whose shares outstanding come with "
         "statements, not with bars)",
         60,
         59,
         low=0.0,
+        reads=same_day("Va"),
     ),
-    Feature("log_turnover", "volume", "ln(turnover in yen) (dollar_volume)", 1, 0, core=True),
+    _volume("log_turnover", "ln(turnover in yen) (dollar_volume)", 1, 0, core=True, reads=same_day("Va")),
 )
 
 MOMENTUM = (
-    Feature("mom_240_20", "momentum", "C[-20]/C[-240] - 1 (a year, its last month left out)", 240, 240, low=-1.0),
-    Feature("ret_20_5", "momentum", "C[-5]/C[-20] - 1 (a month, its last week left out)", 20, 20, low=-1.0),
-    Feature("dist_to_high_240", "momentum", "C/max(H, 240) - 1", 240, 239, low=-1.0, high=1e-6),
-    Feature("dist_to_high_60", "momentum", "C/max(H, 60) - 1", 60, 59, low=-1.0, high=1e-6),
-    Feature("dist_to_low_60", "momentum", "C/min(L, 60) - 1", 60, 59, low=-1e-6),
-    Feature(
-        "efficiency_20", "momentum", "|C - C[-20]| / sum(|C - C[-1]|, 20) (Kaufman)", 20, 20, low=0.0, high=1 + 1e-6
-    ),
-    Feature("up_day_share_20", "momentum", "share of the last 20 rows with r1 > 0", 20, 20, low=0.0, high=1.0),
-    Feature("ret_autocorr_20", "momentum", "correlation of r1 and r1[-1] over 20 rows", 20, 21, low=-1.001, high=1.001),
+    _momentum("mom_240_20", "C[-20]/C[-240] - 1 (a year, its last month left out)", 240, 240, low=-1.0),
+    _momentum("ret_20_5", "C[-5]/C[-20] - 1 (a month, its last week left out)", 20, 20, low=-1.0),
+    _momentum("dist_to_high_240", "C/max(H, 240) - 1", 240, 239, low=-1.0, high=1e-6, reads=adjusted("H", "C")),
+    _momentum("dist_to_high_60", "C/max(H, 60) - 1", 60, 59, low=-1.0, high=1e-6, reads=adjusted("H", "C")),
+    _momentum("dist_to_low_60", "C/min(L, 60) - 1", 60, 59, low=-1e-6, reads=adjusted("L", "C")),
+    _momentum("efficiency_20", "|C - C[-20]| / sum(|C - C[-1]|, 20) (Kaufman)", 20, 20, low=0.0, high=1 + 1e-6),
+    _momentum("up_day_share_20", "share of the last 20 rows with r1 > 0", 20, 20, low=0.0, high=1.0),
+    _momentum("ret_autocorr_20", "correlation of r1 and r1[-1] over 20 rows", 20, 21, low=-1.001, high=1.001),
 )
 
 VOLUME = (
-    Feature("log_turnover_change_1d", "volume", "ln(turnover/turnover[-1])", 1, 1, core=True),
-    Feature("turnover_z_60", "volume", "(ln turnover - mean60)/std60 of ln turnover", 60, 59),
-    Feature("amihud_20", "volume", "ln(mean(|r1| / turnover in yen, 20)) (Amihud 2002)", 20, 20, core=True),
-    Feature("turnover_cv_20", "volume", "std(turnover, 20)/mean(turnover, 20)", 20, 19, low=0.0),
-    Feature(
+    _volume("log_turnover_change_1d", "ln(turnover/turnover[-1])", 1, 1, core=True, reads=same_day("Va")),
+    _volume("turnover_z_60", "(ln turnover - mean60)/std60 of ln turnover", 60, 59, reads=same_day("Va")),
+    _volume(
+        "amihud_20", "ln(mean(|r1| / turnover in yen, 20)) (Amihud 2002)", 20, 20, core=True, reads=adjusted("C", "Va")
+    ),
+    _volume("turnover_cv_20", "std(turnover, 20)/mean(turnover, 20)", 20, 19, low=0.0, reads=same_day("Va")),
+    _volume(
         "price_volume_corr_20",
-        "volume",
         "correlation of r1 and ln(turnover/turnover[-1]) over 20 rows",
         20,
         20,
         low=-1.001,
         high=1.001,
         core=True,
+        reads=adjusted("C", "Va"),
     ),
-    Feature("signed_volume_20", "volume", "sum(sign(r1) V, 20)/sum(V, 20)", 20, 20, low=-1.001, high=1.001),
-    Feature(
+    _volume(
+        "signed_volume_20", "sum(sign(r1) V, 20)/sum(V, 20)", 20, 20, low=-1.001, high=1.001, reads=adjusted("C", "Vo")
+    ),
+    _volume(
         "zero_return_share_20",
-        "volume",
         "share of the last 20 rows with r1 = 0 (illiquidity)",
         20,
         20,
@@ -167,26 +181,53 @@ VOLUME = (
         high=1.0,
         may_be_constant=True,
     ),
-    Feature("volume_ma_gap_20_60", "volume", "mean(V, 20)/mean(V, 60) - 1", 60, 59, low=-1.0),
+    _volume("volume_ma_gap_20_60", "mean(V, 20)/mean(V, 60) - 1", 60, 59, low=-1.0, reads=adjusted("Vo")),
 )
 
 SHAPE = (
-    Feature("ret_overnight", "shape", "O/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7),
-    Feature("ret_intraday", "shape", "C/O - 1", 1, 0, low=-1.0, core=True, coverage=0.7),
-    Feature("high_to_prev_close", "shape", "H/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7),
-    Feature("low_to_prev_close", "shape", "L/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7),
-    Feature("upper_shadow", "shape", "(H - max(O, C))/C[-1]", 1, 1, low=-1e-6),
-    Feature("lower_shadow", "shape", "(min(O, C) - L)/C[-1]", 1, 1, low=-1e-6),
-    Feature("body_to_range", "shape", "(C - O)/(H - L); null where H = L", 1, 0, low=-1.001, high=1.001),
-    Feature("intraday_mom_5", "shape", "sum(ret_intraday, 5)", 5, 4, core=True),
-    Feature("intraday_mom_20", "shape", "sum(ret_intraday, 20)", 20, 19),
-    Feature("overnight_mom_5", "shape", "sum(ret_overnight, 5)", 5, 5),
-    Feature("overnight_mom_20", "shape", "sum(ret_overnight, 20)", 20, 20, core=True),
-    Feature("close_place_5", "shape", "(C - min(L, 5))/(max(H, 5) - min(L, 5))", 5, 4, low=-1e-6, high=1 + 1e-6),
+    _shape("ret_overnight", "O/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7, reads=adjusted("O", "C")),
+    _shape("ret_intraday", "C/O - 1", 1, 0, low=-1.0, core=True, coverage=0.7, reads=same_day("O", "C")),
+    _shape("high_to_prev_close", "H/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7, reads=adjusted("H", "C")),
+    _shape("low_to_prev_close", "L/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7, reads=adjusted("L", "C")),
+    _shape("upper_shadow", "(H - max(O, C))/C[-1]", 1, 1, low=-1e-6, reads=adjusted("O", "H", "C")),
+    _shape("lower_shadow", "(min(O, C) - L)/C[-1]", 1, 1, low=-1e-6, reads=adjusted("O", "L", "C")),
+    _shape(
+        "body_to_range",
+        "(C - O)/(H - L); null where H = L",
+        1,
+        0,
+        low=-1.001,
+        high=1.001,
+        reads=same_day("O", "H", "L", "C"),
+    ),
+    _shape("intraday_mom_5", "sum(ret_intraday, 5)", 5, 4, core=True, reads=same_day("O", "C")),
+    _shape("intraday_mom_20", "sum(ret_intraday, 20)", 20, 19, reads=same_day("O", "C")),
+    _shape("overnight_mom_5", "sum(ret_overnight, 5)", 5, 5, reads=adjusted("O", "C")),
+    _shape("overnight_mom_20", "sum(ret_overnight, 20)", 20, 20, core=True, reads=adjusted("O", "C")),
+    _shape(
+        "close_place_5",
+        "(C - min(L, 5))/(max(H, 5) - min(L, 5))",
+        5,
+        4,
+        low=-1e-6,
+        high=1 + 1e-6,
+        reads=adjusted("H", "L", "C"),
+    ),
 )
 
 VALIDITY = (
-    Feature("is_traded", "validity", "1 where the name traded on t", 1, 0, "flag", low=0, high=1, model_input=False),
+    Feature(
+        "is_traded",
+        "validity",
+        "1 where the name traded on t",
+        1,
+        0,
+        "flag",
+        low=0,
+        high=1,
+        model_input=False,
+        reads=same_day("O", "H", "L", "C", "Vo"),
+    ),
     *(
         Feature(
             f"is_{name}_valid",
@@ -198,6 +239,7 @@ VALIDITY = (
             low=0,
             high=1,
             model_input=False,
+            reads=same_day("O", "H", "L", "C", "Vo"),
         )
         for name, rows in (("rsi2", 5), ("ema5", 15), ("ema10", 30), ("ema20", 60), ("ema200", 200))
     ),

@@ -1,163 +1,66 @@
-"""Data quality: what a person should look at before trusting a month. Asset checks that warn, and do not block.
+"""Data quality: what a person should look at before trusting a month, as asset checks that warn and do not block.
 
-Contracts say what may be stored; these say what looks odd although it may be stored. Each judges the newest
-published month, and its text says where to look. The functions are pure: frames in, findings out.
+Contracts say what may be stored; these say what looks odd although it may be stored (`oddities`). Each judges the
+months of its run, and its text says where to look. A finding that a person has accepted (`contracts.acceptance`) is
+told no more; the asset `data_release` refuses a month while one that stops stands unaccepted.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import dagster as dg
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from atft_assets import calendar
+from atft_assets.contracts.acceptance import Acceptance, accepted_findings
 from atft_assets.features.bars import RAW_COLUMNS, adjusted_bars
-from atft_assets.features.build import GROUP
 from atft_assets.features.catalogue import feature_set
-from atft_assets.features.universe import eligible, universe
+from atft_assets.features.names import ALL, DAILY_QUOTES, GROUP, LISTED_INFO, RAW, UNIVERSE
+from atft_assets.features.oddities import (
+    drift,
+    market_against_names,
+    missing_names,
+    sector_jumps,
+    stale_prices,
+    unexplained_returns,
+    untraded_days,
+)
+from atft_assets.partitions import months_of_tags
 from atft_assets.store import Store
 
 FINDINGS_SHOWN = 20
 
-MISSING_SHARE = 0.02  # names of the master without a bar on a day
-STALE_ROWS = 10  # the same four prices so many traded days in a row
-OUTLIER_RETURN = 0.6  # beyond every daily price limit but those of the cheapest shares
-MOVED_SHARE = 0.02  # names that change their sector within a month
-MARKET_CORRELATION = 0.7
-DRIFT_PSI = 0.5
-DRIFT_BINS = 10
-
-
-def missing_names(quotes: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
-    """Days on which more than 2 % of the master's names have no row at all.
-
-    Returns:
-        date, listed, missing, sample (codes).
-    """
-    days = quotes.select(pl.col("date").unique())
-    eligible_names = listed.filter(eligible(listed.columns)).select("code").unique()
-    # every name on every day, as if each had a bar: the universe of the master alone
-    grid = days.join(eligible_names, how="cross")
-    expected = universe(grid, listed).select("date", "code")
-    absent = expected.join(quotes.select("date", "code"), on=["date", "code"], how="anti")
-    by_day = absent.group_by("date").agg(
-        pl.len().alias("missing"), pl.col("code").sort().head(5).str.join(" ").alias("sample")
-    )
-    counts = expected.group_by("date").agg(pl.len().alias("listed")).join(by_day, on="date")
-    return counts.filter(pl.col("missing") > MISSING_SHARE * pl.col("listed")).sort("date")
-
-
-def stale_prices(bars: pl.DataFrame) -> pl.DataFrame:
-    """Names whose open, high, low, close and volume repeat themselves for ten traded rows.
-
-    Args:
-        bars: adjusted bars, sorted by code and date.
-
-    Returns:
-        code, date (of the tenth row), close.
-    """
-    same = pl.all_horizontal(pl.col(x) == pl.col(x).shift(1).over("code") for x in ("o", "h", "l", "c", "v"))
-    repeated = same.fill_null(False).cast(pl.Int32).rolling_sum(STALE_ROWS - 1).over("code") == STALE_ROWS - 1
-    return (
-        bars.filter(repeated)
-        .unique("code", keep="first", maintain_order=True)
-        .select("code", "date", pl.col("c").alias("close"))
-    )
-
-
-def unexplained_returns(quotes: pl.DataFrame) -> pl.DataFrame:
-    """Daily moves beyond 60 % on days without a corporate action: a split that AdjFactor does not know, or a
-    wrong price.
-
-    Returns:
-        date, code, move, adj_factor.
-    """
-    frame = quotes.filter(pl.col("C") > 0).sort("code", "date")
-    adjusted = pl.col("C") / (pl.col("C").shift(1) * pl.col("AdjFactor")).over("code") - 1
-    return (
-        frame.with_columns(adjusted.alias("move"))
-        .filter(pl.col("move").abs() > OUTLIER_RETURN)
-        .select("date", "code", "move", pl.col("AdjFactor").alias("adj_factor"))
-        .sort(pl.col("move").abs(), descending=True)
-    )
-
-
-def sector_jumps(members: pl.DataFrame) -> pl.DataFrame:
-    """Sector changes of a month, if more than 2 % of the names change: reclassifications come one by one.
-
-    Returns:
-        date, code, before, after; empty where the number is ordinary.
-    """
-    before = pl.col("s33").shift(1).over("code")
-    moved = (
-        members.sort("code", "date")
-        .with_columns(before.alias("before"))
-        .filter(pl.col("before") != pl.col("s33"))
-        .select("date", "code", "before", pl.col("s33").alias("after"))
-    )
-    return moved if moved.height > MOVED_SHARE * members["code"].n_unique() else moved.clear()
-
-
-def market_against_names(phase1: pl.DataFrame, market: pl.DataFrame) -> pl.DataFrame:
-    """Whether the TOPIX moves with its names: a wrong index, or dates one day off, show here.
-
-    Args:
-        phase1: date, returns_1d, log_turnover; market: date, mkt_ret_1d.
-
-    Returns:
-        days, correlation of the index with the turnover-weighted mean of the names; empty where it is above 0.7,
-        or where fewer than ten days are there.
-    """
-    weight = pl.col("log_turnover").exp()
-    mean = (
-        phase1.drop_nulls()
-        .group_by("date")
-        .agg((pl.col("returns_1d") * weight).sum().truediv(weight.sum()).alias("names"))
-    )
-    both = mean.join(market.select("date", "mkt_ret_1d"), on="date").drop_nulls()
-    found = both.select(pl.len().alias("days"), pl.corr("names", "mkt_ret_1d").alias("correlation"))
-    return found.filter((pl.col("days") >= 10) & ~(pl.col("correlation") > MARKET_CORRELATION))
-
-
-def drift(month: pl.DataFrame, year: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
-    """Population stability index of each column against the trailing year, above 0.5.
-
-    Ten bins at the year's deciles; PSI = sum (p - q) ln(p/q) over the bins.
-
-    Returns:
-        column, psi; sorted, the largest first.
-    """
-    rows = []
-    for name in columns:
-        # rounded: shares of 20 days lie on the cuts themselves
-        now, then = (frame[name].drop_nulls().cast(pl.Float64).round(7).to_numpy() for frame in (month, year))
-        cuts = np.unique(np.quantile(then, np.arange(1, DRIFT_BINS) / DRIFT_BINS)) if len(then) else np.array([])
-        if len(cuts) < 2 or not len(now):
-            continue
-        p, q = _shares(now, cuts), _shares(then, cuts)
-        rows.append((name, float(((p - q) * np.log(p / q)).sum())))
-    frame = pl.DataFrame(rows, schema={"column": pl.String, "psi": pl.Float64}, orient="row")
-    return frame.filter(pl.col("psi") > DRIFT_PSI).sort("psi", descending=True)
-
-
-def _shares(values: NDArray[np.float64], cuts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the values in each bin, never below 1 in 10,000."""
-    counts = np.bincount(np.searchsorted(cuts, values, side="right"), minlength=len(cuts) + 1)
-    return np.maximum(counts / len(values), 1e-4)
-
 
 @dataclass(frozen=True)
 class Quality:
-    """One check: the table it belongs to, what it finds in the newest month, and what to do about it."""
+    """One check: the table it belongs to, what it finds in a month, and what to do about it.
+
+    Attributes:
+        find: from the store, a month and all months of the table, the rows that it finds.
+        same_by: columns that tell one finding of a month from another; none: a month has one at most.
+        stops: a month with an unaccepted finding is not released. What markets do by themselves is only told.
+        newest_only: of the months of a run only the last is judged.
+    """
 
     name: str
     asset: str
     group: str
     find: Callable[[Store, str, list[str]], pl.DataFrame]
+    same_by: tuple[str, ...]
     advice: str
     description: str
+    stops: bool = True
+    newest_only: bool = False
+
+    @property
+    def key(self) -> dg.AssetCheckKey:
+        """Key of the check."""
+        return dg.AssetCheckKey(dg.AssetKey(self.asset), self.name)
+
+    def accept(self, month: str) -> str:
+        """The command by which a person accepts what it found in a month."""
+        return f"python -m atft_assets.tools.accept {self.asset} {month} --check {self.name} --reason TEXT"
 
 
 def _table(
@@ -173,28 +76,32 @@ def _recent(key: str, keys: list[str], months: int) -> list[str]:
 
 
 def _find_missing(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
-    quotes = _table(store, "raw", "daily_quotes", [key], ("date", "code"))
-    return missing_names(quotes, _table(store, "raw", "listed_info", _recent(key, keys, 1)))
+    quotes = _table(store, RAW, DAILY_QUOTES, [key], ("date", "code"))
+    return missing_names(quotes, _table(store, RAW, LISTED_INFO, _recent(key, keys, 1)))
 
 
 def _find_stale(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
-    quotes = _table(store, "raw", "daily_quotes", _recent(key, keys, 1), RAW_COLUMNS)
+    quotes = _table(store, RAW, DAILY_QUOTES, _recent(key, keys, 1), RAW_COLUMNS)
     return stale_prices(adjusted_bars(quotes, key)).filter(pl.col("date") >= calendar.first_of_month(key))
 
 
 def _find_outliers(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
-    quotes = _table(store, "raw", "daily_quotes", _recent(key, keys, 1), ("date", "code", "C", "AdjFactor"))
+    quotes = _table(store, RAW, DAILY_QUOTES, _recent(key, keys, 1), ("date", "code", "C", "AdjFactor"))
     return unexplained_returns(quotes).filter(pl.col("date") >= calendar.first_of_month(key))
 
 
+def _find_untraded(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
+    return untraded_days(_table(store, RAW, DAILY_QUOTES, [key], ("date", "code", "C")))
+
+
 def _find_jumps(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
-    members = _table(store, GROUP, "universe", _recent(key, keys, 1), ("date", "code", "s33"))
+    members = _table(store, GROUP, UNIVERSE, _recent(key, keys, 1), ("date", "code", "s33"))
     return sector_jumps(members).filter(pl.col("date") >= calendar.first_of_month(key))
 
 
 def _find_market(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
     columns = ("date", "returns_1d", "log_turnover", "mkt_ret_1d")
-    frame = _table(store, GROUP, "phase2_features", _recent(key, keys, 1), columns)
+    frame = _table(store, GROUP, ALL, _recent(key, keys, 1), columns)
     return market_against_names(frame.select(columns[:3]), frame.select("date", "mkt_ret_1d").unique("date"))
 
 
@@ -204,7 +111,7 @@ def _find_drift(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
     slow = 20
     columns = [
         f.name
-        for f in feature_set("phase2")
+        for f in feature_set("full")
         if f.kind in ("time_series", "cross_section") and f.lookback <= slow and not f.name.endswith("_eq_loo")
     ]
     past = [k for k in _recent(key, keys, 12) if k != key]
@@ -212,7 +119,7 @@ def _find_drift(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
         return pl.DataFrame(schema={"column": pl.String, "psi": pl.Float64})
 
     def against_the_day(k: str) -> pl.DataFrame:
-        frame = _table(store, GROUP, "phase2_features", [k], ("date", *columns))
+        frame = _table(store, GROUP, ALL, [k], ("date", *columns))
         return frame.select(pl.col(c) - pl.col(c).median().over("date") for c in columns)
 
     year = pl.concat(against_the_day(k).gather_every(10) for k in past)
@@ -222,54 +129,125 @@ def _find_drift(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
 CHECKS = (
     Quality(
         "missing_names",
-        "universe",
+        UNIVERSE,
         GROUP,
         _find_missing,
+        ("date", "missing"),
         "fetch these days of daily_quotes again (refetch: true); if the rows stay away, compare listed_info with the "
         "exchange's own list",
-        "On every day of the newest month at least 98 % of the master's names have a row.",
+        "On every day at least 98 % of the master's names have a row.",
     ),
     Quality(
         "stale_prices",
-        "daily_quotes",
-        "raw",
+        DAILY_QUOTES,
+        RAW,
         _find_stale,
+        ("code", "date"),
         "look the names up: a suspended name should have null prices, not repeated ones",
         "No name repeats its prices and volume for ten traded days.",
     ),
     Quality(
         "unexplained_returns",
-        "daily_quotes",
-        "raw",
+        DAILY_QUOTES,
+        RAW,
         _find_outliers,
+        ("date", "code", "move"),
         "look for a split or consolidation on the date whose AdjFactor is missing, else for a wrong price",
-        "No move beyond 60 % without a corporate action.",
+        "No daily return beyond +100 % or -40 % without a corporate action.",
+    ),
+    Quality(
+        "untraded_days",
+        DAILY_QUOTES,
+        RAW,
+        _find_untraded,
+        ("date", "untraded"),
+        "look whether the exchange halted trading; if it did not, the prices are lacking: fetch these days again "
+        "(refetch: true)",
+        "On every day three quarters of the names trade; halts of the exchange that are known are left out.",
     ),
     Quality(
         "sector_jumps",
-        "universe",
+        UNIVERSE,
         GROUP,
         _find_jumps,
+        ("date", "code", "after"),
         "compare the two snapshots of listed_info around the dates: so many names do not change their sector at once",
         "At most 2 % of the names change their sector within a month.",
     ),
     Quality(
         "market_against_names",
-        "phase2_features",
+        ALL,
         GROUP,
         _find_market,
+        ("finding",),
         "compare the dates of topix and daily_quotes: an index shifted by a day is the usual cause",
-        "The TOPIX moves with the turnover-weighted mean of its names (correlation above 0.7 over two months).",
+        "The TOPIX moves with the turnover-weighted mean of its names (correlation above 0.6 over two months), and "
+        "better than with that of the day before or after.",
     ),
     Quality(
         "drift",
-        "phase2_features",
+        ALL,
         GROUP,
         _find_drift,
+        (),
         "look at the columns' formulas and their raw inputs of the month; after a market shock this passes by itself",
         "No column's distribution leaves that of the trailing year (population stability index at most 0.5).",
+        stops=False,
+        newest_only=True,
     ),
 )
+
+STOPPING = tuple(one for one in CHECKS if one.stops)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found in a month.
+
+    Attributes:
+        rows: what it found, as the check gives it.
+        open: those of the rows that nobody has accepted.
+        prints: a fingerprint of each open row; equal rows of equal months have equal ones.
+        accepted: who accepted the others.
+    """
+
+    quality: Quality
+    month: str
+    rows: pl.DataFrame
+    open: pl.DataFrame
+    prints: tuple[str, ...]
+    accepted: tuple[Acceptance, ...]
+
+    def __str__(self) -> str:
+        said = ", ".join(f"{name} {value}" for name, value in self.open.row(0, named=True).items())
+        more = f" and {self.open.height - 1} more" if self.open.height > 1 else ""
+        return f"{self.quality.name} of {self.quality.asset} {self.month}: {said}{more}"
+
+
+def findings(store: Store, instance: dg.DagsterInstance, quality: Quality, months: Sequence[str]) -> list[Finding]:
+    """What a check finds in those of the months that its table holds; a month without rows is not among them."""
+    keys = store.table(quality.group, quality.asset).keys()
+    published = [month for month in months if month in keys]
+    accepted: Mapping[str, Acceptance] | None = None
+    found = []
+    for month in published[-1:] if quality.newest_only else published:
+        rows = quality.find(store, month, keys)
+        if rows.is_empty():
+            continue
+        accepted = accepted_findings(instance, quality.key) if accepted is None else accepted
+        prints = [_fingerprint(quality, month, row) for row in rows.iter_rows(named=True)]
+        new = [place for place, one in enumerate(prints) if one not in accepted]
+        by = {accepted[one] for one in prints if one in accepted}
+        found.append(
+            Finding(quality, month, rows, rows[new], tuple(dict.fromkeys(prints[place] for place in new)), tuple(by))
+        )
+    return found
+
+
+def _fingerprint(quality: Quality, month: str, row: Mapping[str, object]) -> str:
+    values = [row[name] for name in quality.same_by]
+    told = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
+    return hashlib.sha256("/".join([quality.asset, quality.name, month, *told]).encode()).hexdigest()[:12]
 
 
 def quality_checks() -> list[dg.AssetChecksDefinition]:
@@ -279,25 +257,50 @@ def quality_checks() -> list[dg.AssetChecksDefinition]:
 
 def _asset_check(quality: Quality) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=quality.asset, name=quality.name, blocking=False, description=quality.description)
-    def check(store: Store) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext, store: Store) -> dg.AssetCheckResult:
         keys = store.table(quality.group, quality.asset).keys()
-        found = quality.find(store, keys[-1], keys)
-        rows = [
-            dg.TableRecord({k: str(v) for k, v in r.items()}) for r in found.head(FINDINGS_SHOWN).iter_rows(named=True)
-        ]
-        return dg.AssetCheckResult(
-            passed=found.is_empty(),
-            severity=dg.AssetCheckSeverity.WARN,
-            description=(
-                f"{keys[-1]}: nothing found"
-                if found.is_empty()
-                else f"{quality.asset} {keys[-1]}: {found.height} findings, first {found.row(0)}; {quality.advice}"
-            ),
-            metadata={
-                "partition": keys[-1],
-                "findings": found.height,
-                **({"sample": dg.MetadataValue.table(rows)} if rows else {}),
-            },
-        )
+        months = [month for month in months_of_tags(context.run.tags) if month in keys] or keys[-1:]
+        return result_of(quality, months, findings(store, context.instance, quality, months))
 
     return check
+
+
+def result_of(quality: Quality, months: Sequence[str], found: Sequence[Finding]) -> dg.AssetCheckResult:
+    """The verdict of a check: it passes if nothing was found, or if all of it has been accepted."""
+    still_open = [one for one in found if one.prints]
+    judged = months[-1:] if quality.newest_only else months or ["-"]
+    span = judged[0] if len(judged) == 1 else f"{judged[0]} … {judged[-1]}"
+    rows = [
+        dg.TableRecord({"month": one.month, **{k: str(v) for k, v in row.items()}})
+        for one in found
+        for row in one.rows.head(FINDINGS_SHOWN).iter_rows(named=True)
+    ]
+    if still_open:
+        text = "; ".join(map(str, still_open)) + f". What to do: {quality.advice}"
+    elif found:
+        text = f"{span}: accepted. " + "; ".join(str(who) for one in found for who in one.accepted)
+    else:
+        text = f"{span}: nothing found"
+    return dg.AssetCheckResult(
+        passed=not still_open,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=text,
+        metadata={
+            "partition": (still_open or found)[-1].month if found else judged[-1],
+            "months": span,
+            "findings": sum(one.rows.height for one in found),
+            "open": dg.MetadataValue.json({one.month: list(one.prints) for one in still_open}),
+            **({"sample": dg.MetadataValue.table(rows[:FINDINGS_SHOWN])} if rows else {}),
+        },
+    )
+
+
+def open_findings(
+    store: Store, instance: dg.DagsterInstance, months: Sequence[str], checks: Sequence[Quality] = STOPPING
+) -> list[Finding]:
+    """Findings of the months that nobody has accepted, by default of all checks that stop their release.
+
+    They are made from the tables as they stand.
+    """
+    every = (one for quality in checks for one in findings(store, instance, quality, months))
+    return [one for one in every if one.prints]

@@ -95,14 +95,14 @@ def decayed_mean(column: str | pl.Expr, alpha: float, memory: int, by: str | Non
 EMA_MEMORY = {5: 15, 9: 27, 10: 30, 12: 36, 20: 60, 26: 78, 60: 180, 200: 240}
 
 
-def ema(column: str | pl.Expr, span: int, memory: int | None = None, by: str | None = "code") -> pl.Expr:
+def ema(column: str | pl.Expr, span: int, by: str | None = "code") -> pl.Expr:
     """EMA of the span, alpha = 2/(span+1), of finite memory."""
-    return decayed_mean(column, 2 / (span + 1), memory or EMA_MEMORY[span], by)
+    return decayed_mean(column, 2 / (span + 1), EMA_MEMORY[span], by)
 
 
-def wilder(column: str | pl.Expr, n: int, memory: int | None = None, by: str | None = "code") -> pl.Expr:
-    """Wilder's average, alpha = 1/n, memory 5 n rows by default (the weights left out sum to 0.6 % at n = 14)."""
-    return decayed_mean(column, 1 / n, memory or 5 * n, by)
+def wilder(column: str | pl.Expr, n: int, by: str | None = "code") -> pl.Expr:
+    """Wilder's average, alpha = 1/n, of the last 5 n rows (the weights left out sum to 0.6 % at n = 14)."""
+    return decayed_mean(column, 1 / n, 5 * n, by)
 
 
 def parkinson(ln_high_low: str, w: int) -> pl.Expr:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from atft_assets.calendar import trading_days
 from atft_assets.contracts import require_columns
-from atft_assets.features.feature import Feature
-from atft_assets.features.labels import first_and_last, forward_returns
+from atft_assets.features.bars import RAW_COLUMNS, adjusted_bars
+from atft_assets.features.feature import Feature, family
+from atft_assets.features.names import DAILY_QUOTES, SECTOR, STOCK, UNIVERSE, Columns, adjusted, of
 from atft_assets.features.rolling import (
     ANNUAL,
     ENGINE,
@@ -27,11 +27,18 @@ from atft_assets.features.rolling import (
     ratio,
     with_moments,
 )
+from atft_assets.features.table import FeatureTable, Reader
+from atft_assets.features.target_encoding import (
+    ENCODING_HORIZON,
+    ENCODING_WINDOW,
+    UNKNOWN_SECTOR,
+    fold,
+    target_encoding,
+)
 
 LOOKBACK_MONTHS = 15  # as the market's: 252 days of z-scores over 20 days of volatility
 Z_WINDOW = 252
 MIN_MEMBERS = 3
-UNKNOWN_SECTOR = "9999"
 
 # What is standardised within the sector, with its own look-back
 WITHIN = {
@@ -43,34 +50,23 @@ WITHIN = {
     "rsi_14": 71,
     "ret_intraday": 1,
 }
-PHASE1_COLUMNS = ("date", "code", "is_traded", "returns_1d", *WITHIN)
+STOCK_COLUMNS = ("date", "code", "is_traded", "returns_1d", *WITHIN)
 UNIVERSE_COLUMNS = ("date", "code", "s33", "s17")
 
-ENCODING_FOLDS = 5
-ENCODING_HORIZON = 5
-ENCODING_WINDOW = 60
-ENCODING_PRIOR = 100.0
+# the members of a day are the traded names of a sector with a return; windows run over traded rows
+MEMBERS = (*of(STOCK, "is_traded"), *of(UNIVERSE, "s33"))
+R1 = (*MEMBERS, *of(STOCK, "returns_1d"))
+
+_feature = family("sector", kind="cross_section", source="daily_quotes, listed_info", reads=R1)
+_sector = family("sector", kind="sector", source="daily_quotes, listed_info", reads=R1)
 
 
-def _feature(name: str, formula: str, window: int, lookback: int, kind="cross_section", **more) -> Feature:
-    return Feature(
-        name,
-        more.pop("family", "sector"),
-        formula,
-        window,
-        lookback,
-        kind,
-        source="daily_quotes, listed_info",
-        table="sector_features",
-        **more,
-    )
+def _column(name: str) -> Columns:
+    """What the members' values of another column of theirs are computed from."""
+    return (*MEMBERS, *of(STOCK, name))
 
 
-def _sector(name: str, formula: str, window: int, lookback: int, **more) -> Feature:
-    return _feature(name, formula, window, lookback, kind=more.pop("kind", "sector"), **more)
-
-
-SERIES = (
+SERIES: tuple[Feature, ...] = (
     *(
         _sector(
             f"sec_ret_{h}d_eq",
@@ -81,6 +77,7 @@ SERIES = (
             low=-1.0,
             core=h == 5,
             model_input=h != 20,
+            reads=(*R1, *of(STOCK, f"returns_{h}d")),
         )
         for h in (1, 5, 20)
     ),
@@ -112,15 +109,40 @@ SERIES = (
     _sector(
         "sec_dispersion_20", "mean over 20 days of the members' standard deviation (ddof 0) of r1", 20, 20, low=0.0
     ),
-    _sector("sec_breadth_20", "share of the members with returns_20d > 0", 20, 20, low=0.0, high=1.0),
+    _sector(
+        "sec_breadth_20",
+        "share of the members with returns_20d > 0",
+        20,
+        20,
+        low=0.0,
+        high=1.0,
+        reads=(*R1, *of(STOCK, "returns_20d")),
+    ),
 )
-AGAINST = (
+AGAINST: tuple[Feature, ...] = (
     *(
-        _feature(f"sec_ret_{h}d_eq_loo", f"mean of returns_{h}d over the other members", h, h, low=-1.0, core=h == 1)
+        _feature(
+            f"sec_ret_{h}d_eq_loo",
+            f"mean of returns_{h}d over the other members",
+            h,
+            h,
+            low=-1.0,
+            core=h == 1,
+            reads=_column(f"returns_{h}d"),
+        )
         for h in (1, 5, 20)
     ),
-    _feature("rel_to_sec_5d", "returns_5d - sec_ret_5d_eq", 5, 5, core=True),
-    _feature("rel_to_sec_20d", "returns_20d - sec_ret_20d_eq", 20, 20),
+    _feature(
+        "rel_to_sec_5d",
+        "returns_5d - sec_ret_5d_eq",
+        5,
+        5,
+        core=True,
+        reads=("sec_ret_5d_eq", *of(STOCK, "returns_5d")),
+    ),
+    _feature(
+        "rel_to_sec_20d", "returns_20d - sec_ret_20d_eq", 20, 20, reads=("sec_ret_20d_eq", *of(STOCK, "returns_20d"))
+    ),
     _feature("ret_1d_demeaned", "r1 - mean of r1 over the sector", 1, 1, core=True),
     *(
         _feature(
@@ -133,6 +155,7 @@ AGAINST = (
             high=100,
             core=x == "returns_20d",
             model_input=x != "volatility_20d",
+            reads=_column(x),
         )
         for x, reach in WITHIN.items()
     ),
@@ -146,7 +169,16 @@ AGAINST = (
         high=1.0,
         model_input=False,
     ),
-    _feature("sec17_daily_freq", "share of the day's names in the sector17", 1, 1, kind="sector", low=0.0, high=1.0),
+    _feature(
+        "sec17_daily_freq",
+        "share of the day's names in the sector17",
+        1,
+        1,
+        kind="sector",
+        low=0.0,
+        high=1.0,
+        reads=(*of(STOCK, "is_traded", "returns_1d"), *of(UNIVERSE, "s17")),
+    ),
     _feature("beta_to_sec_60", "cov(r1, s1; 60)/var(s1; 60), s1 = sec_ret_1d_eq_loo", 60, 60, kind="time_series"),
     _feature("alpha_vs_sec_1d", "r1 - beta_to_sec_60 s1", 60, 60, kind="time_series"),
     _feature(
@@ -156,6 +188,7 @@ AGAINST = (
         ENCODING_WINDOW,
         ENCODING_WINDOW + ENCODING_HORIZON,
         kind="sector",
+        reads=(*MEMBERS, *adjusted("C"), *of(UNIVERSE, "code")),
     ),
 )
 FEATURES = (*SERIES, *AGAINST)
@@ -175,23 +208,23 @@ VALIDITY = (
 
 
 def sector_features(
-    phase1: pl.DataFrame, members: pl.DataFrame, bars: pl.DataFrame, partition: str = "-"
+    stock: pl.DataFrame, members: pl.DataFrame, bars: pl.DataFrame, partition: str = "-"
 ) -> pl.DataFrame:
     """The sector columns.
 
     Args:
-        phase1: PHASE1_COLUMNS of phase1_features, history included.
+        stock: STOCK_COLUMNS of stock_features, history included.
         members: UNIVERSE_COLUMNS of universe, the same days.
         bars: adjusted bars of the same days, for the realised labels of the target encoding.
 
     Returns:
-        date, code and the features for traded rows, in the order of `phase1`; null where the sector is unknown.
+        date, code and the features for traded rows, in the order of `stock`; null where the sector is unknown.
     """
-    require_columns(phase1, PHASE1_COLUMNS, table="phase1_features", partition=partition)
+    require_columns(stock, STOCK_COLUMNS, table="stock_features", partition=partition)
     require_columns(members, UNIVERSE_COLUMNS, table="universe", partition=partition)
     require_columns(bars, ("date", "code", "o", "c"), table="daily_quotes", partition=partition)
     sectors = pl.Enum(members["s33"].filter(members["s33"] != UNKNOWN_SECTOR).unique().sort())
-    rows = _rows(phase1, members, sectors)
+    rows = _rows(stock, members, sectors)
     cells = _moments(rows)
     series = sector_series(cells)
     cells = cells.drop(set(series.columns) - {"cell"}, strict=False)
@@ -222,14 +255,14 @@ def sector_features(
     return finish(frame.lazy(), (*FEATURES, *VALIDITY), columns).collect(engine=ENGINE)
 
 
-def _rows(phase1: pl.DataFrame, members: pl.DataFrame, sectors: pl.Enum) -> pl.DataFrame:
-    """Traded rows with their sectors of the day, null where unknown, in the order of `phase1`; cell, fold."""
+def _rows(stock: pl.DataFrame, members: pl.DataFrame, sectors: pl.Enum) -> pl.DataFrame:
+    """Traded rows with their sectors of the day, null where unknown, in the order of `stock`; cell, fold."""
     keys = ["date", "code"]
-    phase1, members = phase1.select(*PHASE1_COLUMNS), members.select(*UNIVERSE_COLUMNS)
-    if phase1.select(keys).equals(members.select(keys)):
-        both = phase1.hstack(members.drop(keys))
+    stock, members = stock.select(*STOCK_COLUMNS), members.select(*UNIVERSE_COLUMNS)
+    if stock.select(keys).equals(members.select(keys)):
+        both = stock.hstack(members.drop(keys))
     else:
-        both = phase1.join(members, on=keys, maintain_order="left")
+        both = stock.join(members, on=keys, maintain_order="left")
     return (
         both.lazy()
         .filter(pl.col("is_traded") == 1)
@@ -237,7 +270,7 @@ def _rows(phase1: pl.DataFrame, members: pl.DataFrame, sectors: pl.Enum) -> pl.D
             pl.col(pl.Float32).cast(pl.Float64),
             pl.col("s33").cast(sectors, strict=False),
             pl.col("s17").replace({UNKNOWN_SECTOR: None}).cast(pl.Categorical),
-            _fold().alias("fold"),
+            fold().alias("fold"),
         )
         .with_columns(_cell(pl.col("s33")).alias("cell"))
         .collect(engine=ENGINE)
@@ -310,74 +343,6 @@ def sector_series(cells: pl.DataFrame) -> pl.DataFrame:
     return series.select("cell", *(f.name for f in SERIES)).collect(engine=ENGINE)
 
 
-def target_encoding(bars: pl.DataFrame, members: pl.DataFrame) -> pl.DataFrame:
-    """date, s33, fold, te33_sec_target_5d: the mean of realised labels of the sector's other folds.
-
-    A label of day u is known at the close of u + 5 trading days and is dated there, so a row of t averages labels
-    with u + 5 <= t and nothing newer.
-    """
-    empty = pl.DataFrame(schema={"date": pl.Date, "s33": pl.String, "fold": pl.Int64, "te33_sec_target_5d": pl.Float64})
-    if bars.is_empty():
-        return empty
-    days = trading_days(*first_and_last(bars))
-    realised = pl.DataFrame(
-        {"date": days[:-ENCODING_HORIZON], "realised": days[ENCODING_HORIZON:]},
-        schema={"date": pl.Date, "realised": pl.Date},
-    )
-    label = f"y_cc_{ENCODING_HORIZON}d"
-    names = pl.Enum(members["code"].unique().sort())
-    sectors = members.lazy().filter(pl.col("s33").is_not_null() & (pl.col("s33") != UNKNOWN_SECTOR))
-    day = (
-        forward_returns(bars, (ENCODING_HORIZON,))
-        .lazy()
-        .filter(pl.col(label).is_not_null())
-        .with_columns(_row(names))
-        .join(sectors.select(_row(names), pl.col("s33").cast(pl.Categorical)), on="row")
-        .group_by("date", "s33", _fold().alias("fold"))
-        .agg(pl.col(label).cast(pl.Float64).sum().alias("sum"), pl.len().cast(pl.Float64).alias("n"))
-        .join(realised.lazy(), on="date")
-        .select(pl.col("realised").alias("date"), pl.col("s33").cast(pl.String), "fold", "sum", "n")
-        .collect(engine=ENGINE)
-    )
-    if day.is_empty():
-        return empty
-    grid = (
-        pl.DataFrame({"date": days})
-        .join(day.select("s33").unique(), how="cross")
-        .join(pl.DataFrame({"fold": range(ENCODING_FOLDS)}, schema={"fold": pl.Int64}), how="cross")
-    )
-    rolled = (
-        grid.join(day, on=["date", "s33", "fold"], how="left")
-        .with_columns(pl.col("sum", "n").fill_null(0.0))
-        .sort("s33", "fold", "date")
-        .with_columns(
-            pl.col("sum", "n").rolling_sum(ENCODING_WINDOW).over("s33", "fold"),
-            # the first labels are realised after 5 days; before the window is full of them there is no encoding
-            (pl.col("date").cum_count().over("s33", "fold") >= ENCODING_WINDOW + ENCODING_HORIZON).alias("full"),
-        )
-        .with_columns((pl.col(c).sum().over("date", "s33") - pl.col(c)).alias(f"sector_{c}") for c in ("sum", "n"))
-        .with_columns(
-            (pl.col(c).sum().over("date") - pl.col(c).sum().over("date", "fold")).alias(f"all_{c}")
-            for c in ("sum", "n")
-        )
-    )
-    prior = pl.col("all_sum") / pl.col("all_n")
-    encoded = (pl.col("sector_sum") + ENCODING_PRIOR * prior) / (pl.col("sector_n") + ENCODING_PRIOR)
-    known = pl.col("full") & (pl.col("all_n") > 0.5)
-    return rolled.select("date", "s33", "fold", pl.when(known).then(encoded).alias("te33_sec_target_5d"))
-
-
-def _row(names: pl.Enum) -> pl.Expr:
-    """One number for a name and a day, null for other names: see `_cell`."""
-    code = pl.col("code").cast(names, strict=False).to_physical().cast(pl.Int64)
-    return (code * 2**32 + pl.col("date").to_physical()).alias("row")
-
-
-def _fold() -> pl.Expr:
-    """Fold of a code, 0 to 4: the four leading characters read in base 36, modulo 5 (letters occur)."""
-    return pl.col("code").str.head(4).str.to_integer(base=36, strict=True) % ENCODING_FOLDS
-
-
 def _moments(rows: pl.DataFrame) -> pl.DataFrame:
     """One row a day and sector: date, s33, cell, and what its members' columns are together.
 
@@ -412,3 +377,20 @@ def _within_z(x: str) -> pl.Expr:
     spread = pl.col(f"_std_{x}")
     enough = (pl.col(f"_n_{x}") >= MIN_MEMBERS) & (spread > TINY)
     return pl.when(enough).then((pl.col(x) - pl.col(f"_mean_{x}")) / spread)
+
+
+def build(inputs: Reader) -> pl.DataFrame:
+    """The sector columns of a block's traded rows."""
+    stock, members = inputs.read(STOCK, STOCK_COLUMNS), inputs.read(UNIVERSE, UNIVERSE_COLUMNS)
+    bars = adjusted_bars(inputs.read(DAILY_QUOTES, RAW_COLUMNS), inputs.span)
+    return sector_features(stock, members, bars, inputs.span)
+
+
+TABLE = FeatureTable(
+    name=SECTOR,
+    description="What a stock's sector of the day did, and the stock against it.",
+    build=build,
+    features=(*FEATURES, *VALIDITY),
+    reads={STOCK: LOOKBACK_MONTHS, UNIVERSE: LOOKBACK_MONTHS, DAILY_QUOTES: LOOKBACK_MONTHS},
+    presence=of(DAILY_QUOTES, *RAW_COLUMNS),
+)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import polars as pl
 
 from atft_assets.contracts import require_columns
-from atft_assets.features.feature import Feature
+from atft_assets.features.feature import Feature, family
+from atft_assets.features.names import MARKET, STOCK, STOCK_MARKET, TOPIX, UNIVERSE, of
 from atft_assets.features.rolling import (
     ENGINE,
     TINY,
@@ -25,33 +26,41 @@ from atft_assets.features.rolling import (
     ratio,
     with_moments,
 )
+from atft_assets.features.table import FeatureTable, Reader
+from atft_assets.partitions import LOOKBACK_MONTHS
+from atft_assets.settings import Plan
 
-PHASE1_COLUMNS = ("date", "code", "is_traded", "returns_1d", "returns_5d", "volatility_20d", "ma_gap_5_20")
+STOCK_COLUMNS = ("date", "code", "is_traded", "returns_1d", "returns_5d", "volatility_20d", "ma_gap_5_20")
 MARKET_COLUMNS = ("date", "mkt_ret_5d", "mkt_vol_20d", "mkt_gap_5_20", "mkt_bull_200")
 
 
-def _feature(name: str, formula: str, window: int, lookback: int, **more) -> Feature:
-    kind = more.pop("kind", "time_series")
-    return Feature(
-        name,
-        more.pop("family", "stock_market"),
-        formula,
-        window,
-        lookback,
-        kind,
-        source="daily_quotes, topix",
-        table="stock_market_features",
-        **more,
-    )
+# windows run over a stock's traded rows
+TRADED = of(STOCK, "is_traded")
+PAIR = (*TRADED, *of(STOCK, "returns_1d"), *of(TOPIX, "C"))
 
+_feature = family("stock_market", source="daily_quotes, topix", reads=PAIR)
 
 _SAME_RANK = "; not a model input: ranks of a day equal those of {}"
 
-FEATURES = (
+FEATURES: tuple[Feature, ...] = (
     _feature("beta_60d", "cov(r1, m1; 60)/var(m1; 60)", 60, 60, core=True),
     _feature("alpha_1d", "r1 - beta_60d m1", 60, 60, core=True),
-    _feature("alpha_5d", "returns_5d - beta_60d m5", 60, 60, core=True),
-    _feature("rel_strength_5d", "returns_5d - mkt_ret_5d" + _SAME_RANK.format("returns_5d"), 5, 5, model_input=False),
+    _feature(
+        "alpha_5d",
+        "returns_5d - beta_60d m5",
+        60,
+        60,
+        core=True,
+        reads=("beta_60d", *of(STOCK, "returns_5d"), *of(TOPIX, "C")),
+    ),
+    _feature(
+        "rel_strength_5d",
+        "returns_5d - mkt_ret_5d" + _SAME_RANK.format("returns_5d"),
+        5,
+        5,
+        model_input=False,
+        reads=(*TRADED, *of(STOCK, "returns_5d"), *of(MARKET, "mkt_ret_5d")),
+    ),
     _feature(
         "idio_vol_ratio",
         "volatility_20d/mkt_vol_20d" + _SAME_RANK.format("volatility_20d"),
@@ -59,6 +68,7 @@ FEATURES = (
         20,
         low=0.0,
         model_input=False,
+        reads=(*TRADED, *of(STOCK, "volatility_20d"), *of(MARKET, "mkt_vol_20d")),
     ),
     _feature("beta_stability_60d", "-ln std(beta_60d, 20)", 60, 79),
     _feature(
@@ -69,6 +79,7 @@ FEATURES = (
         kind="flag",
         low=0,
         high=1,
+        reads=(*TRADED, *of(STOCK, "ma_gap_5_20"), *of(MARKET, "mkt_gap_5_20")),
     ),
     _feature(
         "alpha_vs_regime",
@@ -77,6 +88,7 @@ FEATURES = (
         240,
         model_input=False,
         may_be_constant=True,
+        reads=("alpha_1d", *of(MARKET, "mkt_bull_200")),
     ),
     _feature("idio_share_60", "1 - correlation(r1, m1; 60)^2", 60, 60, low=-1e-6, high=1 + 1e-6, core=True),
     _feature("alpha_mom_20", "sum(alpha_1d, 20)", 60, 79),
@@ -97,23 +109,23 @@ VALIDITY = (
 
 
 def stock_market_features(
-    phase1: pl.DataFrame, market: pl.DataFrame, topix: pl.DataFrame, partition: str = "-"
+    stock: pl.DataFrame, market: pl.DataFrame, topix: pl.DataFrame, partition: str = "-"
 ) -> pl.DataFrame:
     """The stock x market columns.
 
     Args:
-        phase1: PHASE1_COLUMNS of phase1_features, history included.
+        stock: STOCK_COLUMNS of stock_features, history included.
         market: MARKET_COLUMNS of market_features.
         topix: date, C.
 
     Returns:
-        date, code and the features for the traded rows of `phase1`, sorted by code and date.
+        date, code and the features for the traded rows of `stock`, sorted by code and date.
     """
-    require_columns(phase1, PHASE1_COLUMNS, table="phase1_features", partition=partition)
+    require_columns(stock, STOCK_COLUMNS, table="stock_features", partition=partition)
     require_columns(market, MARKET_COLUMNS, table="market_features", partition=partition)
     require_columns(topix, ("date", "C"), table="topix", partition=partition)
     frame = (
-        by_stock(phase1.select(*PHASE1_COLUMNS).filter(pl.col("is_traded") == 1))
+        by_stock(stock.select(*STOCK_COLUMNS).filter(pl.col("is_traded") == 1))
         .lazy()
         .with_columns(depth())
         .with_columns(pl.col(pl.Float32).cast(pl.Float64))
@@ -159,3 +171,21 @@ def stock_market_features(
 
 def _minus_log(expression: pl.Expr) -> pl.Expr:
     return pl.when(expression > TINY).then(-expression.log())
+
+
+def build(inputs: Reader) -> pl.DataFrame:
+    """The stock x market columns of a block's traded rows."""
+    stock = inputs.read(STOCK, STOCK_COLUMNS)
+    market = inputs.read(MARKET, MARKET_COLUMNS)
+    return stock_market_features(stock, market, inputs.read(TOPIX, ("date", "C")), inputs.span)
+
+
+TABLE = FeatureTable(
+    name=STOCK_MARKET,
+    description="A stock against the market: betas and what they leave. Needs the plan Light.",
+    build=build,
+    features=(*FEATURES, *VALIDITY),
+    reads={STOCK: LOOKBACK_MONTHS, MARKET: LOOKBACK_MONTHS, TOPIX: LOOKBACK_MONTHS, UNIVERSE: 0},
+    plan=Plan.LIGHT,
+    needs="the TOPIX",
+)

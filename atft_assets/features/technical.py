@@ -6,34 +6,43 @@ from __future__ import annotations
 
 import polars as pl
 
-from atft_assets.features.feature import Feature
+from atft_assets.features.feature import family
+from atft_assets.features.names import adjusted
 from atft_assets.features.rolling import TINY, ema, finish, lag, mean, own, ratio, wilder
 
-# Rows of Wilder's averages: 5 n (0.6 % of the weight lies beyond at n = 14).
-WILDER_14 = 70
+CLOSE = adjusted("C")
+_technical = family("technical", reads=CLOSE)
 
 FEATURES = (
-    Feature("rsi_2", "technical", "Wilder's RSI of 2 rows, memory 10", 10, 11, low=-1e-3, high=100.001, core=True),
-    Feature("rsi_14", "technical", "Wilder's RSI of 14 rows, memory 70", 70, 71, low=-1e-3, high=100.001, core=True),
-    Feature("rsi_delta", "technical", "rsi_14 - rsi_14[-1]", 71, 72, low=-100, high=100),
-    Feature("macd", "technical", "(EMA(C, 12) - EMA(C, 26))/C", 78, 78),
-    Feature("macd_signal", "technical", "EMA(EMA(C, 12) - EMA(C, 26), 9)/C", 105, 105),
-    Feature("macd_hist", "technical", "macd - macd_signal", 105, 105, core=True),
-    Feature(
-        "bb_pct_b", "technical", "(C - lower)/(upper - lower), bands mean(C, 20) -+ 2 std (ddof 0)", 20, 19, core=True
+    _technical("rsi_2", "Wilder's RSI of 2 rows, memory 10", 10, 11, low=-1e-3, high=100.001, core=True),
+    _technical("rsi_14", "Wilder's RSI of 14 rows, memory 70", 70, 71, low=-1e-3, high=100.001, core=True),
+    _technical("rsi_delta", "rsi_14 - rsi_14[-1]", 71, 72, low=-100, high=100),
+    _technical("macd", "(EMA(C, 12) - EMA(C, 26))/C", 78, 78),
+    _technical("macd_signal", "EMA(EMA(C, 12) - EMA(C, 26), 9)/C", 105, 105),
+    _technical("macd_hist", "macd - macd_signal", 105, 105, core=True),
+    _technical("bb_pct_b", "(C - lower)/(upper - lower), bands mean(C, 20) -+ 2 std (ddof 0)", 20, 19, core=True),
+    _technical("bb_bw", "(upper - lower)/mean(C, 20)", 20, 19, low=0.0),
+    _technical(
+        "natr_14", "ATR(14)/C (atr_14 as a ratio), memory 70", 70, 71, low=0.0, core=True, reads=adjusted("H", "L", "C")
     ),
-    Feature("bb_bw", "technical", "(upper - lower)/mean(C, 20)", 20, 19, low=0.0),
-    Feature("natr_14", "technical", "ATR(14)/C (atr_14 as a ratio), memory 70", 70, 71, low=0.0, core=True),
-    Feature("adx_14", "technical", "Wilder's ADX of 14 rows, memory 70 + 70", 140, 141, low=-1e-3, high=100.001),
-    Feature(
+    _technical(
+        "adx_14",
+        "Wilder's ADX of 14 rows, memory 70 + 70",
+        140,
+        141,
+        low=-1e-3,
+        high=100.001,
+        reads=adjusted("H", "L", "C"),
+    ),
+    _technical(
         "stoch_k",
-        "technical",
         "mean of 3 of 100 (C - min(L, 14))/(max(H, 14) - min(L, 14))",
         16,
         15,
         low=-1e-3,
         high=100.001,
         core=True,
+        reads=adjusted("H", "L", "C"),
     ),
 )
 
@@ -98,30 +107,19 @@ def true_range() -> pl.Expr:
     )
 
 
-def rsi(change: str, n: int, memory: int | None = None) -> pl.Expr:
-    """Wilder's relative strength index from price changes, 0 to 100; null where the price did not move."""
-    return strength(gain(change, n, memory), loss(change, n, memory))
-
-
-def gain(change: str, n: int, memory: int | None = None) -> pl.Expr:
+def gain(change: str, n: int) -> pl.Expr:
     """Wilder's average of the rises."""
-    return wilder(pl.col(change).clip(lower_bound=0), n, memory).clip(lower_bound=0)
+    return wilder(pl.col(change).clip(lower_bound=0), n).clip(lower_bound=0)
 
 
-def loss(change: str, n: int, memory: int | None = None) -> pl.Expr:
+def loss(change: str, n: int) -> pl.Expr:
     """Wilder's average of the falls."""
-    return wilder((-pl.col(change)).clip(lower_bound=0), n, memory).clip(lower_bound=0)
+    return wilder((-pl.col(change)).clip(lower_bound=0), n).clip(lower_bound=0)
 
 
 def strength(gain: pl.Expr, loss: pl.Expr) -> pl.Expr:
     """The rises' share in percent; null where the price did not move."""
     return pl.when(gain + loss > TINY * pl.col("c")).then(100 * gain / (gain + loss))
-
-
-def adx(n: int, memory: int | None = None) -> pl.Expr:
-    """Wilder's average directional index, 0 to 100, from _plus_dm and _minus_dm (the true range cancels)."""
-    plus, minus = wilder("_plus_dm", n, memory), wilder("_minus_dm", n, memory)
-    return wilder(directional_index(plus, minus), n, memory)
 
 
 def directional_index(plus: pl.Expr, minus: pl.Expr) -> pl.Expr:

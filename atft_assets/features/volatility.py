@@ -4,65 +4,67 @@ from __future__ import annotations
 
 import polars as pl
 
-from atft_assets.features.feature import Feature
-from atft_assets.features.rolling import (
-    ANNUAL,
-    STILL,
-    TINY,
-    finish,
-    finite,
-    lag,
-    mean,
-    own,
-    parkinson,
-    ratio,
-    std,
-)
+from atft_assets.features.feature import family
+from atft_assets.features.names import adjusted, same_day
+from atft_assets.features.rolling import ANNUAL, STILL, TINY, finish, finite, lag, mean, own, parkinson, ratio, std
 from atft_assets.features.technical import true_range
 
+CLOSE, BAR = adjusted("C"), same_day("O", "H", "L", "C")
+_volatility = family("volatility", reads=CLOSE)
+
 FEATURES = (
-    Feature("pk_vol_60", "volatility", "sqrt(252 mean(ln(H/L)^2, 60)/(4 ln 2)) (Parkinson 1980)", 60, 59, low=0.0),
+    _volatility(
+        "pk_vol_60",
+        "sqrt(252 mean(ln(H/L)^2, 60)/(4 ln 2)) (Parkinson 1980)",
+        60,
+        59,
+        low=0.0,
+        reads=same_day("H", "L"),
+    ),
     *(
-        Feature(
+        _volatility(
             f"rs_vol_{w}",
-            "volatility",
             f"sqrt(252 mean(ln(H/O) ln(H/C) + ln(L/O) ln(L/C), {w})) (Rogers and Satchell 1991)"
             + ("; not a model input: most of yz_vol_20" if w == 20 else ""),
             w,
             w - 1,
             low=0.0,
             model_input=w == 60,
+            reads=BAR,
         )
         for w in (20, 60)
     ),
     *(
-        Feature(
+        _volatility(
             f"yz_vol_{w}",
-            "volatility",
             f"sqrt(252 (var(ln O/C[-1]) + k var(ln C/O) + (1 - k) RS)) over w = {w}, "
             "k = 0.34/(1.34 + (w + 1)/(w - 1)) (Yang and Zhang 2000)",
             w,
             w,
             low=0.0,
             core=w == 20,
+            reads=adjusted("O", "H", "L", "C"),
         )
         for w in (20, 60)
     ),
-    *(Feature(f"vov_{w}", "volatility", f"std(yz_vol_{w}, {w})", w, 2 * w - 1, low=0.0) for w in (20, 60)),
-    Feature("vol_ratio_5_60", "volatility", "std(r1, 5)/std(r1, 60)", 60, 60, low=0.0, core=True),
-    Feature("downside_share_20", "volatility", "sum(min(r1, 0)^2, 20)/sum(r1^2, 20)", 20, 20, low=-1e-6, high=1 + 1e-6),
-    Feature("max_ret_20", "volatility", "max(r1, 20) (Bali, Cakici and Whitelaw 2011)", 20, 20, low=-1.0, core=True),
-    Feature("min_ret_20", "volatility", "min(r1, 20)", 20, 20, low=-1.0),
-    Feature("skew_60", "volatility", "skewness of r1 over 60 rows", 60, 60),
-    Feature("range_to_atr_14", "volatility", "true range / mean(true range, 14)", 14, 14, low=0.0),
-    Feature(
+    *(
+        _volatility(f"vov_{w}", f"std(yz_vol_{w}, {w})", w, 2 * w - 1, low=0.0, reads=adjusted("O", "H", "L", "C"))
+        for w in (20, 60)
+    ),
+    _volatility("vol_ratio_5_60", "std(r1, 5)/std(r1, 60)", 60, 60, low=0.0, core=True),
+    _volatility("downside_share_20", "sum(min(r1, 0)^2, 20)/sum(r1^2, 20)", 20, 20, low=-1e-6, high=1 + 1e-6),
+    _volatility("max_ret_20", "max(r1, 20) (Bali, Cakici and Whitelaw 2011)", 20, 20, low=-1.0, core=True),
+    _volatility("min_ret_20", "min(r1, 20)", 20, 20, low=-1.0),
+    _volatility("skew_60", "skewness of r1 over 60 rows", 60, 60),
+    _volatility("range_to_atr_14", "true range / mean(true range, 14)", 14, 14, low=0.0, reads=adjusted("H", "L", "C")),
+    _volatility(
         "overnight_vol_share_20",
-        "volatility",
         "var(ln O/C[-1], 20)/(var(ln O/C[-1], 20) + var(ln C/O, 20))",
         20,
         20,
         low=-1e-6,
         high=1 + 1e-6,
+        reads=adjusted("O", "C"),
     ),
 )
 

@@ -3,101 +3,59 @@
 It waits its turn in the rate limit, reads every page, tries again what may pass (5xx, connection faults, timeouts, half
 an answer), cools down after a 429, never repeats what the service refused, and checks that every record carries the
 declared fields. Values are handed on as the server sent them; typing them is the reader's work (`atft_assets.raw`).
+Time, size and number of answers are bounded (`line`, and below), and an interrupt ends every wait and every request.
 
 The key lives in one private object that shows itself as ***; it is set on the request at the last moment and taken out
 of every text that the server sends back. Errors are raised outside `except` blocks: no chained exception holds a
 request object.
 """
 
-import hashlib
-import json
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from datetime import date
-from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import requests
 import tenacity
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
+from atft_assets.jquants.answers import Record, decode, message_of, page_digest, require_fields
 from atft_assets.jquants.endpoints import BY_PATH, Endpoint
 from atft_assets.jquants.errors import (
     ConnectionFault,
     JQuantsError,
     MalformedAnswer,
-    MissingField,
     PaginationLoop,
     RateLimited,
     TransientError,
     UnknownEndpoint,
-    record_text,
+    Unsendable,
     refusal,
 )
-from atft_assets.jquants.limiter import Sleep, TokenBucket
-from atft_assets.jquants.plans import BUCKET_LIMITS, REQUESTS_PER_MINUTE, USED_SHARE
+from atft_assets.jquants.limiter import Sleep, buckets, buckets_of
+from atft_assets.jquants.line import Line, LineFault
+from atft_assets.jquants.patience import Counters, Patience
 from atft_assets.settings import Plan
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
 Query = Mapping[str, str | date]
 T = TypeVar("T")
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-MAX_PAGES = 10_000
-MAX_ANSWER_BYTES = 1 << 30
-CHUNK = 1 << 16
+# Bounds of one listing. The largest are a day's bars of every name and a name's bars of twenty years: a few pages, a
+# few MiB. A server without an end is thus heard of after seconds, and cannot fill the memory.
+MAX_PAGES = 1_000
+MAX_EMPTY_PAGES = 10  # in a row
+MAX_LISTING_BYTES = 256 << 20
+SERVER_HEADER = "X-ATFT-Market"  # by which a sandbox says which market it serves
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long the client waits and how often it tries; seconds. Tests make it short.
-
-    Attributes:
-        attempts: tries of one request against transient faults.
-        first_wait, longest_wait: exponential back-off between them, with as much jitter as `first_wait`.
-        throttled: 429 answers to one request before it is given up.
-        first_freeze: least and most seconds of silence after a 429.
-        next_freeze: seconds after every further 429 in a row; the service's own penalty lasts about 300.
-        listings: times a listing is begun again when its pages repeat.
-        connect, read: socket timeouts.
-        whole: time for one answer from the first byte to the last.
-    """
-
-    attempts: int = 10
-    first_wait: float = 0.5
-    longest_wait: float = 30.0
-    throttled: int = 8
-    first_freeze: tuple[float, float] = (60.0, 120.0)
-    next_freeze: float = 310.0
-    listings: int = 6
-    connect: float = 10.0
-    read: float = 60.0
-    whole: float = 300.0
-
-
-@dataclass
-class Counters:
-    """What the client has done so far."""
-
-    requests: int = 0
-    records: int = 0
-    retries: int = 0
-    throttled: int = 0
-    bytes: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, **counts: int) -> None:
-        with self._lock:
-            for name, count in counts.items():
-                setattr(self, name, getattr(self, name) + count)
+GIVEN_UP = "given up: another request of the same job failed, or it was interrupted"
 
 
 class Cancelled(Exception):
@@ -153,23 +111,20 @@ class JQuantsClient:
         self.counters = Counters()
         self._key = _KeyHeader(api_key)
         self._sleep = sleep
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._sessions_lock = threading.Lock()
-        self._buckets = _buckets(plan, requests_per_minute, clock)
-        # a proxy of the environment does not stand between us and a server on this machine
-        self._through_proxy = urlsplit(base_url).hostname not in LOOPBACK
+        self._lines_lock = threading.Lock()
+        self._idle: list[Line] = []
+        self._busy: dict[Line, threading.Event | None] = {}  # and what gives its job up
+        self._buckets = buckets(plan, requests_per_minute, clock)
 
     def __repr__(self) -> str:
         return f"JQuantsClient({self.base_url}, plan={self.plan}, key=***)"
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        with self._sessions_lock:
-            for session in self._sessions:
-                session.close()
-            self._sessions.clear()
-        self._local = threading.local()
+        """Close the idle connections."""
+        with self._lines_lock:
+            idle, self._idle = self._idle, []
+        for line in idle:
+            line.close()
 
     def __enter__(self) -> "JQuantsClient":
         return self
@@ -206,11 +161,19 @@ class JQuantsClient:
                 records += page
                 fault = spoilt
             if not fault:
-                _require_fields(row, asked, records)
+                require_fields(row, asked, records)
                 self.counters.add(records=len(records))
                 return records
             logger.warning("%s: %s; listing begun again (%d)", row.path, fault, attempt)
         raise PaginationLoop(row.path, asked, f"{fault}, in each of {self.patience.listings} listings")
+
+    def market(self) -> str:
+        """What the server says of the market that it serves; only a sandbox does, anything else gives an empty text.
+
+        Raises:
+            ConnectionFault: it cannot be reached.
+        """
+        return self._get("/", {}, None, method="HEAD")[2].get(SERVER_HEADER, "")
 
     def fetch_many(
         self, endpoint: Endpoint | str, queries: Sequence[Query], then: Callable[[Query, list[Record]], T]
@@ -222,7 +185,8 @@ class JQuantsClient:
                 only a few raw listings are in memory at a time.
 
         Raises:
-            The first error of a listing or of `then`; what has not begun is dropped, what waits is woken.
+            The first error of a listing or of `then`, or the interrupt of the caller; what has not begun is dropped,
+            what waits is woken, and requests in flight are cut, so that it is raised at once.
         """
         row = _known(endpoint)
         cancel = threading.Event()
@@ -242,7 +206,9 @@ class JQuantsClient:
                 yield running.popleft().result()
         finally:
             cancel.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            self._cut(cancel)
+            pool.shutdown(wait=True)
 
     def _pages(
         self, row: Endpoint, asked: dict[str, str], cancel: threading.Event | None
@@ -250,15 +216,15 @@ class JQuantsClient:
         """Pages with an empty text, then possibly an empty page with the text of a fault that spoils the listing."""
         keys: set[str] = set()
         digests: set[bytes] = set()
-        query = dict(asked)
-        for _ in range(MAX_PAGES):
-            answer, digest = self._page(row, query, cancel)
+        query, empty, size = dict(asked), 0, 0
+        for number in range(1, MAX_PAGES + 1):
+            answer, digest, length = self._page(row, query, cancel)
             if row.envelope == "object":
                 yield [answer], ""
                 return
             page = answer["data"]
             if page and digest in digests:
-                yield [], f"page {len(digests) + 1} repeats an earlier one"
+                yield [], f"page {number} repeats an earlier one"
                 return
             digests.add(digest)
             yield page, ""
@@ -266,16 +232,21 @@ class JQuantsClient:
             if not key:
                 return
             if key in keys:
-                yield [], f"the pagination key of page {len(digests)} repeats an earlier one"
+                yield [], f"the pagination key of page {number} repeats an earlier one"
                 return
+            empty, size = (0 if page else empty + 1), size + length
+            if empty >= MAX_EMPTY_PAGES:
+                raise PaginationLoop(row.path, asked, f"{empty} empty pages in a row, each of which names a next one")
+            if size > MAX_LISTING_BYTES:
+                raise PaginationLoop(row.path, asked, f"{number} pages hold more than {MAX_LISTING_BYTES >> 20} MiB")
             keys.add(key)
             query = {**asked, "pagination_key": key}
-        yield [], f"more than {MAX_PAGES} pages"
+        raise PaginationLoop(row.path, asked, f"more than {MAX_PAGES} pages")
 
     def _page(
         self, row: Endpoint, query: dict[str, str], cancel: threading.Event | None
-    ) -> tuple[dict[str, Any], bytes]:
-        """One page: its decoded object and a digest of its records."""
+    ) -> tuple[dict[str, Any], bytes, int]:
+        """One page: its decoded object, a digest of its records, and its length in bytes."""
         wait = self._waiter(cancel)
         again = tenacity.Retrying(
             retry=tenacity.retry_if_exception(
@@ -292,7 +263,7 @@ class JQuantsClient:
         failure: JQuantsError | None = None
         for _ in range(self.patience.throttled):
             try:
-                return again(self._once, row, query, wait)
+                return again(self._once, row, query, cancel, wait)
             except JQuantsError as error:
                 failure = error.with_traceback(None)
             if not isinstance(failure, RateLimited):
@@ -304,7 +275,8 @@ class JQuantsClient:
         self.counters.add(retries=1)
         error = state.outcome.exception() if state.outcome else None
         pause = state.next_action.sleep if state.next_action else 0.0
-        logger.warning("%s; attempt %d, again in %.1f s", error, state.attempt_number, pause)
+        said = getattr(error, "said", error)  # the remedy is for when it is given up
+        logger.warning("%s; attempt %d, again in %.1f s", said, state.attempt_number, pause)
 
     def _waiter(self, cancel: threading.Event | None) -> Sleep:
         """A sleep that ends with `Cancelled` as soon as the job is given up."""
@@ -317,88 +289,87 @@ class JQuantsClient:
             else:
                 cancel.wait(seconds)
             if cancel is not None and cancel.is_set():
-                raise Cancelled("given up: another request of the same job failed")
+                raise Cancelled(GIVEN_UP)
 
         return wait
 
-    def _once(self, row: Endpoint, query: dict[str, str], wait: Sleep) -> tuple[dict[str, Any], bytes]:
-        buckets = [self._buckets[name] for name in _buckets_of(row)]
-        sent_at = max([bucket.acquire(wait) for bucket in buckets])
+    def _once(
+        self, row: Endpoint, query: dict[str, str], cancel: threading.Event | None, wait: Sleep
+    ) -> tuple[dict[str, Any], bytes, int]:
+        taken = [self._buckets[name] for name in buckets_of(row.bucket)]
+        sent_at = max([bucket.acquire(wait) for bucket in taken])
         self.counters.add(requests=1)
-        status, body, fault = self._get(row, query)
-        if fault:
-            raise ConnectionFault(row.path, query, fault)
+        status, body, _ = self._get(row.path, query, cancel)
         if status == 429:
-            pauses = [b.strike(sent_at, self.patience.first_freeze, self.patience.next_freeze) for b in buckets]
+            pauses = [b.strike(sent_at, self.patience.first_freeze, self.patience.next_freeze) for b in taken]
             self.counters.add(throttled=1)
             logger.warning("J-Quants %s: rate limit (429); all requests pause for %.0f s", row.path, max(pauses))
         if status not in (200, 210):
-            raise refusal(row, query, status, self._key.clean(_message(body)))
-        for bucket in buckets:
+            raise refusal(row, query, status, self._key.clean(message_of(body)))
+        for bucket in taken:
             bucket.succeed(sent_at)
         if status == 210:  # nothing to serve at this hour; its body is a sentence, not records
-            return {"data": []}, b""
+            return {"data": []}, b"", 0
         self.counters.add(bytes=len(body))
-        answer, fault = _decode(row, body)
+        answer, fault = decode(row, body)
+        digest = b""
+        if not fault:
+            try:
+                digest = page_digest(answer.get("data"))
+            except RecursionError:
+                fault = "a record is nested deeper than anything that the API serves"
         if fault:
-            raise MalformedAnswer(row.path, query, fault)
-        return answer, _digest(answer.get("data"))
+            raise MalformedAnswer(row.path, query, self._key.clean(fault))
+        return answer, digest, len(body)
 
-    def _get(self, row: Endpoint, query: dict[str, str]) -> tuple[int, bytes, str]:
-        """Status and body of one request, or the text of a connection fault."""
-        patience = self.patience
+    def _get(
+        self, path: str, query: Mapping[str, str], cancel: threading.Event | None, method: str = "GET"
+    ) -> tuple[int, bytes, Mapping[str, str]]:
+        """Status, body and headers of one request.
+
+        Raises:
+            ConnectionFault: no whole answer came.
+            Unsendable: the request cannot be made.
+            Cancelled: the job was given up.
+        """
+        fault: LineFault | None = None
+        with self._line(cancel) as line:
+            try:
+                return line.get(self.base_url + path, query, self._key, self.patience, method=method)
+            except LineFault as error:
+                fault = error.with_traceback(None)
+        if cancel is not None and cancel.is_set():
+            raise Cancelled(GIVEN_UP)
+        kind = Unsendable if fault.permanent else ConnectionFault
+        raise kind(path, query, self._key.clean(str(fault)), fault.remedy)
+
+    @contextmanager
+    def _line(self, cancel: threading.Event | None) -> Iterator[Line]:
+        """A line for one request: an idle one if there is one. It goes back unless the request was broken off."""
+        with self._lines_lock:
+            line = self._idle.pop() if self._idle else Line(self.base_url)
+            self._busy[line] = cancel
+        whole = False
         try:
-            # redirects are not followed: requests would carry the key to wherever they point
-            with self._session().get(
-                self.base_url + row.path,
-                params=query,
-                auth=self._key,
-                timeout=(patience.connect, patience.read),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                deadline = time.monotonic() + patience.whole
-                body = bytearray()
-                for chunk in response.iter_content(CHUNK):
-                    body += chunk
-                    if time.monotonic() > deadline:
-                        return 0, b"", f"the answer took more than {patience.whole:.0f} s"
-                    if len(body) > MAX_ANSWER_BYTES:
-                        return 0, b"", f"the answer is larger than {MAX_ANSWER_BYTES >> 20} MiB"
-                return response.status_code, bytes(body), ""
-        except requests.RequestException as error:
-            return 0, b"", self._key.clean(_fault(error))
+            # looked at after the line was noted: who gives the job up now finds the line
+            if cancel is not None and cancel.is_set():
+                raise Cancelled(GIVEN_UP)
+            yield line
+            whole = line.sound
+        finally:
+            with self._lines_lock:
+                del self._busy[line]
+                if whole:
+                    self._idle.append(line)
+            if not whole:
+                line.close()
 
-    def _session(self) -> requests.Session:
-        """This thread's session: connections are reused, never shared between threads."""
-        session = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = self._through_proxy
-            session.headers.update({"Accept-Encoding": "gzip", "User-Agent": "atft"})
-            adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1, max_retries=0)
-            session.mount("https://", adapter)
-            session.mount("http://", adapter)
-            self._local.session = session
-            with self._sessions_lock:
-                self._sessions.append(session)
-        return session
-
-
-def _buckets(plan: Plan, requests_per_minute: float | None, clock: Callable[[], float]) -> dict[str, TokenBucket]:
-    def bucket(limit: float) -> TokenBucket:
-        if requests_per_minute is None:
-            return TokenBucket(USED_SHARE * limit, clock=clock)
-        return TokenBucket(requests_per_minute or None, clock=clock)
-
-    limits = {"plan": REQUESTS_PER_MINUTE[plan], **BUCKET_LIMITS}
-    return {name: bucket(limit) for name, limit in limits.items()}
-
-
-def _buckets_of(row: Endpoint) -> tuple[str, ...]:
-    """The buckets a request takes a token from. Whether statement requests also count against the plan's limit is not
-    documented, so they take one from both; the add-ons are documented to have limits of their own."""
-    return ("plan", "statements") if row.bucket == "statements" else (row.bucket,)
+    def _cut(self, cancel: threading.Event) -> None:
+        """End the requests in flight of a job."""
+        with self._lines_lock:
+            lines = [line for line, job in self._busy.items() if job is cancel]
+        for line in lines:
+            line.cut(GIVEN_UP)
 
 
 def _known(endpoint: Endpoint | str) -> Endpoint:
@@ -416,64 +387,3 @@ def _parameters(row: Endpoint, query: Query) -> dict[str, str]:
         takes = ", ".join(row.parameters) or "none"
         raise ValueError(f"{row.path} takes no parameter {', '.join(unknown)} (it takes {takes})")
     return {name: value.isoformat() if isinstance(value, date) else str(value) for name, value in query.items()}
-
-
-def _require_fields(row: Endpoint, query: Mapping[str, str], records: Sequence[Record]) -> None:
-    required = row.required
-    incomplete = [record for record in records if not required <= record.keys()]
-    if incomplete:
-        first = incomplete[0]
-        missing = [field.name for field in row.fields if field.name in required and field.name not in first]
-        count = sum(missing[0] not in record for record in incomplete)
-        unknown = sorted(first.keys() - row.declared.keys())
-        shown = {name: first[name] for name in dict.fromkeys([*list(first)[:3], *unknown])}
-        raise MissingField(row.path, query, missing, count, record_text(shown), unknown)
-
-
-def _message(body: bytes) -> str:
-    """The `message` of an error body; the service does not promise that there is one."""
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        return body[:200].decode("utf-8", "replace").strip()
-    return str(answer.get("message", "")) if isinstance(answer, dict) else ""
-
-
-def _decode(row: Endpoint, body: bytes) -> tuple[dict[str, Any], str]:
-    """The answer's object, or what is wrong with it."""
-    try:
-        answer = json.loads(body, parse_constant=_no_constant)
-    except ValueError as error:
-        return {}, f"the body of {len(body)} bytes is not JSON ({type(error).__name__}: {str(error)[:80]})"
-    if not isinstance(answer, dict):
-        return {}, f"the body is a {type(answer).__name__}, not an object"
-    if row.envelope == "data":
-        data = answer.get("data")
-        if not isinstance(data, list) or not all(isinstance(record, dict) for record in data):
-            return {}, f"the body has no list of records under `data` (it has {', '.join(sorted(answer)) or 'nothing'})"
-    return answer, ""
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _digest(data: Any) -> bytes:
-    """Tells pages apart by their size and their outer records; whole pages would cost more than decoding them."""
-    if not isinstance(data, list) or not data:
-        return b""
-    return hashlib.blake2b(repr((len(data), data[0], data[-1])).encode(), digest_size=16).digest()
-
-
-def _fault(error: requests.RequestException) -> str:
-    """A connection fault as one short line."""
-    kind = {
-        requests.exceptions.ConnectTimeout: "could not connect in time",
-        requests.exceptions.ReadTimeout: "no answer in time",
-        requests.exceptions.SSLError: "TLS failed",
-        requests.exceptions.ProxyError: "the proxy failed",
-        requests.exceptions.ChunkedEncodingError: "the answer broke off",
-        requests.exceptions.ContentDecodingError: "the answer is not valid gzip",
-        requests.exceptions.ConnectionError: "the connection failed",
-    }.get(type(error), type(error).__name__)
-    return f"{kind} ({str(error)[:160]})"

@@ -1,8 +1,9 @@
 """The endpoint table of J-Quants API V2: one row an endpoint, and nothing else knows a path or a field list.
 
 A row says where an endpoint is, which parameters it takes, which fields every record of it carries and as what JSON
-type, which plan includes it, from which day data are stored, which rate limit it counts against, and when a day's data
-come out in Tokyo. Source: the specification pages at https://jpx-jquants.com/en/spec.
+type, which of them tell records apart, which plan includes it, from which day data are stored, which rate limit it
+counts against, and how it follows from a record when it could first be known. Source: the specification pages at
+https://jpx-jquants.com/en/spec; publication times from the update schedule there, or as seen where that was later.
 
 Field lists are written `TYPE name name ...; TYPE name ...`. The types are
 
@@ -17,9 +18,18 @@ Every other declared field must be there in every record. Fields that are not de
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime
+from typing import Any
 
-from atft_assets.calendar import TOKYO, previous_trading_day
+from atft_assets.jquants.availability import (
+    BusinessDaysAfter,
+    DayBefore,
+    Disclosure,
+    EndOfMarchBefore,
+    FixedClock,
+    Publication,
+    Rule,
+)
 from atft_assets.settings import Plan
 
 
@@ -63,9 +73,10 @@ class Endpoint:
         plan: the smallest plan that includes it.
         since: first stored date; None where only the latest data are served or the page does not say.
         bucket: rate limit that it counts against: `plan`, `statements`, `minute` or `tdnet`.
-        published: JST clock time at which a day's data come out, as hours and minutes after that day's midnight
-            ("27:00" is 03:00 of the next day); None where data come irregularly.
-        day_before: the day's data come out on the trading day before, at that time.
+        keys: fields that tell records apart; () where records may repeat (or are none).
+        date_field: the field that becomes a table's `date`; None where records have none.
+        available: when a record could first be known; None where nothing that a record says gives it: such an endpoint
+            can be asked, but not stored as a table.
         addon: the subscription option that it needs besides the plan.
         envelope: `data` for a list of records, `object` where the answer itself is the record.
         bulk_only: served as files through /bulk/get alone; there is no such path.
@@ -77,8 +88,9 @@ class Endpoint:
     plan: Plan
     since: date | None = None
     bucket: str = "plan"
-    published: str | None = None
-    day_before: bool = False
+    keys: tuple[str, ...] = ()
+    date_field: str | None = None
+    available: Rule | None = None
     addon: str | None = None
     envelope: str = "data"
     bulk_only: bool = False
@@ -92,18 +104,44 @@ class Endpoint:
     def declared(self) -> dict[str, Field]:
         return {field.name: field for field in self.fields}
 
-    def published_at(self, day: date) -> datetime:
-        """The instant (Asia/Tokyo) from which a trading day's data can be had.
+    @property
+    def rule(self) -> Rule:
+        """The availability rule.
 
         Raises:
-            ValueError: the endpoint has no fixed publication time.
+            ValueError: none is known.
         """
-        if self.published is None:
-            raise ValueError(f"{self.path} has no fixed publication time")
-        hours, minutes = map(int, self.published.split(":"))
-        base = previous_trading_day(day) if self.day_before else day
-        days, hour = divmod(hours, 24)
-        return datetime.combine(base + timedelta(days=days), time(hour, minutes), TOKYO)
+        if self.available is None or self.date_field is None:
+            raise ValueError(
+                f"{self.path} has no availability rule: its records do not say when they could first be known, so they "
+                "cannot be stored as a table. Give its row (atft_assets/jquants/endpoints.py) a date field and a rule"
+            )
+        return self.available
+
+    @property
+    def dated_by(self) -> str:
+        """The date field of an endpoint that has an availability rule; ValueError as for `rule`."""
+        assert self.rule and self.date_field
+        return self.date_field
+
+    def published_at(self, day: date) -> datetime:
+        """The earliest instant (Asia/Tokyo) at which records of a day that is asked for can be had.
+
+        Raises:
+            ValueError: the endpoint has no availability rule.
+        """
+        return self.rule.first(day)
+
+    def column(self, field: str) -> str:
+        """The column of a field in a table: the date field is `date`, `Code` is `code`, others keep their names."""
+        if field == self.date_field:
+            return "date"
+        return "code" if field == "Code" else field
+
+    @property
+    def key_columns(self) -> list[str]:
+        """Columns that tell a table's rows apart."""
+        return [self.column(field) for field in self.keys]
 
 
 def fields(text: str) -> tuple[Field, ...]:
@@ -115,9 +153,17 @@ def fields(text: str) -> tuple[Field, ...]:
     return tuple(parsed)
 
 
-def _row(path: str, parameters: str, plan: Plan, record: str, since: str | None = None, **rest) -> Endpoint:
+def _row(
+    path: str, parameters: str, plan: Plan, record: str, since: str | None = None, *,
+    keys: str, available: Rule | None, date_field: str | None = None, **rest: Any,
+) -> Endpoint:  # fmt: skip
+    """A row; the date field is the first of the keys, unless it is named."""
     stored = date.fromisoformat(since) if since else None
-    return Endpoint(path, tuple(parameters.split()), fields(record), plan, stored, **rest)
+    of_records = tuple(keys.split())
+    return Endpoint(
+        path, tuple(parameters.split()), fields(record), plan, stored,
+        keys=of_records, date_field=date_field or next(iter(of_records), None), available=available, **rest,
+    )  # fmt: skip
 
 
 def _prefixed(prefixes: str, names: str) -> str:
@@ -136,45 +182,57 @@ _TRADES = "LongSell ShrtNoMrgn MrgnSellNew MrgnSellClose LongBuy MrgnBuyNew Mrgn
 _EDINET_KEY = "S DocId; S? Code EdinetCode"
 _FREE, _LIGHT, _STANDARD, _PREMIUM = Plan.FREE, Plan.LIGHT, Plan.STANDARD, Plan.PREMIUM
 
+_HALF_PAST_FOUR = FixedClock("16:30")
+_NIGHT = FixedClock("27:00")
+# preliminary at 18:00, final at 24:30 (Premium has documents as they are disclosed: the later instant is taken for all)
+_STATEMENT_BATCHES = Disclosure("DiscDate", "DiscTime", ("18:00", "24:30"))
+_AS_FILED = Disclosure("SubDate", "SubTime")  # weekdays 08:00 to 17:59
+
 # fmt: off
 ENDPOINTS: tuple[Endpoint, ...] = (
     # -- equities
     _row(
         "/equities/master", "code date", _FREE,
         "S Date Code CoName; S? CoNameEn; S S17 S17Nm S33 S33Nm ScaleCat Mkt MktNm Mrgn MrgnNm; S* ProdCat",
-        "2008-05-07", published="17:30", day_before=True,
+        "2008-05-07", keys="Date Code", available=DayBefore("17:30"),  # the next day's list; refreshed at 08:00
     ),
     _row(
         "/equities/bars/daily", "code date from to", _FREE,
         "S Date Code; N? O H L C; S UL LL; N? Vo Va; N AdjFactor; N? AdjO AdjH AdjL AdjC AdjVo;"
         f"N?* {_prefixed('M A', _SESSION.replace(' UL LL', ''))}; S?* MUL MLL AUL ALL; N?* MktCap; SN?* ExRT",
-        "2008-05-07", published="16:30",
+        "2008-05-07", keys="Date Code", available=_HALF_PAST_FOUR,
     ),
     _row(
         "/equities/bars/daily/am", "code", _PREMIUM,
-        "S Date Code; N? MO MH ML MC MVo MVa", published="12:00",
+        "S Date Code; N? MO MH ML MC MVo MVa", keys="Date Code", available=FixedClock("12:00"),
     ),
     _row(
         "/equities/bars/minute", "code date from to", _LIGHT,
-        "S Date Time Code; N O H L C Vo Va", bucket="minute", addon="minute and tick data", published="16:30",
+        "S Date Time Code; N O H L C Vo Va", bucket="minute", addon="minute and tick data",
+        keys="Date Time Code", available=_HALF_PAST_FOUR,
     ),
     _row(
         "/equities/trades", "", _LIGHT,
         "S Date Code Time SessionDistinction; N Price TradingVolume; S TransactionId",
-        bucket="minute", addon="minute and tick data", published="16:30", bulk_only=True,
+        bucket="minute", addon="minute and tick data", bulk_only=True,
+        keys="Date Time Code TransactionId", available=_HALF_PAST_FOUR,
     ),
     _row(
         "/equities/valuation", "code date from to", _STANDARD,  # seen to work on Standard; smaller plans unknown
         "S Date Code; N? EPS FwdEPS BPS ROE FwdROE PER FwdPER PBR MktCap", "2008-05-07",
+        keys="Date Code", available=_HALF_PAST_FOUR,  # the schedule gives no time; seen with the day's bars
     ),
     _row(
         "/equities/investor-types", "section from to", _LIGHT,
         f"S PubDate StDate EnDate Section; N {_prefixed(_INVESTORS, 'Sell Buy Tot Bal')}",
-        "2008-01-16", published="18:00",
+        "2008-01-16",
+        # normally the fourth business day after the week; corrections are further records with a newer PubDate
+        keys="PubDate StDate EnDate Section", available=Publication("PubDate", "18:00"),
     ),
     _row(
         "/equities/earnings-calendar", "", _FREE,
         "S Date Code CoName FY SectorNm FQ Section",
+        keys="Date Code FY FQ", available=None,  # no record says when it was announced; see /fins/earnings-date
     ),
     # -- statements
     _row(
@@ -189,11 +247,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         f" {_prefixed('NC', _PROFIT + ' TA Eq EqAR BPS')}"
         f" {_prefixed('FNC NxFNC', 'Sales2Q OP2Q OdP2Q NP2Q EPS2Q ' + _PROFIT)};"
         "S* SigChgInC ShEq NCShEq ROE NCROE",
-        "2008-07-07", bucket="statements", published="24:30",
+        "2008-07-07", bucket="statements", keys="DiscNo", date_field="DiscDate", available=_STATEMENT_BATCHES,
     ),
     _row(
         "/fins/details", "code date cursor", _PREMIUM,
-        f"{_STATEMENT_KEY}; J FS", "2009-01-13", bucket="statements", published="24:30",
+        f"{_STATEMENT_KEY}; J FS", "2009-01-13", bucket="statements",
+        keys="DiscNo", date_field="DiscDate", available=_STATEMENT_BATCHES,
     ),
     _row(
         "/fins/dividend", "code date from to", _PREMIUM,
@@ -201,101 +260,120 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "S RecDate ExDate ActRecDate PayDate CARefNo; NS DistAmt RetEarn DeemDiv DeemCapGains NetAssetDecRatio;"
         "S CommSpecCode; NS CommDivRate SpecDivRate",
         "2013-02-20",
+        keys="RefNo", date_field="PubDate",
+        available=Disclosure("PubDate", "PubTime", tuple(f"{hour}:00" for hour in range(12, 20))),  # hourly
     ),
     _row(
         "/fins/earnings-date", "code date scheduled_date", _FREE,
-        "S PubDate SchDate FQName FYE Code CoName; S? CoNameEn", "2014-09-01", published="10:05",
+        "S PubDate SchDate FQName FYE Code CoName; S? CoNameEn", "2014-09-01",
+        # documented 10:05, seen at 16:00; one code may move several of its dates in one publication
+        keys="PubDate Code FYE FQName SchDate", available=Publication("PubDate", "16:00"),
     ),
     # -- markets
     _row(
         "/markets/calendar", "hol_div from to", _FREE,
-        "S Date HolDiv", "2008-01-01",
+        "S Date HolDiv", "2008-01-01", keys="Date", available=EndOfMarchBefore(),
     ),
     _row(
         "/markets/margin-interest", "code date published_date from to", _STANDARD,
         "S Date Code IssType; N ShrtVol LongVol ShrtNegVol LongNegVol ShrtStdVol LongStdVol; S?* PubDate;"
         "N?* ShrtVal LongVal ShrtNegVal LongNegVal ShrtStdVal LongStdVal",
-        "2012-02-10", published="16:30",
+        "2012-02-10", keys="Date Code",
+        # weekly balances (Date: the week's last business day) came on the second business day after, without PubDate;
+        # since 2026-09-25 daily, with one. The time of the daily edition is not documented: that of the weekly one.
+        available=Publication("PubDate", "16:30", otherwise=BusinessDaysAfter(2, "16:30")),
     ),
     _row(
         "/markets/margin-alert", "code date from to", _STANDARD,
         "S PubDate Code AppDate; J PubReason; N ShrtOut; NS ShrtOutChg ShrtOutRatio; N LongOut;"
         "NS LongOutChg LongOutRatio SLRatio; N ShrtNegOut; NS ShrtNegOutChg; N ShrtStdOut; NS ShrtStdOutChg;"
         "N LongNegOut; NS LongNegOutChg; N LongStdOut; NS LongStdOutChg; S TSEMrgnRegCls",
-        "2008-05-08", published="16:30",
+        "2008-05-08",
+        # a correction has the AppDate of what it corrects and a newer PubDate; two AppDates may come on one PubDate
+        keys="PubDate Code AppDate", available=Publication("PubDate", "16:30"),
     ),
     _row(
         "/markets/short-ratio", "s33 date from to", _STANDARD,
-        "S Date S33; N SellExShortVa ShrtWithResVa ShrtNoResVa", "2008-11-05", published="16:30",
+        "S Date S33; N SellExShortVa ShrtWithResVa ShrtNoResVa", "2008-11-05",
+        keys="Date S33", available=_HALF_PAST_FOUR,
     ),
     _row(
         "/markets/short-sale-report", "code disc_date calc_date disc_date_from disc_date_to", _STANDARD,
         "S DiscDate CalcDate Code SSName SSAddr DICName DICAddr FundName;"
         "N? ShrtPosToSO ShrtPosShares ShrtPosUnits; S? PrevRptDate; N? PrevRptRatio; S? Notes",
-        "2013-11-07", published="17:30",
+        "2013-11-07",
+        # documented 17:30, seen at 17:33 and 18:02; holders' names do not tell people apart, so nothing is unique
+        keys="", date_field="DiscDate", available=Publication("DiscDate", "18:05"),
     ),
     _row(
         "/markets/breakdown", "code date from to", _PREMIUM,
         f"S Date Code; N {_suffixed(_TRADES, 'Va Vo')}",
-        "2015-04-01", published="18:00",
+        "2015-04-01", keys="Date Code", available=FixedClock("18:00"),
     ),
     # -- indices
     _row(
         "/indices/bars/daily/topix", "from to", _LIGHT,
-        "S Date; N O H L C", "2008-05-07", published="16:30",
+        "S Date; N O H L C", "2008-05-07", keys="Date", available=_HALF_PAST_FOUR,
     ),
     _row(
         "/indices/bars/daily", "code date from to", _STANDARD,
-        "S Date Code; N? O H L; N C", "2008-05-07", published="16:30",
+        "S Date Code; N? O H L; N C", "2008-05-07", keys="Date Code", available=_HALF_PAST_FOUR,
     ),
     # -- derivatives
     _row(
         "/derivatives/bars/daily/options/225", "date", _STANDARD,
         "S Date Code; N O H L C; NS EO EH EL EC; N AO AH AL AC Vo OI Va; S CM; N Strike; N? VoOA;"
         "S EmMrgnTrgDiv PCDiv; S? LTD SQD; N? Settle Theo BaseVol UnderPx IV IR",
-        "2008-05-07", published="27:00",
+        "2008-05-07", keys="Date Code EmMrgnTrgDiv", available=_NIGHT,
     ),
     _row(
         "/derivatives/bars/daily/options", "date category code contract_flag", _PREMIUM,
         "S Code ProdCat UndSSO Date; N O H L C; NS MO MH ML MC EO EH EL EC; N AO AH AL AC Vo OI Va; S CM;"
         "N Strike; N? VoOA; S EmMrgnTrgDiv PCDiv; S? LTD SQD; N? Settle Theo BaseVol UnderPx IV IR; S? CCMFlag",
-        "2008-05-07", published="27:00",
+        "2008-05-07", keys="Date Code EmMrgnTrgDiv", available=_NIGHT,
     ),
     _row(
         "/derivatives/bars/daily/futures", "date category contract_flag", _PREMIUM,
         "S Code ProdCat Date; N O H L C; NS MO MH ML MC EO EH EL EC; N AO AH AL AC Vo OI Va; S CM; N? VoOA;"
         "S EmMrgnTrgDiv; S? LTD SQD; N? Settle; S? CCMFlag",
-        "2008-05-07", published="27:00",
+        "2008-05-07", keys="Date Code EmMrgnTrgDiv", available=_NIGHT,
     ),
     # -- EDINET
     _row(
         "/edinet/major-shareholders", "edinet_code code date", _STANDARD,
         f"{_EDINET_KEY} FilerName FilerNameEn DocTypeCode SubDate SubTime PerSt PerEn; J Hldrs",
+        keys="DocId", date_field="SubDate", available=_AS_FILED,
     ),
     _row(
         "/edinet/cross-shareholdings", "edinet_code code date", _STANDARD,
         f"{_EDINET_KEY} FilerName FilerNameEn DocTypeCode SubDate SubTime PerSt PerEn;"
         "J Report Largest SecondLargest",
+        keys="DocId", date_field="SubDate", available=_AS_FILED,
     ),
     _row(
         "/edinet/large-volume-shareholders", "edinet_code code date", _STANDARD,
         f"{_EDINET_KEY} IsrName DocTypeCode SubDate SubTime LargeHldgTypeCode DocTitle ChgRsn;"
         "NS TotalShsHeld TotalShsRatio TotalShsRatioLast TotalOutStks; J Hldrs",
+        keys="DocId", date_field="SubDate", available=_AS_FILED,
     ),
     # -- timely disclosure
     _row(
         "/td/list", "date code from to discItems cursor", _LIGHT,
         "S DiscNo Code Name DiscDate DiscTime Title; J DiscStatus RevNo DiscItems Docs",
         bucket="tdnet", addon="TDnet disclosures",
+        keys="DiscNo RevNo", date_field="DiscDate", available=None,  # how soon after DiscTime is not documented
     ),
-    _row("/td/files", "discNo docs", _LIGHT, "J* url", bucket="tdnet", addon="TDnet disclosures", envelope="object"),
+    _row(
+        "/td/files", "discNo docs", _LIGHT, "J* url",
+        bucket="tdnet", addon="TDnet disclosures", envelope="object", keys="", available=None,  # no records
+    ),
     _row(
         "/td/bulk", "", _LIGHT, "S* lastUpdated url",
-        bucket="tdnet", addon="TDnet disclosures", envelope="object",
+        bucket="tdnet", addon="TDnet disclosures", envelope="object", keys="", available=None,  # no records
     ),
     # -- files
-    _row("/bulk/list", "endpoint date from to", _FREE, "S Key LastModified; N Size"),
-    _row("/bulk/get", "key endpoint date", _FREE, "S url", envelope="object"),
+    _row("/bulk/list", "endpoint date from to", _FREE, "S Key LastModified; N Size", keys="", available=None),
+    _row("/bulk/get", "key endpoint date", _FREE, "S url", envelope="object", keys="", available=None),
 )
 # fmt: on
 

@@ -10,22 +10,29 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from atft_assets.failures import Refusal
 from atft_assets.jquants.endpoints import Endpoint
 
 
 class JQuantsError(Exception):
-    """Anything the client raises. `endpoint` is the path, `query` the parameters as text."""
+    """Anything the client raises. Its text is `said`, then the remedy.
+
+    Attributes:
+        endpoint: the path; `query` the parameters as text.
+        said: what was asked and what went wrong, in one sentence.
+        remedy: what to do; that of the class unless one is given.
+    """
 
     remedy = ""
 
-    def __init__(self, endpoint: str, query: Mapping[str, str], what: str):
-        self.endpoint, self.query = endpoint, dict(query)
+    def __init__(self, endpoint: str, query: Mapping[str, str], what: str, remedy: str = ""):
+        self.endpoint, self.query, self.remedy = endpoint, dict(query), remedy or self.remedy
         asked = "&".join(f"{k}={v}" for k, v in self.query.items() if k != "pagination_key")
-        text = f"J-Quants {endpoint}{'?' + asked if asked else ''}: {what}"
-        super().__init__(f"{text}. {self.remedy}" if self.remedy else text)
+        self.said = f"J-Quants {endpoint}{'?' + asked if asked else ''}: {what}"
+        super().__init__(f"{self.said}. {self.remedy}" if self.remedy else self.said)
 
 
-class PermanentError(JQuantsError):
+class PermanentError(JQuantsError, Refusal):
     """Asking again gives the same answer: something must be changed first."""
 
 
@@ -58,17 +65,33 @@ class PlanGate(PermanentError):
 
 
 class UnknownEndpoint(PermanentError):
-    """403: there is no such path in V2 (or 410: it belonged to V1, switched off on 2026-06-01)."""
+    """403 or 404: there is no such path in V2 (or 410: it belonged to V1, switched off on 2026-06-01)."""
 
     remedy = "Check the path and JQUANTS_BASE_URL (the service is https://api.jquants.com/v2)"
 
 
 class AccessDenied(PermanentError):
-    """403 with a text that says none of the above."""
+    """401, 407, or 403 with a text that says none of the above."""
+
+    remedy = (
+        "Check JQUANTS_API_KEY against the J-Quants dashboard, and JQUANTS_BASE_URL; a proxy or firewall on the way "
+        "may also answer so"
+    )
 
 
 class BadRequest(PermanentError):
     """400 and other refusals of the request itself."""
+
+    remedy = (
+        "The same request would be refused again: check JQUANTS_BASE_URL and JQUANTS_PLAN; if both are right, the "
+        "service has changed, and the endpoint table (atft_assets/jquants/endpoints.py) must follow"
+    )
+
+
+class Unsendable(PermanentError):
+    """The request could not even be made of what was given."""
+
+    remedy = "Check JQUANTS_BASE_URL (the service is https://api.jquants.com/v2) and JQUANTS_API_KEY"
 
 
 class OutsideWindow(PermanentError):
@@ -108,7 +131,12 @@ class MissingField(PermanentError):
 
 
 class PaginationLoop(PermanentError):
-    """Pages repeat, or never end, however often the listing is begun again."""
+    """Pages repeat, stay empty, or never end."""
+
+    remedy = (
+        "The service pages wrongly, or JQUANTS_BASE_URL is not J-Quants: run the same command later; what has been "
+        "fetched is kept"
+    )
 
 
 class RateLimited(TransientError):
@@ -120,13 +148,23 @@ class RateLimited(TransientError):
 class ServerError(TransientError):
     """5xx, still after every retry."""
 
+    remedy = (
+        "The service has a fault of its own: run the same command later, it goes on where this one stopped "
+        "(maintenance is announced in the J-Quants dashboard)"
+    )
+
 
 class ConnectionFault(TransientError):
-    """No answer, or half of one: refused, reset, timed out."""
+    """No answer, or half of one: refused, reset, timed out. The remedy depends on what failed (`faults`)."""
 
 
 class MalformedAnswer(TransientError):
     """A 200 whose body is not what the API promises: truncated JSON, no `data`, a redirect."""
+
+    remedy = (
+        "Something that is not the API answers, or it is under maintenance: check JQUANTS_BASE_URL (the service is "
+        "https://api.jquants.com/v2) and any proxy; if both are right, run the same command later"
+    )
 
 
 _COVERED = re.compile(r"covers the following dates:\s*(\d{4}-\d\d-\d\d)\s*~\s*(\d{4}-\d\d-\d\d)?")
@@ -154,8 +192,10 @@ def refusal(endpoint: Endpoint, query: Mapping[str, str], status: int, message: 
         return ServerError(path, query, said)
     if 200 <= status < 400:
         return MalformedAnswer(path, query, f"{said}, neither data nor a refusal")
-    if status == 410:
+    if status in (404, 410):
         return UnknownEndpoint(path, query, said)
+    if status in (401, 407):
+        return AccessDenied(path, query, said)
     if status == 403:
         kind = next((kind for text, kind in _FORBIDDEN if text in lower), AccessDenied)
         if kind is PlanGate:

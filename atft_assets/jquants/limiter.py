@@ -5,6 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from atft_assets.jquants.plans import BUCKET_LIMITS, REQUESTS_PER_MINUTE, USED_SHARE
+from atft_assets.settings import Plan
+
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 
@@ -96,3 +99,28 @@ class TokenBucket:
         with self._lock:
             if sent_at > self._struck_at:
                 self._strikes = 0
+
+
+def buckets(plan: Plan, requests_per_minute: float | None, clock: Clock) -> dict[str, TokenBucket]:
+    """The buckets of a client by name: its plan's, and those of the endpoints with limits of their own.
+
+    Args:
+        requests_per_minute: of every bucket, instead of the used share of its limit; 0 for none.
+    """
+
+    def bucket(limit: float) -> TokenBucket:
+        if requests_per_minute is None:
+            return TokenBucket(USED_SHARE * limit, clock=clock)
+        return TokenBucket(requests_per_minute or None, clock=clock)
+
+    limits = {"plan": REQUESTS_PER_MINUTE[plan], **BUCKET_LIMITS}
+    return {name: bucket(limit) for name, limit in limits.items()}
+
+
+def buckets_of(bucket: str) -> tuple[str, ...]:
+    """The buckets from which a request of an endpoint of `bucket` takes a token.
+
+    Whether statement requests also count against the plan's limit is not documented, so they take one from both; the
+    add-ons are documented to have limits of their own.
+    """
+    return ("plan", "statements") if bucket == "statements" else (bucket,)

@@ -38,9 +38,14 @@ def window(plan: Plan, today: date) -> Window:
     return Window(*plan_window(plan, today))
 
 
+def covers(plan: Plan, needed: Plan) -> bool:
+    """Whether a plan has all that a smaller or equal one has."""
+    return _RANK[plan] >= _RANK[needed]
+
+
 def includes(plan: Plan, endpoint: Endpoint) -> bool:
     """Whether the plan includes the endpoint; an add-on is taken as bought."""
-    return _RANK[plan] >= _RANK[endpoint.plan]
+    return covers(plan, endpoint.plan)
 
 
 def require_plan(plan: Plan, endpoint: Endpoint) -> None:

@@ -13,10 +13,17 @@ import dagster as dg
 from pydantic import Field, PrivateAttr
 
 from atft_assets.calendar import TOKYO
-from atft_assets.jquants.client import LOOPBACK, JQuantsClient, Patience
-from atft_assets.settings import Plan, Settings
+from atft_assets.jquants.client import JQuantsClient
+from atft_assets.jquants.line import LOOPBACK
+from atft_assets.jquants.patience import Patience
+from atft_assets.sandbox.config import MarketConfig, demo_config
+from atft_assets.settings import KEY_VARIABLE, Plan, Settings, clean_key
 
-KEY_VARIABLE = "JQUANTS_API_KEY"
+A_SERVER_HERE = "a server on this machine"  # one that does not say which market it serves
+EMPTY_KEY = (
+    f"{KEY_VARIABLE} is set but empty: this run takes the SIMULATED market, not J-Quants. Export the key, or unset the "
+    "variable if the sandbox is meant"
+)
 
 
 class JQuantsResource(dg.ConfigurableResource):
@@ -46,6 +53,7 @@ class JQuantsResource(dg.ConfigurableResource):
     )
     sandbox_start: str = Field(default="", description="First date of the embedded sandbox's market")
     sandbox_end: str = Field(default="", description="Its last date, and its present")
+    empty_key: bool = Field(default=False, description="The key's variable is exported with nothing in it")
 
     _client: JQuantsClient | None = PrivateAttr(default=None)
 
@@ -56,9 +64,24 @@ class JQuantsResource(dg.ConfigurableResource):
 
     @property
     def origin(self) -> str:
-        """Where answers come from: the service's host, or this machine (a sandbox, a replay; their ports change)."""
+        """Where answers come from: the service's host, or the simulated market, on whatever port it is served.
+
+        A server on this machine is asked which market it serves; what is no sandbox does not say.
+
+        Raises:
+            ConnectionFault: it cannot be reached.
+            RuntimeError: it must be asked, and no run is executing.
+        """
+        if self.embedded:
+            return simulated(self._market().fingerprint)
         host = urlsplit(self.base_url).hostname or ""
-        return "a server on this machine" if self.embedded or host in LOOPBACK else host
+        if host not in LOOPBACK:
+            return host
+        market = self.client.market()
+        return simulated(market) if market else A_SERVER_HERE
+
+    def _market(self) -> MarketConfig:
+        return demo_config(date.fromisoformat(self.sandbox_start), date.fromisoformat(self.sandbox_end))
 
     @property
     def subscription(self) -> Plan:
@@ -88,17 +111,20 @@ class JQuantsResource(dg.ConfigurableResource):
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["JQuantsResource"]:
         """Open the client, and the sandbox if it is to be embedded; close both when the run ends."""
         with ExitStack() as stack:
-            base_url, key, limit = self.base_url, self.api_key, self.requests_per_minute
+            base_url, key, limit = self.base_url, clean_key(self.api_key), self.requests_per_minute
+            if self.empty_key and context.log:
+                context.log.warning(EMPTY_KEY)
             if self.embedded:
-                from atft_assets.sandbox import demo_config, serve  # generating a market takes numpy and seconds
+                from atft_assets.sandbox import serve  # generating a market takes numpy and seconds
 
-                start, end = date.fromisoformat(self.sandbox_start), date.fromisoformat(self.sandbox_end)
-                server = stack.enter_context(serve(demo_config(start, end), plan=self.subscription))
+                market = self._market()
+                server = stack.enter_context(serve(market, plan=self.subscription))
                 base_url, key = server.base_url, server.api_key
                 limit = 0.0 if limit is None else limit
                 if context.log:
                     context.log.info(
-                        f"no {KEY_VARIABLE} and no JQUANTS_BASE_URL: simulated market {start} … {end} at {base_url}"
+                        f"no {KEY_VARIABLE} and no JQUANTS_BASE_URL: simulated market {market.start} … {market.end} "
+                        f"at {base_url}"
                     )
             patience = Patience(
                 attempts=self.attempts,
@@ -127,6 +153,19 @@ def jquants_resource(settings: Settings) -> JQuantsResource:
     if settings.sandbox:
         end = settings.end or settings.start
         return JQuantsResource(
-            plan=settings.plan.value, sandbox_start=settings.start.isoformat(), sandbox_end=end.isoformat()
+            plan=settings.plan.value,
+            sandbox_start=settings.start.isoformat(),
+            sandbox_end=end.isoformat(),
+            empty_key=settings.empty_key,
         )
     return JQuantsResource(api_key=dg.EnvVar(KEY_VARIABLE), base_url=settings.base_url or "", plan=settings.plan.value)
+
+
+def simulated(market: str) -> str:
+    """The origin of tables that hold a simulated market."""
+    return f"the simulated market {market}"
+
+
+def demo_origin() -> str:
+    """That of the market of `make demo`."""
+    return simulated(demo_config().fingerprint)

@@ -1,7 +1,8 @@
 """Operations: what runs by itself, what tells a person, and what keeps the machine healthy.
 
-Here belong jobs, schedules, sensors, alerts, the preflight (`doctor`) and the clean-up after a crash (`reaper`).
-Not here: how data are fetched, computed or trained; a job selects assets, it does not define them.
+Here belong jobs, schedules, alerts, one module a sensor, and what may go. All sensors but `corrections` only look and
+tell. Not here: how data are fetched, computed or trained (a job selects assets, it does not define them); what a person
+starts (`tools`).
 """
 
 from collections.abc import Sequence
@@ -9,17 +10,18 @@ from collections.abc import Sequence
 import dagster as dg
 
 from atft_assets.operations.alerts import alerts_resource
+from atft_assets.operations.contract_failures import schema_failure_alert
 from atft_assets.operations.corrections import corrections_sensor
+from atft_assets.operations.data_release import data_release_asset
+from atft_assets.operations.data_warnings import data_warning_alert
+from atft_assets.operations.disk import DiskLevels, disk_asset, disk_usage
+from atft_assets.operations.freshness import data_freshness
 from atft_assets.operations.jobs import corrections_job, nightly_refresh_job
+from atft_assets.operations.retention import retention_job, weekly_retention
+from atft_assets.operations.run_failures import run_failure_alert
 from atft_assets.operations.schedules import nightly_refresh_schedule
-from atft_assets.operations.sensors import (
-    DiskLevels,
-    data_freshness,
-    disk_asset,
-    disk_usage,
-    run_failure_alert,
-    schema_failure_alert,
-)
+from atft_assets.operations.training_job import training_job, training_schedule
+from atft_assets.operations.unrun_checks import unrun_checks
 from atft_assets.settings import Settings
 
 
@@ -29,14 +31,16 @@ def definitions(settings: Settings, *, contract_checks: Sequence[dg.AssetCheckKe
     Args:
         contract_checks: keys of the checks named `contract`, whose failures are told.
     """
-    job, rebuild = nightly_refresh_job(), corrections_job()
+    job, rebuild, train, retention = nightly_refresh_job(), corrections_job(), training_job(), retention_job()
     return dg.Definitions(
-        assets=[disk_asset()],
-        jobs=[job, rebuild],
-        schedules=[nightly_refresh_schedule(settings, job)],
+        assets=[disk_asset(), data_release_asset(settings)],
+        jobs=[job, rebuild, train, retention],
+        schedules=[nightly_refresh_schedule(settings, job), training_schedule(train), weekly_retention(retention)],
         sensors=[
             schema_failure_alert(contract_checks),
+            data_warning_alert(),
             run_failure_alert(),
+            unrun_checks(),
             disk_usage(settings),
             data_freshness(settings),
             corrections_sensor(settings, rebuild),

@@ -8,20 +8,23 @@ reached never breaks a sensor: its message waits in the outbox and is sent when 
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import dagster as dg
 from filelock import FileLock, Timeout
 from pydantic import Field, PrivateAttr
 from tenacity import RetryError, Retrying, retry_if_result, stop_after_attempt, wait_exponential
 
-URLS_VARIABLE = "ATFT_ALERT_URLS"
+from atft_assets.operations.masking import masked
+from atft_assets.settings import ALERT_URLS_VARIABLE, secrets
+from atft_model.interchange.disk import keep_private
+
 LOG_NAME = "alerts.log"
 
 logger = logging.getLogger(__name__)
@@ -40,7 +43,7 @@ class Alert:
     """What a person needs in order to act.
 
     Attributes:
-        kind: the sensor's subject (schema_failure, run_failure, disk_usage, data_freshness).
+        kind: the sensor's subject (schema_failure, data_warning, run_failure, disk_usage, data_freshness).
         fingerprint: equal for alerts that say the same; the repetition is held back.
         what: what failed, in one sentence.
         where: table, partition, column, step, volume …
@@ -61,6 +64,21 @@ class Alert:
     run_id: str | None = None
     rows: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     repeat_after: timedelta | None = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of a message to one target.
+
+    Attributes:
+        target: its address without what may be secret in it.
+        delivered: whether it took the message.
+        why: what went wrong, masked; empty if nothing did.
+    """
+
+    target: str
+    delivered: bool
+    why: str = ""
 
 
 class Alerts(dg.ConfigurableResource):
@@ -87,7 +105,11 @@ class Alerts(dg.ConfigurableResource):
     _silent: set[str] = PrivateAttr(default_factory=set)  # targets that failed in this tick: not waited for again
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Learn Dagster's home: the log's place without `log_file`, and the second place if the first is full."""
+        """Learn Dagster's home: the log's place without `log_file`, and the second place if the first is full.
+
+        What is written here is for this user alone.
+        """
+        keep_private()
         if context.instance is not None and not context.instance.is_ephemeral:
             self._home = Path(context.instance.root_directory)
 
@@ -107,26 +129,36 @@ class Alerts(dg.ConfigurableResource):
         if not self._write(record, alert, now):
             return False
         self._flush_outbox(now)
-        title, body = f"ATFT: {record['what']}", as_text(record)
+        title, body = _message(record)
         for url in self._targets():
-            if not self._deliver(url, title, body, alert.severity):
+            if not self._reached(url, title, body, alert.severity):
                 self._postpone(
                     [{"at": now.isoformat(), "to": _digest(url), "title": title, "body": body, "type": alert.severity}]
                 )
         return True
 
+    def deliver(self, alert: Alert, now: datetime | None = None) -> list[Delivery]:
+        """Tell an alert as `send` does, and say of each target whether it took it; nothing waits in the outbox."""
+        now = now or datetime.now(UTC)
+        record = self._record(alert, now)
+        self._write(record, alert, now)
+        title, body = _message(record)
+        return [self._deliver(url, title, body, alert.severity) for url in self._targets()]
+
     def told(self) -> Iterator[dict[str, Any]]:
         """The records of the alert log and its rotated predecessors, newest first."""
         for path in self._logs():
             try:
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             except OSError:  # not there, or not readable: the other places still are
                 continue
             for line in reversed(lines):
                 try:
-                    yield json.loads(line)
+                    record = json.loads(line)
                 except ValueError:
                     continue  # a line that a full disk cut short
+                if isinstance(record, dict):
+                    yield record
 
     def flush(self, now: datetime | None = None) -> None:
         """Try again what could not be delivered."""
@@ -191,26 +223,34 @@ class Alerts(dg.ConfigurableResource):
     def _targets(self) -> list[str]:
         return self.urls.split()
 
-    def _deliver(self, url: str, title: str, body: str, severity: str, attempts: int | None = None) -> bool:
+    def _reached(self, url: str, title: str, body: str, severity: str, attempts: int | None = None) -> bool:
+        """Deliver a message; a failure is logged, for nobody waits for the answer."""
+        found = self._deliver(url, title, body, severity, attempts)
+        if not found.delivered:
+            logger.error("alert not delivered to %s (%s); it waits in %s", found.target, found.why, self._outbox)
+        return found.delivered
+
+    def _deliver(self, url: str, title: str, body: str, severity: str, attempts: int | None = None) -> Delivery:
         import apprise  # 0.4 s: paid by the first alert, not by the code location
 
         if url in self._silent:
-            return False
+            return Delivery(shown(url), False, "it did not answer a moment ago")
         messenger = apprise.Apprise()
-        if not messenger.add(url):
-            logger.error("%s holds a target that Apprise does not understand: %s…", URLS_VARIABLE, url.split(":")[0])
-            return False
-        retrying = Retrying(
-            stop=stop_after_attempt(attempts or self.attempts),
-            wait=wait_exponential(self.first_wait, max=5),
-            retry=retry_if_result(lambda sent: not sent),
-        )
-        try:
-            return bool(retrying(messenger.notify, body=body, title=title, notify_type=severity))
-        except RetryError:
-            self._silent.add(url)
-            logger.error("alert not delivered to %s; it waits in %s", messenger.urls(privacy=True)[0], self._outbox)
-            return False
+        with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as complaints:
+            if not messenger.add(url):
+                return Delivery(shown(url), False, f"Apprise does not understand this address in {ALERT_URLS_VARIABLE}")
+            retrying = Retrying(
+                stop=stop_after_attempt(attempts or self.attempts),
+                wait=wait_exponential(self.first_wait, max=5),
+                retry=retry_if_result(lambda sent: not sent),
+            )
+            try:
+                retrying(messenger.notify, body=body, title=title, notify_type=severity)
+                return Delivery(shown(url), True)
+            except RetryError:
+                self._silent.add(url)
+                said = [line for line in complaints.getvalue().splitlines() if line.strip()]
+                return Delivery(shown(url), False, _without(url, said[-1]) if said else "it did not take the message")
 
     @property
     def _outbox(self) -> Path:
@@ -242,7 +282,7 @@ class Alerts(dg.ConfigurableResource):
         self._postpone(
             message
             for message in fresh
-            if not self._deliver(targets[message["to"]], message["title"], message["body"], message["type"], attempts=1)
+            if not self._reached(targets[message["to"]], message["title"], message["body"], message["type"], attempts=1)
         )
 
 
@@ -254,9 +294,41 @@ def alerts_resource(urls_given: bool, data_root: str) -> Alerts:
         data_root: of the tables; the log stands there unless it is a bucket.
     """
     return Alerts(
-        urls=dg.EnvVar(URLS_VARIABLE) if urls_given else "",
+        urls=dg.EnvVar(ALERT_URLS_VARIABLE) if urls_given else "",
         log_file="" if "://" in data_root else str(Path(data_root) / LOG_NAME),
     )
+
+
+def shown(url: str) -> str:
+    """A target that can be told from others, and nothing that may be a token: kind and host, as Apprise masks them."""
+    import apprise
+
+    messenger = apprise.Apprise()
+    if not messenger.add(url):
+        return f"{url.split(':')[0]}…"
+    parts = urlsplit(messenger.urls(privacy=True)[0])
+    host = parts.netloc.rpartition("@")[2]
+    if "." not in host and "localhost" not in host:  # no host, but whatever stands in its place: a topic, say
+        host = f"{host[:1]}…"
+    return str(masked(f"{parts.scheme}://{host}/…"))
+
+
+def _without(url: str, complaint: str) -> str:
+    """What Apprise says of a target, without any piece of its address but kind and host: a topic is one word."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "it did not take the message"
+    host = parts.netloc if "." not in parts.netloc and "localhost" not in parts.netloc else ""
+    values = [value for _, value in parse_qsl(parts.query)]
+    pieces = {host, parts.username or "", parts.password or "", *parts.path.split("/"), parts.fragment, *values}
+    known = sorted({*secrets(), *(piece for piece in pieces if len(piece) > 2)}, key=len, reverse=True)
+    return str(masked(complaint, known))
+
+
+def _message(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Title and body of a record's message."""
+    return f"ATFT: {record['what']}", as_text(record)
 
 
 def as_text(record: Mapping[str, Any]) -> str:
@@ -266,36 +338,6 @@ def as_text(record: Mapping[str, Any]) -> str:
     lines += [f"why: {record['why']}", f"what to do: {record['todo']}"]
     lines += ["  " + ", ".join(f"{k}={v}" for k, v in row.items()) for row in record.get("rows", [])]
     return "\n".join([*lines, *([f"run: {record['run']}"] if "run" in record else [])])
-
-
-_SECRETS = [
-    # scheme://user:password@host
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]+@", re.IGNORECASE), r"\1***@"),
-    # api_key=…, "token": …, x-api-key: …, Authorization: Bearer …, ?key=…
-    (
-        re.compile(
-            r"((?:[\w-]*(?:api[-_]?key|access[-_]?key|private[-_]?key|secret|token|passw(?:or)?d|authorization|signature"
-            r"|credential)\w*|[?&]key)[\"']?\s*[=:]\s*[\"']?(?:bearer\s+)?)[^\s\"'&,;)]{4,}",
-            re.IGNORECASE,
-        ),
-        r"\1***",
-    ),
-    # web hooks carry their token in the path
-    (re.compile(r"(https?://(?:hooks\.|discord|[^/\s]*webhook)[^\s/]*/)\S+", re.IGNORECASE), r"\1***"),
-]
-
-
-def masked(value: Any) -> Any:
-    """The same text, list or mapping without passwords, keys and tokens."""
-    if isinstance(value, str):
-        for pattern, replacement in _SECRETS:
-            value = pattern.sub(replacement, value)
-        return value
-    if isinstance(value, Mapping):
-        return {key: masked(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked(item) for item in value]
-    return value
 
 
 def _digest(url: str) -> str:

@@ -1,8 +1,9 @@
-"""The sensor `corrections`: rebuilds the months whose inputs changed after they were built.
+"""The sensor `corrections`: rebuilds the months whose inputs, or whose code, changed after they were built.
 
 A past day that is fetched again and differs gives its month a new data version, and Dagster shows the months that read
-it as stale. This sensor asks for those months: not for what the nightly refresh rebuilds anyway, not for what has never
-been built, never for a training. It decides as Dagster's own staleness does (a test holds the two equal): by the event
+it as stale; a changed expression gives its table a new code version, and all its months are. This sensor asks for those
+months, and for what depends on them: not for what the nightly refresh rebuilds anyway, not for what has never been
+built, never for a training. It decides as Dagster's own staleness does (a test holds the two equal): by the event
 that was the newest one of an input when a month was built, and the data versions before and after it. It reads them an
 asset at a time: Dagster's resolver asks the event log for each pair of months, tens of thousands of questions here,
 and never compares an unpartitioned table with the months that it reads.
@@ -16,18 +17,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetGraph
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from atft_assets.calendar import TOKYO, is_trading_day, next_trading_day, shift_month
+from atft_assets.dagster_private import (
+    NOT_FINISHED_STATUSES,
+    BaseAssetGraph,
+    BulkActionsFilter,
+    BulkActionStatus,
+    UnresolvedAssetJobDefinition,
+)
 from atft_assets.operations.jobs import KIND_TAG, REBUILT_GROUPS, REFRESH
 from atft_assets.operations.schedules import live, months_due, published_months
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 
-CURSOR = 1
+CURSOR = 2
 CORRECTED_TAG = "atft/corrected"
 VERSION_TAG = "dagster/data_version"
 MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -46,13 +50,20 @@ class Built:
 
 @dataclass(frozen=True)
 class Stale:
-    """A month of an asset, and a month of an input that was rewritten since, with the event that did it."""
+    """A month of an asset, and what it was not built from.
+
+    Attributes:
+        dep, dep_month: a month of an input that was rewritten since; the asset itself and None where its code changed.
+        storage_id: the event that rewrote the input; with a change of code, the one that recorded the month.
+        code: the version that the code has now; None where an input changed.
+    """
 
     asset: dg.AssetKey
     month: Month
     dep: dg.AssetKey
     dep_month: Month
     storage_id: int
+    code: str | None = None
 
 
 def corrections_sensor(
@@ -67,7 +78,8 @@ def corrections_sensor(
         minimum_interval_seconds=60,
         job=job,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="When a past month was fetched again and differs, rebuilds what was computed from it.",
+        description="When a past month was fetched again and differs, or the code of a table changed, rebuilds what "
+        "was computed from it.",
     )
     def corrections(context: dg.SensorEvaluationContext, store: Store) -> dg.SensorResult:
         assert context.repository_def
@@ -75,7 +87,8 @@ def corrections_sensor(
         assets = {key for group in REBUILT_GROUPS for key in graph.asset_keys_for_group(group)}
         watched = assets | {dep for key in assets for dep in graph.get(key).parent_keys}
         newest = _newest_events(instance, watched)
-        cursor = json.dumps({"version": CURSOR, "newest": newest}, sort_keys=True)
+        code = {key.to_user_string(): graph.get(key).code_version for key in assets}
+        cursor = json.dumps({"version": CURSOR, "newest": newest, "code": code}, sort_keys=True)
         if cursor == context.cursor:
             return dg.SensorResult(skip_reason="nothing was materialized since the last look", cursor=cursor)
         if run := _in_progress(instance, watched):
@@ -86,7 +99,7 @@ def corrections_sensor(
         requests = run_requests(graph, assets, stale)
         if not requests:
             others = f"; {', '.join(tonight)} are left to nightly_refresh" if tonight else ""
-            return dg.SensorResult(skip_reason=f"no month's inputs were corrected{others}", cursor=cursor)
+            return dg.SensorResult(skip_reason=f"no month's inputs or code changed{others}", cursor=cursor)
         return dg.SensorResult(run_requests=requests, cursor=cursor)
 
     return corrections
@@ -95,15 +108,17 @@ def corrections_sensor(
 def stale_months(
     instance: dg.DagsterInstance, graph: BaseAssetGraph, assets: Collection[dg.AssetKey]
 ) -> Iterator[Stale]:
-    """Built months of the assets of which an input month has another data version than when they were built.
+    """Built months of the assets whose code, or of which an input month, has another version than when they were built.
 
     An input month that did not exist then is growth, not a correction, and is left out.
     """
     pairs = [(asset, dep) for asset in sorted(assets) for dep in sorted(graph.get(asset).parent_keys)]
     built = {
         key: _built(instance, key, partitioned=graph.get(key).is_partitioned)
-        for key in {key for pair in pairs for key in pair}
+        for key in {*assets, *(key for pair in pairs for key in pair)}
     }
+    for asset in sorted(assets):
+        yield from _stale_by_code(asset, graph.get(asset).code_version, built[asset])
     for asset, dep in pairs:
         if not graph.get(dep).is_partitioned:
             yield from _stale_by_whole(asset, dep, built)
@@ -125,6 +140,13 @@ def stale_months(
                 now = built[dep][dep_month]
                 if dep_month in before and before[dep_month].get(VERSION_TAG) != now.version:
                     yield Stale(asset, month, dep, dep_month, now.storage_id)
+
+
+def _stale_by_code(asset: dg.AssetKey, code: str | None, built: Mapping[Month, Built]) -> Iterator[Stale]:
+    """Months that another version of the asset's code has built; `built` holds the asset's own."""
+    for month, record in built.items():
+        if code and record.inputs and record.inputs.code_version != code:
+            yield Stale(asset, month, asset, None, record.storage_id, code)
 
 
 def _stale_by_whole(
@@ -180,7 +202,7 @@ def run_requests(
 
     Unpartitioned tables are rebuilt once, with the newest range.
     """
-    spans = _spans(sorted({s.month for s in stale if s.month}))
+    spans = unbroken(sorted({s.month for s in stale if s.month}))
     found = [[s for s in stale if s.month in span] for span in spans] or [[]]
     found[-1] += [s for s in stale if s.month is None]
     requests = []
@@ -214,7 +236,8 @@ def _with_descendants(graph: BaseAssetGraph, keys: Collection[dg.AssetKey]) -> s
     return found
 
 
-def _spans(months: Sequence[str]) -> list[list[str]]:
+def unbroken(months: Sequence[str]) -> list[list[str]]:
+    """Ascending months, divided wherever one is lacking."""
     spans: list[list[str]] = []
     for month in months:
         if spans and shift_month(spans[-1][-1], 1) == month:
@@ -226,8 +249,13 @@ def _spans(months: Sequence[str]) -> list[list[str]]:
 
 def _shown(causes: Collection[Stale], most: int = 4) -> str:
     """What was corrected, for the run's tag."""
-    named = sorted({f"{s.dep.to_user_string()} {s.dep_month or ''}".strip() for s in causes})
+    named = sorted({_cause(s) for s in causes})
     return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")
+
+
+def _cause(stale: Stale) -> str:
+    name = stale.dep.to_user_string()
+    return f"code of {name}" if stale.code else f"{name} {stale.dep_month or ''}".strip()
 
 
 def _newest_events(instance: dg.DagsterInstance, keys: Collection[dg.AssetKey]) -> dict[str, int]:

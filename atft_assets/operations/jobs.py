@@ -1,28 +1,31 @@
 """Jobs: named selections of assets that a schedule or a person starts.
 
-Not here: training. It is started by a person (`dagster asset materialize --select train_phase2`) or by a job of its
-own; new data alone never occupies the GPU.
+Not here: training, which has a job of its own (`training_job`); new data alone never occupies the GPU.
 """
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition  # its only home
+
+from atft_assets.dagster_private import UnresolvedAssetJobDefinition
+from atft_assets.groups import FEATURES, GRAPH, RAW
+from atft_assets.operations.data_release import NAME as DATA_RELEASE
 
 # Two refreshes at once would fetch the same days twice; dagster.yaml admits one run of this kind.
 KIND_TAG = "atft/kind"
 REFRESH = "refresh"
-REBUILT_GROUPS = ("features", "graph")  # what a correction of raw data reaches
+REBUILT_GROUPS = (FEATURES, GRAPH)  # what a correction of raw data reaches
 
 
 def nightly_refresh_job() -> UnresolvedAssetJobDefinition:
-    """Raw tables, features and graph for the months of the run.
+    """Raw tables, features and graph for the months of the run, and their release at the end.
 
     Month assets take the run's partition or partition range; the unpartitioned ones among them (trading calendar,
     labels) are part of the same run and are rebuilt whole.
     """
     return dg.define_asset_job(
         "nightly_refresh",
-        selection=dg.AssetSelection.groups("raw", "features", "graph"),
-        description="Fetch the newest trading day and carry it through features and graph. Starts no training.",
+        selection=dg.AssetSelection.groups(RAW, FEATURES, GRAPH) | dg.AssetSelection.assets(DATA_RELEASE),
+        description="Fetch the newest trading day, carry it through features and graph, and release the months in "
+        "which nothing looks odd. Starts no training.",
         tags={
             KIND_TAG: REFRESH,
             # once more if the run's process died (power, memory); a failing asset decides about its own retries

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import date
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from atft_assets.calendar import (
     SYSTEM_HALTS,
@@ -20,13 +19,11 @@ from atft_assets.calendar import (
     next_trading_day,
     shift_month,
 )
-from atft_assets.partitions import months
+from atft_assets.dagster_private import UnresolvedAssetJobDefinition
+from atft_assets.partitions import CORRECTION_DAYS, months
 from atft_assets.settings import JQUANTS_URL, Settings
 from atft_assets.store import Store
 
-# A raw month fetches its last five trading days anew (corrections). For as many days after the turn of a month these
-# lie in the month before, so it is refreshed too.
-CORRECTED_DAYS = 5
 # How many unfinished months a refresh makes up for after a pause; a longer pause is a case for `make road`.
 MONTHS_MADE_UP = 3
 
@@ -46,7 +43,7 @@ def months_due(day: date, published: Mapping[str, date]) -> list[str]:
         published: newest date of each published month of daily quotes.
     """
     current = month_key(day)
-    first = shift_month(current, -1) if day in days_of_month(current)[:CORRECTED_DAYS] else current
+    first = shift_month(current, -1) if day in days_of_month(current)[:CORRECTION_DAYS] else current
     newest = max(published, default=current)
     for key in months_between(shift_month(current, -MONTHS_MADE_UP), shift_month(current, -1)):
         last = max(d for d in days_of_month(key) if d not in SYSTEM_HALTS)

@@ -5,5 +5,7 @@ Here belongs pulling, strict typing and storing of the service's own records, fi
 """
 
 from atft_assets.raw.assets import definitions
+from atft_assets.raw.registry import SOURCES
+from atft_assets.raw.source import Source
 
-__all__ = ["definitions"]
+__all__ = ["SOURCES", "Source", "definitions"]

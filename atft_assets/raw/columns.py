@@ -3,7 +3,7 @@
 import pandera.polars as pa
 import polars as pl
 
-from atft_assets.raw.records import AVAILABLE_AT, INSTANT
+from atft_assets.raw.stamps import AVAILABLE_AT, INSTANT
 
 CODE = r"^[0-9A-Z]{5}$"
 INDEX_CODE = r"^[0-9A-F]{4}$"

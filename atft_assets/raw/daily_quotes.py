@@ -7,13 +7,13 @@ A listed name has a row on every trading day; on a day without a trade its price
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-import numpy as np
 import pandera.polars as pa
 import polars as pl
 
-from atft_assets.calendar import SYSTEM_HALTS
 from atft_assets.contracts import Contract
 from atft_assets.jquants.endpoints import DAILY_BARS
+from atft_assets.raw.bar_rules import TRADED, half_null, impossible_days, lost_names
+from atft_assets.raw.beside import Beside
 from atft_assets.raw.columns import (
     DATED,
     amount,
@@ -25,14 +25,12 @@ from atft_assets.raw.columns import (
     price,
     text,
 )
-from atft_assets.raw.ingest import Pull, Source
-from atft_assets.raw.records import Failure
+from atft_assets.raw.source import Pull, Source
+from atft_assets.raw.stamps import Failure
 
-DESCRIPTION = "Daily bars of every listed name as J-Quants serves them, unadjusted prices with the adjustment factor."
+MASTER = "listed_info"  # says which names a day must hold
 
-TRADED = ("O", "H", "L", "C", "Vo", "Va")
-LEAST_SHARE_OF_A_DAY = 0.5  # of the month's median number of rows: less means that pages went missing
-
+_ADJUSTED = ("AdjO", "AdjH", "AdjL", "AdjC", "AdjVo")
 _FLAG = pa.Check.isin(["0", "1"])
 _SESSION_PRICES = {
     session + name: price(f"{adjusted}{title} of the {half} session (Premium), JPY", nullable=True, required=False)
@@ -76,28 +74,27 @@ CONTRACT = Contract(
             "ExRT": text("Ex-rights event: 1 split, 2 consolidation, 3 rights issue", nullable=True),
             "available_at": available_at_column(),
         },
-        unique=["date", "code"],
+        unique=DAILY_BARS.key_columns,
     ),
     constant_ok=DATED | {"UL", "LL", "AdjFactor", "MktCap", "ExRT", *_SESSION_PRICES, *_SESSION_OTHERS},
-    nullable_ok=frozenset({"MktCap", "ExRT", *_SESSION_PRICES, *_SESSION_OTHERS}),
+    # nobody trades on the day of a system halt, and that may be all that a month holds as yet; `rules` judges nulls
+    nullable_ok=frozenset({"MktCap", "ExRT", *TRADED, *_ADJUSTED, *_SESSION_PRICES, *_SESSION_OTHERS}),
 )
 
 
-def rules(frame: pl.DataFrame) -> Iterator[Failure]:
-    """A day on which one of the traded columns is null for every name, or that holds far fewer names than others."""
-    halts = sorted(SYSTEM_HALTS)
-    days = frame.group_by("date").agg(pl.len().alias("names"), pl.col(TRADED).is_not_null().sum()).sort("date")
-    trading = days.filter(~pl.col("date").is_in(halts))
+def rules(frame: pl.DataFrame, beside: Beside) -> Iterator[Failure]:
+    """What cannot be: a column null for every name of a day, half null rows, lost names, impossible days."""
+    untraded = pl.all_horizontal(pl.col(TRADED).is_null().all().over("date"))
+    traded = frame.filter(~untraded)  # a day on which nobody traded is a warning, not a broken column
+    days = traded.group_by("date").agg(pl.len().alias("names"), pl.col(TRADED).is_not_null().sum()).sort("date")
     for column in TRADED:
-        empty = trading.filter(pl.col(column) == 0)
+        empty = days.filter(pl.col(column) == 0)
         if empty.height:
             rows = int(empty["names"].sum())
             yield column, "not null for every name of a trading day", rows, _named(empty["date"].to_list())
-    usual = float(np.median(days["names"]))
-    short = days.filter(pl.col("names") < LEAST_SHARE_OF_A_DAY * usual)
-    if short.height:
-        text = ", ".join(f"{day}: {names}" for day, names in short.select("date", "names").head(5).iter_rows())
-        yield "code", f"a day holds at least half of the month's usual {usual:.0f} names", short.height, text
+    yield from half_null(frame)
+    yield from lost_names(frame, beside.before, beside.tables.get(MASTER))
+    yield from impossible_days(frame, beside.before)
 
 
 def _named(days: Sequence[date]) -> str:
@@ -109,4 +106,13 @@ def fetch(pull: Pull, days: Sequence[date]) -> Iterator[pl.DataFrame]:
     yield from pull.by_date(days)
 
 
-SOURCE = Source(DAILY_BARS, CONTRACT, fetch, rules=rules)
+SOURCE = Source(
+    DAILY_BARS,
+    CONTRACT,
+    fetch,
+    module=__name__,
+    description="Daily bars of every listed name as J-Quants serves them, unadjusted prices with the adjustment "
+    "factor.",
+    rules=rules,
+    reads={MASTER: 1},
+)

@@ -1,59 +1,59 @@
 """From JSON records to a typed frame, strictly: a value of the wrong JSON type is a violation, never a cast.
 
-Names stay those of the API except the two keys, `Date` -> `date` and `Code` -> `code`. Fields that the endpoint table
-does not know are kept as strings.
+Names stay those of the API except two: the endpoint's date field is `date`, and `Code` is `code`. Fields that the
+endpoint table does not know are kept as strings.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
 
 from atft_assets.contracts import Contract, ContractViolation, Verdict, failures_frame
 from atft_assets.jquants.endpoints import Endpoint, Field
-
-AVAILABLE_AT = "available_at"
-INSTANT = pl.Datetime("us", "Asia/Tokyo")
-KEYS = {"Date": "date", "Code": "code"}
-SAMPLES = 5
+from atft_assets.jquants.errors import record_text
+from atft_assets.raw.stamps import AVAILABLE_AT, SAMPLES, Failure, stamped
 
 Record = dict[str, Any]
-Failure = tuple[str, str, int, str]
 
 
-def typed_frame(
-    endpoint: Endpoint, records: Sequence[Record], contract: Contract, partition: str,
-    available_at: Callable[[date], datetime],
-) -> pl.DataFrame:  # fmt: skip
+def typed_frame(endpoint: Endpoint, records: Sequence[Record], contract: Contract, partition: str) -> pl.DataFrame:
     """The records as a frame: declared fields first, then unknown ones by name, then `available_at`.
 
     Args:
-        records: at least one; each carries every required field (the client saw to that).
+        endpoint: says which field becomes `date`, and when a record could first be known.
+        records: each carries every required field (the client saw to that); none gives a frame without rows.
         contract: of the table; an optional field that its schema demands is null where the answer lacks it.
         partition: for the message.
-        available_at: when a date's records could first be had.
 
     Returns:
-        date: Date; numbers: Float64; everything else: String; available_at: Datetime[us, Asia/Tokyo].
+        date: Date; numbers: Float64; everything else: String, other dates included; available_at:
+        Datetime[us, Asia/Tokyo].
 
     Raises:
-        ContractViolation: values of the wrong JSON type, or dates that are none; with the rows.
+        ContractViolation: values of the wrong JSON type, dates that are none, or records without an instant; with the
+            rows.
+        ValueError: the endpoint has no availability rule.
     """
+    dated_by = endpoint.dated_by
     columns: dict[str, pl.Series] = {}
     failures: list[Failure] = []
-    sent = set().union(*records)
+    sent = set().union(*records) if records else endpoint.required
     for field in endpoint.fields:
-        name = KEYS.get(field.name, field.name)
+        name = endpoint.column(field.name)
         in_schema = name in contract.schema.columns and contract.schema.columns[name].required
         if field.name in sent:
             values = [record.get(field.name) for record in records]
             wrong = _wrong(field, values)
             if wrong:
-                failures.append((name, _rule(field), len(wrong), _sample(records, wrong, field.name)))
-            else:
+                failures.append((name, _rule(field), len(wrong), _sample(endpoint, records, wrong, field.name)))
+                continue
+            try:
                 columns[name] = _series(name, field, values)
+            except (OverflowError, UnicodeError) as error:  # 400 digits; half a surrogate pair
+                what = "a number of 64 bits" if isinstance(error, OverflowError) else "text in UTF-8"
+                failures.append((name, what, len(values), type(error).__name__))
         elif in_schema:
             columns[name] = pl.Series(name, [None] * len(records), pl.Float64 if field.numeric else pl.String)
     if failures:
@@ -62,25 +62,28 @@ def typed_frame(
         columns[name] = pl.Series(name, [_text(record.get(name)) for record in records], pl.String)
     days = columns["date"].str.to_date("%Y-%m-%d", strict=False)
     if bad := days.is_null().arg_true().to_list():
-        failure = ("date", "a date YYYY-MM-DD", len(bad), _sample(records, bad, "Date"))
+        failure = ("date", "a date YYYY-MM-DD", len(bad), _sample(endpoint, records, bad, dated_by))
         raise ContractViolation(Verdict(contract.table, partition, failures_frame([failure])))
-    frame = pl.DataFrame(columns).with_columns(days)
-    instants = {day: available_at(day) for day in days.unique().to_list()}
-    stamp = pl.col("date").replace_strict(list(instants), list(instants.values()), return_dtype=INSTANT)
-    return frame.with_columns(stamp.alias(AVAILABLE_AT))
+    return stamped(endpoint, pl.DataFrame(columns).with_columns(days), contract.table, partition)
 
 
 def column_order(endpoint: Endpoint, names: Iterable[str]) -> list[str]:
     """The order of a table's columns on disk, independent of which answers it was put together from."""
-    declared = [KEYS.get(field.name, field.name) for field in endpoint.fields]
+    declared = [endpoint.column(field.name) for field in endpoint.fields]
     names = set(names)
     unknown = sorted(names - set(declared) - {AVAILABLE_AT})
     return [name for name in declared if name in names] + unknown + [AVAILABLE_AT]
 
 
+def row_order(endpoint: Endpoint, names: Sequence[str]) -> list[str]:
+    """Columns by which a table is sorted on disk: date, code, then what else tells rows apart."""
+    order = dict.fromkeys(("date", "code", *(endpoint.key_columns or names)))  # without a key, every column
+    return [name for name in order if name in names]
+
+
 def unknown_fields(endpoint: Endpoint, names: Iterable[str]) -> list[str]:
     """Columns that the endpoint table does not know."""
-    return sorted(set(names) - {KEYS.get(name, name) for name in endpoint.declared} - {AVAILABLE_AT})
+    return sorted(set(names) - {endpoint.column(name) for name in endpoint.declared} - {AVAILABLE_AT})
 
 
 def _wrong(field: Field, values: Sequence[Any]) -> list[int]:
@@ -110,7 +113,7 @@ def _text(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _sample(records: Sequence[Record], places: Sequence[int], name: str) -> str:
-    shown = dict.fromkeys(("Date", "Code", name))
+def _sample(endpoint: Endpoint, records: Sequence[Record], places: Sequence[int], name: str) -> str:
+    shown = dict.fromkeys((endpoint.dated_by, "Code", *endpoint.keys, name))
     rows = [{key: records[place][key] for key in shown if key in records[place]} for place in places[:SAMPLES]]
-    return " | ".join(" ".join(f"{key}={value!r}" for key, value in row.items()) for row in rows)
+    return " | ".join(" ".join(f"{key}={record_text(repr(value), 80)}" for key, value in row.items()) for row in rows)

@@ -13,6 +13,7 @@ import polars as pl
 from atft_assets.contracts import Contract
 from atft_assets.jquants.client import Query
 from atft_assets.jquants.endpoints import INDICES
+from atft_assets.raw.beside import Beside
 from atft_assets.raw.columns import (
     DATED,
     INDEX_CODE,
@@ -23,10 +24,10 @@ from atft_assets.raw.columns import (
     lowest,
     price,
 )
-from atft_assets.raw.ingest import Pull, Source
-from atft_assets.raw.records import Failure
+from atft_assets.raw.index_rules import index_jumps
+from atft_assets.raw.source import Pull, Source
+from atft_assets.raw.stamps import Failure
 
-DESCRIPTION = "Daily bars of the 33 TSE sector indices."
 SECTORS = tuple(f"{number:04X}" for number in range(0x40, 0x61))
 
 CONTRACT = Contract(
@@ -41,18 +42,19 @@ CONTRACT = Contract(
             "C": price("Close"),
             "available_at": available_at_column(),
         },
-        unique=["date", "code"],
+        unique=INDICES.key_columns,
     ),
     constant_ok=DATED,
 )
 
 
-def rules(frame: pl.DataFrame) -> Iterator[Failure]:
-    """Every day holds all 33 sectors."""
+def rules(frame: pl.DataFrame, beside: Beside) -> Iterator[Failure]:
+    """Every day holds all 33 sectors, and none moves by more than price limits allow any name."""
     days = frame.group_by("date").len("sectors").filter(pl.col("sectors") != len(SECTORS)).sort("date")
     if days.height:
         text = ", ".join(f"{day}: {count}" for day, count in days.head(5).iter_rows())
         yield "code", f"all {len(SECTORS)} sectors on every trading day", days.height, text
+    yield from index_jumps(frame, beside)
 
 
 def fetch(pull: Pull, days: Sequence[date]) -> Iterator[pl.DataFrame]:
@@ -69,4 +71,13 @@ def fetch(pull: Pull, days: Sequence[date]) -> Iterator[pl.DataFrame]:
     yield from (frame for frame in listings if frame is not None)
 
 
-SOURCE = Source(INDICES, CONTRACT, fetch, at_once=True, rules=rules)
+SOURCE = Source(
+    INDICES,
+    CONTRACT,
+    fetch,
+    module=__name__,
+    description="Daily bars of the 33 TSE sector indices.",
+    at_once=True,
+    rules=rules,
+    optional=True,
+)

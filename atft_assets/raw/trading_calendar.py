@@ -6,8 +6,8 @@ which the two disagree fails the contract, a later one (a holiday that was legis
 reported as a warning and in the metadata.
 """
 
-from collections.abc import Iterator
-from datetime import date, datetime, time
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
 
 import dagster as dg
 import pandera.polars as pa
@@ -15,23 +15,27 @@ import polars as pl
 
 from atft_assets import calendar
 from atft_assets.contracts import (
+    Built,
     Contract,
-    ContractViolation,
-    Verdict,
+    Event,
     contract_check,
-    failures_frame,
     write_audit_publish,
 )
+from atft_assets.groups import RAW
 from atft_assets.jquants.endpoints import CALENDAR
 from atft_assets.jquants.plans import require_window, window
 from atft_assets.jquants.resource import JQuantsResource
 from atft_assets.raw.columns import available_at_column, text
-from atft_assets.raw.ingest import GROUP, RETRIES, EmptyAnswer, refusals, require_origin
-from atft_assets.raw.records import Failure, column_order, typed_frame
+from atft_assets.raw.ingest import GROUP, IngestConfig, client_errors
+from atft_assets.raw.origin import require_origin
+from atft_assets.raw.published import published, replaced_text
+from atft_assets.raw.records import column_order, typed_frame
+from atft_assets.raw.retries import WAITS, Retries, told_if_interrupted
+from atft_assets.raw.source import EmptyAnswer, stored_version
+from atft_assets.raw.stamps import Failure, stamped
 from atft_assets.settings import Settings
 from atft_assets.store import UNPARTITIONED, Store
 
-CODE_VERSION = "1"
 OPEN = ("1", "2")
 
 CONTRACT = Contract(
@@ -42,15 +46,10 @@ CONTRACT = Contract(
             "HolDiv": text("0 closed, 1 open, 2 half day, 3 derivatives only", pa.Check.isin(["0", "1", "2", "3"])),
             "available_at": available_at_column(),
         },
-        unique=["date"],
+        unique=CALENDAR.key_columns,
     ),
     constant_ok=frozenset({"date", "HolDiv", "available_at"}),
 )
-
-
-def known_since(day: date) -> datetime:
-    """The exchange adds a year's calendar at the end of the March before it."""
-    return datetime.combine(date(day.year - 1, 3, 31), time(18, 0), calendar.TOKYO)
 
 
 def gaps(frame: pl.DataFrame) -> Iterator[Failure]:
@@ -76,68 +75,70 @@ def differences(frame: pl.DataFrame) -> list[tuple[date, str]]:
     ]
 
 
-def make_asset(settings: Settings, retry_policy: dg.RetryPolicy = RETRIES) -> dg.AssetsDefinition:
+def make_asset(settings: Settings, waits: Sequence[float] = WAITS) -> dg.AssetsDefinition:
     """The asset; unpartitioned, one request."""
+    version = stored_version(__name__, CALENDAR)
 
     @dg.asset(
         name="trading_calendar",
-        group_name=GROUP,
+        group_name=RAW,
         # the CLI's --partition-range demands it of every selected asset, also of those without partitions
         backfill_policy=dg.BackfillPolicy.single_run(),
         check_specs=[contract_check("trading_calendar")],
-        code_version=CODE_VERSION,
-        retry_policy=retry_policy,
+        code_version=version,
         kinds={"jquants", "polars"},
-        owners=["team:atft"],
         tags={"layer": "raw"},
         description="The exchange's own calendar, checked against the trading days that the partitions come from.",
     )
     def trading_calendar(
-        context: dg.AssetExecutionContext, store: Store, jquants: JQuantsResource
-    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        context: dg.AssetExecutionContext, store: Store, jquants: JQuantsResource, config: IngestConfig
+    ) -> Iterator[Event]:
         table = store.table(GROUP, "trading_calendar")
         today = jquants.present().date()
-        ahead: list[str] = []
+        again = Retries(context.log, table.name, waits)
 
-        def build(keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-            with refusals("trading_calendar"):
-                require_origin(table, jquants)
+        def build(keys: list[str]) -> Iterator[Built]:
+            with client_errors("trading_calendar"):
+                again(lambda: require_origin(table, jquants))
                 covered = window(jquants.subscription, today)
                 last = min(d for d in (settings.end, covered.last, date(today.year + 1, 12, 31)) if d is not None)
-                have = table.read([UNPARTITIONED]) if UNPARTITIONED in table.manifest().entries else None
+                listed = UNPARTITIONED in table.manifest().entries
+                have = published(table, UNPARTITIONED, None, refetch=config.refetch) if listed else None
                 first = settings.start
-                if have is not None and first in set(have["date"]):
+                if listed and (have is None or first in set(have["date"])):
                     first = max(first, covered.first)  # the window's left edge moves on; what is stored stays
+                if listed and have is None:
+                    lost = [settings.start + timedelta(days=n) for n in range((first - settings.start).days)]
+                    context.log.warning(replaced_text(table, UNPARTITIONED, lost, covered))
                 require_window(jquants.subscription, CALENDAR, [first, last], today)
-                records = jquants.client.fetch(CALENDAR, {"from": first, "to": last})
+                records = again(lambda: jquants.client.fetch(CALENDAR, {"from": first, "to": last}))
                 if not records:
                     raise EmptyAnswer(
                         f"trading_calendar: {CALENDAR.path} has no records from {first} to {last}; nothing was stored"
                     )
-                frame = typed_frame(CALENDAR, records, CONTRACT, UNPARTITIONED, known_since)
+                frame = typed_frame(CALENDAR, records, CONTRACT, UNPARTITIONED)
             if have is not None:
                 old = have.filter(~pl.col("date").is_in(frame["date"].to_list()))
-                frame = pl.concat([old, frame], how="diagonal_relaxed")
+                frame = stamped(CALENDAR, pl.concat([old, frame], how="diagonal_relaxed"), table.name, UNPARTITIONED)
             frame = frame.select(column_order(CALENDAR, frame.columns)).sort("date")
             failures = list(gaps(frame))
             disagree = differences(frame)
-            ahead.extend(said for day, said in disagree if day > today)
+            ahead = [said for day, said in disagree if day > today]
             if past := [said for day, said in disagree if day <= today]:
                 failures.append(("HolDiv", "agrees with exchange-calendars", len(past), " | ".join(past[:10])))
-            if failures:
-                raise ContractViolation(Verdict("trading_calendar", UNPARTITIONED, failures_frame(failures)))
             for said in ahead:
                 context.log.warning(f"trading_calendar: {said}; update exchange-calendars before that day")
-            yield UNPARTITIONED, frame
+            metadata = {"differences_ahead": "\n".join(ahead) or "none"}
+            yield Built(UNPARTITIONED, frame, metadata=metadata, failures=tuple(failures))
 
-        yield from write_audit_publish(
-            context,
-            table,
-            CONTRACT,
-            build,
-            code_version=CODE_VERSION,
-            metadata=lambda: {"differences_ahead": "\n".join(ahead) or "none"},
-            content_versions=False,  # it grows every day, and no month is computed from it
-        )
+        with told_if_interrupted(context.log, table.name):
+            yield from write_audit_publish(
+                context,
+                table,
+                CONTRACT,
+                build,
+                code_version=version,
+                content_versions=False,  # it grows every day, and no month is computed from it
+            )
 
     return trading_calendar

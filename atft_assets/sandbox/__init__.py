@@ -1,9 +1,9 @@
 """A local J-Quants: a simulated Tokyo market behind a real HTTP server that speaks API V2.
 
 Here belongs what stands in for the exchange and its data service: the market simulator with its planted signals and
-their oracle (`config`, `names`, `process`, `market`, `oracle`), the code tables of the API (`codes`), the server with
-its clock, limits and faults (`server`, `limits`, `faults`). Not here: the client (it must not know whether it talks to
-J-Quants or to this room), and anything that reads or writes `$ATFT_DATA`.
+their oracle (`config`, `names`, `process`, `market`, `oracle`), the code tables of the API (`codes`), what each
+endpoint answers (`endpoints`), and the server with its limits and faults (`server`, `limits`, `faults`). Not here: the
+client (it must not know whether it talks to J-Quants or to this room), and anything that reads or writes `$ATFT_DATA`.
 
     with serve(demo_config()) as server:
         ...  # server.base_url, server.api_key, server.now, server.faults

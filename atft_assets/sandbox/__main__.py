@@ -16,7 +16,9 @@ from atft_assets.sandbox.market import simulate
 from atft_assets.sandbox.oracle import oracle_rank_ic, oracle_scores
 from atft_assets.sandbox.process import COMPONENTS
 from atft_assets.sandbox.server import SandboxServer, serve
-from atft_assets.settings import Plan
+from atft_assets.settings import SANDBOX_KEY_VARIABLE, Plan, SettingsError, clean_key
+
+KEY_NOTE = f"The key to accept is taken from {SANDBOX_KEY_VARIABLE}; without it a random one is made."
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,8 +35,9 @@ def parser() -> argparse.ArgumentParser:
 
     service = argparse.ArgumentParser(add_help=False)
     service.add_argument("--port", type=int, default=0, help="0 takes a free one (%(default)s)")
-    service.add_argument("--plan", type=Plan, choices=list(Plan), default=Plan.STANDARD, help="(%(default)s)")
-    service.add_argument("--api-key", help="the key to accept; a random one if left out")
+    service.add_argument(
+        "--plan", type=Plan, choices=list(Plan), default=Plan.STANDARD, help="what it serves (%(default)s)"
+    )
     service.add_argument("--now", type=datetime.fromisoformat, help="Japanese time; the evening of --end if left out")
     service.add_argument("--page-rows", type=int, help="rows of a page; 60 %% of the names if left out")
     service.add_argument(
@@ -46,10 +49,10 @@ def parser() -> argparse.ArgumentParser:
         "--fault", action="append", default=[], type=Fault.parse, metavar="KIND[:SHARE][,name=value...]",
         help="commit a fault, e.g. 500:0.1 or null_column,path=/equities/bars/daily,column=Vo; may be repeated",
     )  # fmt: skip
-    service.add_argument("--fault-seed", type=int, default=0)
+    service.add_argument("--fault-seed", type=int, default=0, help="of the draw of faults (%(default)s)")
 
-    commands.add_parser("serve", parents=[market, service], help="serve until interrupted")
-    run = commands.add_parser("run", parents=[market, service], help="serve while a command runs")
+    commands.add_parser("serve", parents=[market, service], help="serve until interrupted", epilog=KEY_NOTE)
+    run = commands.add_parser("run", parents=[market, service], help="serve while a command runs", epilog=KEY_NOTE)
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run with the sandbox exported")
     best = commands.add_parser("oracle", parents=[market], help="attainable rank correlations")
     best.add_argument("--scores", type=Path, metavar="DIR", help="also write their scores, a file each")
@@ -74,7 +77,9 @@ def main(argv: list[str] | None = None) -> int:
             return 127 if command else 2
     server = serve(
         config, plan=options.plan, faults=options.fault, fault_seed=options.fault_seed, now=options.now,
-        page_rows=options.page_rows, rate_limit=options.rate_limit, shuffle=options.shuffle, api_key=options.api_key,
+        page_rows=options.page_rows, rate_limit=options.rate_limit, shuffle=options.shuffle,
+        # from the environment: arguments are shown to every user of the machine
+        api_key=clean_key(os.environ.get(SANDBOX_KEY_VARIABLE, ""), SANDBOX_KEY_VARIABLE) or None,
         port=options.port,
     )  # fmt: skip
     with server:
@@ -139,4 +144,7 @@ def _bench(config: MarketConfig) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except SettingsError as error:
+        sys.exit(str(error))

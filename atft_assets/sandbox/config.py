@@ -1,6 +1,7 @@
 """What market to simulate."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import asdict, dataclass
 from datetime import date
 
 from atft_assets.settings import DEMO_END, DEMO_START
@@ -51,6 +52,16 @@ class MarketConfig:
             raise ValueError(f"seed is {self.seed}: use 0 or more")
         if self.cluster_size < 2:
             raise ValueError(f"cluster_size is {self.cluster_size}: use 2 or more")
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells markets apart: equal for those of which one is the beginning of the other.
+
+        That is everything but the end: a market that ends earlier is the beginning of the one that ends later.
+        """
+        facts = asdict(self)
+        del facts["end"]
+        return f"from {self.start}, {hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:10]}"
 
 
 def demo_config(start: date | None = None, end: date | None = None) -> MarketConfig:

@@ -1,8 +1,8 @@
 """The server: J-Quants API V2 over a simulated market, on a real socket.
 
 It answers as the service is documented to: envelope `data` with an opaque `pagination_key` (absent at the end), error
-bodies and statuses, plan gates, date windows, the publication clock in Japanese time, request limits. What makes it a
-sandbox are switches: no rate limit unless asked for, faults on command, a movable `now`.
+bodies and statuses, plan gates, request limits; which rows, by which clock, is in `endpoints`. What makes it a sandbox
+are switches: no rate limit unless asked for, faults on command, a movable `now`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import socket
 import struct
 import threading
 import time as clock
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -28,24 +27,12 @@ import polars as pl
 
 from atft_assets import calendar
 from atft_assets.sandbox.config import MarketConfig
+from atft_assets.sandbox.endpoints import BARS, ENDPOINTS, MESSAGES, Query, Refusal
 from atft_assets.sandbox.faults import COLUMN_KINDS, EMPTY, STATUS_KINDS, Fault, Faults, break_column
 from atft_assets.sandbox.limits import NOT_SUBSCRIBED, REQUESTS_A_MINUTE, SERVED, RateLimiter, includes
-from atft_assets.sandbox.market import Market, calendar_frame, simulate
-from atft_assets.settings import Plan, plan_window
+from atft_assets.sandbox.market import Market, simulate
+from atft_assets.settings import Plan
 
-# When the rows of a day appear (Japanese time; https://jpx-jquants.com, data update schedule)
-BARS_TIME, MORNING_TIME, MASTER_TIME = time(16, 30), time(12, 0), time(17, 30)
-MORNING_END = time(6, 0)  # of the next day
-
-MESSAGES = {
-    210: "There is no content to return: outside the target time or unknown code.",
-    413: "Response data is too large. Specify parameters to reduce the acquired data range.",
-    429: "Too Many Requests",
-    500: "Unexpected error. Please try again later.",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Endpoint request timed out",
-}
 NO_KEY = "The api key is required."
 WRONG_KEY = "The incoming api key is invalid or expired."
 NO_PLAN = "There is no active subscription for this account."
@@ -54,70 +41,7 @@ NOT_IN_PLAN = (
     "This API is not available on your subscription. If you want more data, please check other plans: "
     "https://jpx-jquants.com/#dataset"
 )
-NEED_DATE_OR_CODE = "This API requires at least 1 parameter as follows; date, code"
-FROM_AFTER_TO = "'from' must be older than 'to'"
-BAD_CODE = "'code' must be 4 or 5 digits."
-BAD_INDEX_CODE = "'code' must be 4 characters."
 BAD_PAGE = "'pagination_key' is invalid for this request."
-
-
-class _Refusal(Exception):
-    """An answer that is not 200."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
-@dataclass(frozen=True)
-class _Query:
-    """One checked request."""
-
-    path: str
-    plan: Plan
-    now: datetime
-    params: Mapping[str, str]
-
-    @property
-    def today(self) -> date:
-        return self.now.date()
-
-    def day(self, name: str) -> date | None:
-        """A date parameter in either notation; 400 when it is no date or outside the plan's window."""
-        text = self.params.get(name)
-        if text is None:
-            return None
-        if not re.fullmatch(r"\d{8}|\d{4}-\d{2}-\d{2}", text):
-            raise _Refusal(400, f"'{name}' must be YYYYMMDD or YYYY-MM-DD.")
-        try:
-            day = date.fromisoformat(text)
-        except ValueError:
-            raise _Refusal(400, f"'{name}' is not a valid date.") from None
-        first, last = plan_window(self.plan, self.today)
-        if day < first or (last and day > last):
-            raise _Refusal(
-                400,
-                f"Your subscription covers the following dates: {first} ~ {last or ''}. "
-                "If you want more data, please check other plans:https://jpx-jquants.com/#dataset",
-            )
-        return day
-
-    def span(self) -> tuple[date | None, date | None]:
-        """`from` and `to`; 400 when they are the wrong way round. Sides left out are the window's."""
-        first, last = self.day("from"), self.day("to")
-        if first and last and first > last:
-            raise _Refusal(400, FROM_AFTER_TO)
-        lower, upper = plan_window(self.plan, self.today)
-        return first or lower, last or upper
-
-    def code(self) -> str | None:
-        """The equity code in five characters; four mean the ordinary share."""
-        code = self.params.get("code")
-        if code is None:
-            return None
-        if not re.fullmatch(r"[0-9]{3}[0-9A-Z][0-9]?", code):
-            raise _Refusal(400, BAD_CODE)
-        return code if len(code) == 5 else f"{code}0"
 
 
 class SandboxServer:
@@ -199,18 +123,18 @@ class SandboxServer:
         struck: list[Fault] = []
         try:
             if method != "GET" or (path not in SERVED and path not in NOT_SUBSCRIBED):
-                raise _Refusal(403, NO_ENDPOINT)
+                raise Refusal(403, NO_ENDPOINT)
             plan = self._plan_of(key)
             if not includes(plan, path):
-                raise _Refusal(403, NOT_IN_PLAN)
+                raise Refusal(403, NOT_IN_PLAN)
             self._count_against_limit(str(key), plan)
             struck = self.faults.strike(path, params)
             for rule in struck:
                 if rule.kind in STATUS_KINDS:
                     status = STATUS_KINDS[rule.kind]
-                    raise _Refusal(status, MESSAGES[status])
-            status, body = 200, self._page(_Query(path, plan, self.now, params), struck)
-        except _Refusal as refusal:
+                    raise Refusal(status, MESSAGES[status])
+            status, body = 200, self._page(Query(path, plan, self.now, params), struck)
+        except Refusal as refusal:
             status, body = refusal.status, json.dumps({"message": refusal.message}).encode()
         with self._lock:
             self.requests[path, status] = self.requests.get((path, status), 0) + 1
@@ -218,12 +142,12 @@ class SandboxServer:
 
     def _plan_of(self, key: str | None) -> Plan:
         if not key:
-            raise _Refusal(403, NO_KEY)
+            raise Refusal(403, NO_KEY)
         if key not in self.keys:
-            raise _Refusal(403, WRONG_KEY)
+            raise Refusal(403, WRONG_KEY)
         plan = self.keys[key]
         if plan is None:
-            raise _Refusal(403, NO_PLAN)
+            raise Refusal(403, NO_PLAN)
         return plan
 
     def _count_against_limit(self, key: str, plan: Plan) -> None:
@@ -233,12 +157,14 @@ class SandboxServer:
         with self._lock:
             limiter = self._limiters.setdefault(key, RateLimiter(limit, self._rate_clock))
         if not limiter.allow():
-            raise _Refusal(429, MESSAGES[429])
+            raise Refusal(429, MESSAGES[429])
 
-    def _page(self, query: _Query, struck: list[Fault]) -> bytes:
+    def _page(self, query: Query, struck: list[Fault]) -> bytes:
         """One page of the query's rows as the JSON envelope."""
         kinds = {rule.kind for rule in struck}
-        frame = _ENDPOINTS[query.path](self, query)
+        frame = ENDPOINTS[query.path](self.market, query)
+        if query.path == BARS:
+            frame = self._corrected(frame)
         if EMPTY in kinds:
             frame = frame.clear()
         for rule in struck:
@@ -268,42 +194,8 @@ class SandboxServer:
             return 0
         head = key.split(".", 1)[0]
         if not re.fullmatch(r"[0-9a-f]{1,12}", head) or key != self._page_key(int(head, 16), bound):
-            raise _Refusal(400, BAD_PAGE)
+            raise Refusal(400, BAD_PAGE)
         return int(head, 16)
-
-    # -- endpoints ----------------------------------------------------------------------------------------------------
-
-    def _published(self, at: time) -> date:
-        """Newest day whose rows, which appear at `at`, are there."""
-        now = self.now
-        return now.date() if now.time() >= at else now.date() - timedelta(days=1)
-
-    def _master(self, query: _Query) -> pl.DataFrame:
-        asked, code = query.day("date"), query.code()
-        _, upper = plan_window(query.plan, query.today)
-        day = asked or upper or query.today
-        if not calendar.is_trading_day(day):
-            day = calendar.next_trading_day(day)
-        # the list of the next business day is out from 17:30
-        newest = query.today if calendar.is_trading_day(query.today) else calendar.previous_trading_day(query.today)
-        if newest != query.today or query.now.time() >= MASTER_TIME:
-            newest = calendar.next_trading_day(newest)
-        day = max(min(day, newest), self.market.days[0])
-        frame = self.market.master(day)
-        return frame.filter(pl.col("Code") == code) if code else frame
-
-    def _bars(self, query: _Query) -> pl.DataFrame:
-        code, day = query.code(), query.day("date")
-        if code is None and day is None:
-            raise _Refusal(400, NEED_DATE_OR_CODE)
-        newest = self._published(BARS_TIME)
-        sessions = query.plan is Plan.PREMIUM
-        if code is None:
-            known = day if day and day <= newest else date.min
-            return self._corrected(self.market.bars(known, newest, sessions))
-        first, last = (day, day) if day else query.span()
-        frame = self.market.history(code, first, min(last or newest, newest), newest, sessions)
-        return self._corrected(frame)
 
     def _corrected(self, frame: pl.DataFrame) -> pl.DataFrame:
         for (day, code), fields in list(self._corrections.items()):
@@ -314,54 +206,6 @@ class SandboxServer:
                 if name in frame.columns
             )
         return frame
-
-    def _morning(self, query: _Query) -> pl.DataFrame:
-        code, now = query.code(), query.now
-        day = query.today if now.time() >= MORNING_TIME else query.today - timedelta(days=1)
-        open_hours = now.time() >= MORNING_TIME or now.time() < MORNING_END
-        frame = self.market.bars(day, day, sessions=True)
-        if code:
-            frame = frame.filter(pl.col("Code") == code)
-        if not open_hours or frame.is_empty():
-            raise _Refusal(210, MESSAGES[210])
-        return frame.select("Date", "Code", "MO", "MH", "ML", "MC", "MVo", "MVa")
-
-    def _topix(self, query: _Query) -> pl.DataFrame:
-        first, last = query.span()
-        newest = self._published(BARS_TIME)
-        return self.market.index_bars("0000", first, min(last or newest, newest)).drop("Code")
-
-    def _index_bars(self, query: _Query) -> pl.DataFrame:
-        code, day = query.params.get("code"), query.day("date")
-        if code is None and day is None:
-            raise _Refusal(400, NEED_DATE_OR_CODE)
-        if code is not None and not re.fullmatch(r"[0-9A-F]{4}", code):
-            raise _Refusal(400, BAD_INDEX_CODE)
-        newest = self._published(BARS_TIME)
-        if code is None:
-            return self.market.index_day(day if day and day <= newest else date.min)
-        first, last = (day, day) if day else query.span()
-        return self.market.index_bars(code, first, min(last or newest, newest))
-
-    def _calendar(self, query: _Query) -> pl.DataFrame:
-        first, last = query.span()
-        wanted = query.params.get("hol_div")
-        if wanted is not None and wanted not in "0123":
-            raise _Refusal(400, "'hol_div' must be 0, 1, 2 or 3.")
-        # published to the end of next year, as far as holidays are known here
-        end = min(date(query.today.year + 1, 12, 31), date.today() + timedelta(days=364))
-        frame = calendar_frame(first or end, min(last or end, end))
-        return frame.filter(pl.col("HolDiv") == wanted) if wanted else frame
-
-
-_ENDPOINTS: dict[str, Callable[[SandboxServer, _Query], pl.DataFrame]] = {
-    "/equities/master": SandboxServer._master,
-    "/equities/bars/daily": SandboxServer._bars,
-    "/equities/bars/daily/am": SandboxServer._morning,
-    "/indices/bars/daily/topix": SandboxServer._topix,
-    "/indices/bars/daily": SandboxServer._index_bars,
-    "/markets/calendar": SandboxServer._calendar,
-}
 
 
 class _HTTPServer(ThreadingHTTPServer):
@@ -378,6 +222,8 @@ class _HTTPServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    """Every answer says which market is served (the service has no such header, and nobody needs it for the API)."""
+
     sandbox: SandboxServer
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -401,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, body, _ = self.sandbox.answer(self.command, self.path, self.headers.get("x-api-key"))
         self._send(status, body)
 
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _other
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = _other  # J-Quants answers them so
 
     def _send(self, status: int, body: bytes, cut: bool = False) -> None:
         zipped = "gzip" in self.headers.get("Accept-Encoding", "")
@@ -409,6 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
             body = gzip.compress(body, compresslevel=1)
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("X-ATFT-Market", self.sandbox.market.config.fingerprint)
         if zipped:
             self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(body)))

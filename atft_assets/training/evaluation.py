@@ -1,278 +1,351 @@
-"""THE scoring function: every model, baseline and rule is judged by it, on the same rows.
+"""Everything that ranks, judged on one block: the phases' newest runs, the baselines, on the sandbox the oracle.
 
-Per day the correlation over the eligible names, then the mean over days; days are never pooled. Spearman with ties
-averaged; a day on which the scores do not vary has no correlation (NaN), not zero. Pure NumPy, deterministic.
+`evaluation` scores the validation block, as often as one likes. `test_evaluation` scores the test block, once: days
+that were looked at before a choice was made are no test any more. So the ledger is kept by days, whatever was scored on
+them, and a second look must be asked for by config, and is recorded as one.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import dagster as dg
+from pydantic import Field
 
-from atft_assets.statistics import newey_west_t
-from atft_assets.training.ranking import average_ranks
+from atft_assets.code_version import code_version
+from atft_assets.contracts import Event
+from atft_assets.failures import PermanentFailure, Refusal, permanent
+from atft_assets.groups import TRAINING
+from atft_assets.reports.closing_table import sentence
+from atft_assets.reports.scoreboard import (
+    ORACLE,
+    TOLERANCE,
+    Row,
+    by_horizon,
+    disagreements,
+    figures,
+    legend,
+    records,
+    table,
+)
+from atft_assets.scoring.block import Block
+from atft_assets.scoring.evaluation import Score
+from atft_assets.settings import Settings
+from atft_assets.store import Store
+from atft_assets.training.baselines import StoredBaselines, stored_baselines
+from atft_assets.training.folds import NAME as FOLDS_ASSET
+from atft_assets.training.folds import fold_on
+from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
+from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
+from atft_assets.training.runs import Run, latest_run, scores_of
+from atft_model.interchange.errors import RunError, damaged
+from atft_model.interchange.fold import BLOCKS, MAIN, Fold
+from atft_model.interchange.panel import Panel, latest_panel
+from atft_model.interchange.phases import PHASES, Phase
+from atft_model.interchange.records import read_text, write_json, write_text
+from atft_model.interchange.request import PredictRequest
 
-Floats = NDArray[np.floating]
+VALIDATION_FILE, TEST_FILE, LEDGER_FILE = "validation.json", "test.json", "test_ledger.jsonl"
+AGREEMENT = "agreement"
+TEST_EVALUATION = "test_evaluation"
+CLOSED = (
+    "the test block stays closed, nothing was scored: a look at it is made once, at the end; to make it, run "
+    f"{TEST_EVALUATION} with the config open_test: true"
+)
+CODE_VERSION = code_version(
+    "atft_assets.reports.scoreboard",
+    "atft_assets.scoring.block",
+    "atft_assets.scoring.evaluation",
+    "atft_assets.scoring.neutral",
+    "atft_assets.scoring.ranking",
+    "atft_assets.scoring.trailing",
+    "atft_model.interchange.horizons",
+    "atft_model.interchange.statistics",
+)
 
-# Weights of the horizons in the headline figure, before normalisation.
-HORIZON_WEIGHTS: Mapping[int, float] = {1: 1.0, 5: 0.8, 10: 0.6, 20: 0.4}
 
-MIN_NAMES = 10  # a day with fewer eligible names has no correlation; the trainer has the same bound
-BLOCK_DAYS = 20  # the longest label horizon: daily figures that far apart share no return
-BOOTSTRAP_DRAWS = 2_000
-VOLATILITY_WINDOW = 20
+class NothingToScore(Refusal):
+    """There is no run that may be judged on the block, or the block was judged before."""
 
 
 @dataclass(frozen=True)
-class HorizonScore:
-    """Means over days of one horizon; t is Newey-West with lag h - 1, ICIRs are mean / standard deviation, daily."""
-
-    rank_ic: float
-    t: float
-    rank_icir: float
-    ic: float
-    icir: float
-    decile_spread: float  # mean raw return of the highest-scored tenth minus the lowest's
-    neutral_rank_ic: float  # scores and returns residualised per day on 20-day volatility and sector
-    neutral_t: float
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well one set of scores ranked a block.
+class Candidates:
+    """What may be judged on a fold of the newest panel.
 
     Attributes:
-        rank_ic: headline, the weighted mean of the horizons' RankICs (`HORIZON_WEIGHTS`); `neutral_rank_ic` likewise.
-        t, icir: of the daily headline series; t is Newey-West with the lag of the longest horizon.
-        coverage: share of the eligible (day, name) pairs that have a score.
-        daily, daily_neutral: headline series [D], NaN on days without a figure.
+        runs: the newest published run of each phase that learned and was chosen by exactly these days.
+        baselines: fitted on this panel and these days; None if there are none.
+        left_out: reasons why others are not among them.
     """
 
-    rank_ic: float
-    t: float
-    icir: float
-    neutral_rank_ic: float
-    neutral_t: float
-    days: int
-    names_a_day: float
-    coverage: float
-    by_horizon: dict[int, HorizonScore]
-    daily: Floats
-    daily_neutral: Floats
+    panel: Panel
+    fold: Fold
+    runs: Mapping[Phase, Run]
+    baselines: StoredBaselines | None
+    left_out: list[str]
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything but the daily series; NaN becomes None."""
-        fields = {k: v for k, v in asdict(self).items() if not k.startswith("daily")}
-        fields["by_horizon"] = {str(h): _plain(row) for h, row in fields["by_horizon"].items()}
-        return _plain(fields)
+    def baseline_rows(self, block: Block) -> Iterator[Row]:
+        """The baselines' lines."""
+        if self.baselines is None:
+            return
+        for name in self.baselines.names():
+            facts = {"seconds": self.baselines.record["baselines"][name]["seconds"]}
+            yield Row(name, "baseline", block.score(self.baselines.scores(name, block.name)), facts=facts)
 
 
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in fields.items()}
-
-
-def evaluate(
-    scores: Floats,
-    returns: Floats,
-    eligible: NDArray[np.bool_],
-    *,
-    horizons: Sequence[int],
-    volatility: Floats | None = None,
-    sectors: NDArray[np.integer] | None = None,
-    min_names: int = MIN_NAMES,
-) -> Score:
-    """Score a block.
-
-    Args:
-        scores: [H,D,N], higher is better, NaN where a name was not scored.
-        returns: [H,D,N] raw forward returns, NaN where unknown.
-        eligible: [D,N].
-        horizons: H label horizons in trading days.
-        volatility: [D,N] known on the day, for the neutral figures.
-        sectors: [N] sector numbers, for the neutral figures.
-        min_names: a day with fewer rows has no figures.
+def candidates(store: Store, lane: Lane, fold_name: str) -> Candidates:
+    """Gather what may be judged.
 
     Raises:
-        ValueError: the shapes do not belong together.
+        PanelError, FoldError, RunError: there is no panel, the fold was not cut on it, or a pointer names a run that is
+            not whole.
+        NothingToScore: no phase has a run on the fold's days.
     """
-    if scores.shape != returns.shape or scores.shape[1:] != eligible.shape or len(horizons) != len(scores):
-        raise ValueError(f"scores {scores.shape}, returns {returns.shape}, eligible {eligible.shape}: shapes differ")
-    heads, days = scores.shape[:2]
-    rank_ic, ic, spread, neutral = (np.full((heads, days), np.nan) for _ in range(4))
-    judged = np.zeros((heads, days), int)
-    for d in range(days):
-        for h in range(heads):
-            rows = eligible[d] & np.isfinite(scores[h, d]) & np.isfinite(returns[h, d])
-            judged[h, d] = rows.sum()
-            if judged[h, d] < min_names:
-                continue
-            s, r = scores[h, d, rows].astype(np.float64), returns[h, d, rows].astype(np.float64)
-            (ranks, return_ranks), _ = _ranks(s, r)
-            rank_ic[h, d] = _pearson(ranks, return_ranks)
-            ic[h, d] = _pearson(s, r)
-            spread[h, d] = _decile_spread(ranks, r)
-            if volatility is not None and sectors is not None:
-                s, r = (residual(v, volatility[d, rows], sectors[rows]) for v in (s, r))
-                (ranks, return_ranks), _ = _ranks(s, r)
-                neutral[h, d] = _pearson(ranks, return_ranks)
-    rank_means, neutral_means = (np.array([_mean(row) for row in table]) for table in (rank_ic, neutral))
-    weights = headline_weights(horizons)
-    daily, daily_neutral = weights @ rank_ic, weights @ neutral
-    lag = max(horizons) - 1
-    known = (eligible[None] & np.isfinite(returns)).sum()
-    return Score(
-        rank_ic=float(weights @ rank_means),
-        t=newey_west_t(daily, lag),
-        icir=_ratio(daily),
-        neutral_rank_ic=float(weights @ neutral_means),
-        neutral_t=newey_west_t(daily_neutral, lag),
-        days=int(np.isfinite(rank_ic).any(axis=0).sum()),
-        names_a_day=float(eligible.sum(axis=1).mean()) if days else 0.0,
-        coverage=float(judged.sum() / known) if known else 0.0,
-        by_horizon={
-            h: HorizonScore(
-                rank_ic=_mean(rank_ic[i]),
-                t=newey_west_t(rank_ic[i], h - 1),
-                rank_icir=_ratio(rank_ic[i]),
-                ic=_mean(ic[i]),
-                icir=_ratio(ic[i]),
-                decile_spread=_mean(spread[i]),
-                neutral_rank_ic=_mean(neutral[i]),
-                neutral_t=newey_west_t(neutral[i], h - 1),
+    panel = latest_panel(store.local("panel"))
+    fold = fold_on(store, panel, fold_name)
+    newest = {phase: latest_run(store.local("runs", fold_name, phase.key)) for phase in PHASES}
+    runs, left_out = {}, []
+    for phase, run in newest.items():
+        if run is None:
+            continue
+        if why := _other_days(run.record.fold, fold):
+            left_out.append(f"{lane.phase(phase)} {run.run_id}, which {why}")
+        else:
+            runs[phase] = run
+    baselines = stored_baselines(store.local("runs", fold_name, BASELINES))
+    if baselines and not baselines.fitted_on(panel, fold):
+        left_out.append("the baselines, which were fitted on another panel or on other days")
+        baselines = None
+    if not runs:
+        first = lane.phase(PHASES[0])
+        raise NothingToScore(
+            f"no phase has a finished run on the days of the fold {fold_name} of panel {panel.panel_id}"
+            f"{'; left out: ' if left_out else ''}{'; '.join(left_out)}; "
+            f"run: {lane.command([first], fold_name)}"
+        )
+    return Candidates(panel, fold, runs, baselines, left_out)
+
+
+def _other_days(theirs: Fold, ours: Fold) -> str:
+    """How a run's fold differs from this one in its dates."""
+    for block in BLOCKS:
+        if theirs.span(block) != ours.span(block):
+            (first, last), (our_first, our_last) = theirs.span(block), ours.span(block)
+            return f"was trained with the {block} block {first} to {last}, not {our_first} to {our_last}"
+    return ""
+
+
+def phase_row(asset: str, phase: Phase, run: Run, score: Score) -> Row:
+    """A phase's line."""
+    record = run.record
+    facts = {
+        "run_id": run.run_id,
+        "panel_id": record.panel_id,
+        "seconds": record.seconds,
+        "epochs": record.epochs,
+        "reported_rank_ic": (record.validation or {}).get("rank_ic"),
+    }
+    return Row(asset, "phase", score, phase.name, facts)
+
+
+def oracle_row(settings: Settings, block: Block) -> Row | None:
+    """What a perfect forecaster of the sandbox's planted signals attains; None on real data."""
+    if not settings.sandbox or settings.end is None:
+        return None
+    from atft_assets.sandbox.market import demo_config, simulate
+    from atft_assets.sandbox.oracle import oracle_scores
+
+    market = simulate(demo_config(settings.start, settings.end))
+    return Row(ORACLE, "oracle", block.score(oracle_scores(market, block.panel.horizons)))
+
+
+def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefinition:
+    """The asset `evaluation`, or `fold_evaluation`."""
+    asset = lane.asset(EVALUATION)
+
+    @dg.asset(
+        name=asset,
+        group_name=TRAINING,
+        deps=["training_panel", FOLDS_ASSET, lane.asset(BASELINES), *(lane.phase(phase) for phase in PHASES)],
+        check_specs=[
+            dg.AssetCheckSpec(
+                AGREEMENT,
+                asset=asset,
+                description=f"The trainer's own validation RankIC equals this evaluation's within {TOLERANCE:g}.",
             )
-            for i, h in enumerate(horizons)
-        },
-        daily=daily,
-        daily_neutral=daily_neutral,
+        ],
+        kinds={"numpy"},
+        tags={"atft/kind": "evaluation"},
+        code_version=CODE_VERSION,
+        description="All phases and baselines, judged on the validation block. The newest run of each phase, paired by "
+        "day with the phase before and with the baselines; on the sandbox also the oracle.",
+        **lane.partitioning,
+    )
+    def evaluation(context: dg.AssetExecutionContext, store: Store) -> Iterator[Event]:
+        with permanent(f"{asset} cannot start"):
+            found = candidates(store, lane, lane.fold(context))
+        _warn(context, found)
+        block = Block.of(found.panel, found.fold, "validation")
+        scored = {phase: block.score(run.scores()) for phase, run in found.runs.items()}
+        rows = [phase_row(lane.phase(phase), phase, found.runs[phase], score) for phase, score in scored.items()]
+        rows += found.baseline_rows(block)
+        if oracle := oracle_row(settings, block):
+            rows.append(oracle)
+        board = table(rows, block, found.fold.name)
+        path = store.local("evaluation", found.fold.name, VALIDATION_FILE)
+        with permanent(f"{asset} cannot be kept"):
+            write_json(path, board)
+        yield _shown(asset, board, path)
+        compared = sum(run.record.panel_id == found.panel.panel_id for run in found.runs.values())
+        wrong = disagreements(board)
+        verdict = dg.AssetCheckResult(
+            asset_key=asset,
+            check_name=AGREEMENT,
+            passed=not wrong,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description="; ".join(wrong) or f"trainer and evaluation agree on {compared} runs of this panel",
+            metadata={"compared": compared},
+        )
+        yield in_partition(verdict, lane, found.fold.name)
+
+    return evaluation
+
+
+class ScoringConfig(dg.Config):
+    """How the test block is scored."""
+
+    open_test: bool = Field(
+        False,
+        description="Look at the test block. Without it nothing is scored: a run over everything must not use up the "
+        "days that are kept for the end.",
+    )
+    score_again: bool = Field(
+        False, description="Score days that were scored before; the ledger keeps both, and says that it was again."
     )
 
 
-def headline_weights(horizons: Sequence[int]) -> Floats:
-    """The horizons' weights, normalised; a horizon without a weight of its own counts 1."""
-    weights = np.array([HORIZON_WEIGHTS.get(h, 1.0) for h in horizons])
-    return weights / weights.sum()
+def ledger(folder: Path) -> list[dict[str, Any]]:
+    """Every scoring of a test block so far: fold, first and last day, runs, panel, when, and whether it was again.
 
-
-@dataclass(frozen=True)
-class Difference:
-    """Mean of paired daily differences with a 95 % interval; p is two-sided, against no difference."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
-    t: float
-    days: int
-
-    def as_json(self) -> dict[str, Any]:
-        return _plain(asdict(self))
-
-
-def paired_difference(
-    ours: Floats, theirs: Floats, *, block: int = BLOCK_DAYS, draws: int = BOOTSTRAP_DRAWS, seed: int = 0
-) -> Difference:
-    """Compare two daily series on the days that both have, by a circular block bootstrap (Politis & Romano 1992).
-
-    Blocks keep the dependence that overlapping labels bring into neighbouring days; with fewer than three blocks of
-    days the blocks are shortened, and the interval is then too narrow rather than absent.
+    Raises:
+        RunError: it is damaged.
     """
-    differences = (ours - theirs)[np.isfinite(ours) & np.isfinite(theirs)]
-    n = len(differences)
-    if n < 3:
-        return Difference(*(float("nan"),) * 5, days=n)
-    block = max(1, min(block, n // 3))
-    starts = np.random.default_rng(seed).integers(0, n, (draws, -(-n // block)))
-    places = (starts[..., None] + np.arange(block)).reshape(draws, -1)[:, :n] % n
-    means = differences[places].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    p = min(1.0, 2 * max(min((means <= 0).mean(), (means >= 0).mean()), 1 / draws))
-    t = newey_west_t(differences, block - 1)
-    return Difference(float(differences.mean()), float(low), float(high), float(p), t, n)
+    path = folder / LEDGER_FILE
+    try:
+        entries = [json.loads(line) for line in (read_text(path, RunError) or "").splitlines() if line]
+    except ValueError as error:
+        raise RunError(damaged(path, "a line of it is no entry")) from error
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise RunError(damaged(path, "a line of it is no entry"))
+    return entries
 
 
-def trailing_volatility(one_day_returns: Floats, days: range, window: int = VOLATILITY_WINDOW) -> Floats:
-    """Standard deviation of the last `window` known daily returns.
-
-    Args:
-        one_day_returns: [T,N]; row t is the return from t to t+1, known on day t+1.
-        days: rows of the answer.
-
-    Returns:
-        [len(days), N]; NaN with fewer than half a window of returns.
-    """
-    return np.stack([_window_std(one_day_returns[max(0, t - window) : t], window // 2) for t in days])
+def write_ledger(folder: Path, entries: list[dict[str, Any]]) -> None:
+    """Replace the ledger."""
+    write_text(folder / LEDGER_FILE, "".join(json.dumps(entry) + "\n" for entry in entries))
 
 
-def trailing_return(one_day_returns: Floats, days: range, window: int) -> Floats:
-    """Compound return of the last `window` days [len(days), N], by the same convention; NaN if a day is missing."""
-    rows = []
-    for t in days:
-        past = one_day_returns[max(0, t - window) : t].astype(np.float64)
-        whole = np.prod(1 + past, axis=0) - 1
-        rows.append(whole if len(past) == window else np.full(past.shape[1], np.nan))
-    return np.stack(rows)
+def looked_at(entries: list[dict[str, Any]], fold: Fold) -> list[dict[str, Any]]:
+    """The scorings that saw a day of the fold's test block; one without days, of an older version, saw all."""
+    first, last = map(str, fold.test)
+    return [one for one in entries if one.get("first", first) <= last and one.get("last", last) >= first]
 
 
-def _window_std(past: Floats, least: int) -> Floats:
-    known = np.isfinite(past)
-    count = known.sum(axis=0)
-    filled = np.where(known, past, 0).astype(np.float64)
-    mean = filled.sum(axis=0) / np.maximum(count, 1)
-    square = (np.where(known, filled - mean, 0) ** 2).sum(axis=0)
-    return np.where(count >= max(least, 2), np.sqrt(square / np.maximum(count - 1, 1)), np.nan)
+def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
+    """The asset `test_evaluation`, of the fold `main` alone."""
+    lane = MAIN_LANE
+
+    @dg.asset(
+        name=TEST_EVALUATION,
+        group_name=TRAINING,
+        deps=["training_panel", FOLDS_ASSET, BASELINES, *(lane.phase(phase) for phase in PHASES), EVALUATION],
+        pool="gpu",
+        kinds={"numpy", "torch"},
+        tags={"atft/kind": "evaluation"},
+        code_version=CODE_VERSION,
+        output_required=False,
+        description="The same table on the test block, opened once by hand. Set the config `open_test: true` at the "
+        "end; without it a run, *Materialize all* among them, passes the asset by.",
+    )
+    def test_evaluation(
+        context: dg.AssetExecutionContext, config: ScoringConfig, store: Store, launcher: TrainingLauncher
+    ) -> Iterator[dg.MaterializeResult]:
+        if not (config.open_test or config.score_again):
+            context.log.warning(CLOSED)
+            context.log_event(dg.AssetObservation(TEST_EVALUATION, metadata={"test_block": CLOSED}))
+            return
+        with permanent(f"{TEST_EVALUATION} cannot start"):
+            found = candidates(store, lane, MAIN)
+            folder = store.local("evaluation")
+            before = looked_at(ledger(folder), found.fold)
+            if before and not config.score_again:
+                raise NothingToScore(_scored_before(before[-1], found.fold, folder / MAIN / TEST_FILE))
+        _warn(context, found)
+        block = Block.of(found.panel, found.fold, "test")
+        rows = []
+        for phase, run in found.runs.items():
+            asset = lane.phase(phase)
+            scores = folder / MAIN / "scores" / f"{asset}-{run.run_id}-test.parquet"
+            first, last = found.fold.test
+            try:
+                launcher.predict(
+                    context, PredictRequest(found.panel.folder, run.folder, scores, first=first, last=last)
+                )
+            except TrainingFailed as failure:
+                raise PermanentFailure(f"{TEST_EVALUATION}: {asset} {run.run_id}: {failure}") from failure
+            with permanent(f"{TEST_EVALUATION}: {asset} {run.run_id}"):
+                rows.append(phase_row(asset, phase, run, block.score(scores_of(scores))))
+        rows += found.baseline_rows(block)
+        if oracle := oracle_row(settings, block):
+            rows.append(oracle)
+        board = {**table(rows, block, MAIN), "scorings": len(before) + 1}
+        entry = {
+            "fold": MAIN,
+            "first": str(found.fold.test[0]),
+            "last": str(found.fold.test[1]),
+            "runs": {lane.phase(phase): run.run_id for phase, run in found.runs.items()},
+            "panel_id": found.panel.panel_id,
+            "at": board["created_at"],
+            "again": bool(before),
+            "dagster_run": context.run.run_id,
+        }
+        with permanent(f"{TEST_EVALUATION} cannot be kept"):
+            # the ledger first: figures that somebody can read must stand in it
+            write_ledger(folder, [*ledger(folder), entry])
+            write_json(folder / MAIN / TEST_FILE, board)
+        yield _shown(TEST_EVALUATION, board, folder / MAIN / TEST_FILE, scorings=board["scorings"])
+
+    return test_evaluation
 
 
-def _ranks(*columns: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    ranks, counts = average_ranks(np.stack(columns, axis=1))
-    return ranks.T.astype(np.float64), counts
+def _scored_before(entry: Mapping[str, Any], fold: Fold, path: Path) -> str:
+    days = f"{entry.get('first', 'unknown days')} to {entry.get('last', '')}".removesuffix(" to ")
+    return (
+        f"days of the test block, {fold.test[0]} to {fold.test[1]}, were scored on {entry['at']} ({days}): a second "
+        "look would make it a validation block, whatever was trained since. The figures of the newest scoring are in "
+        f"{path}; wait for days that nobody has looked at, or set the config score_again: true, which the ledger "
+        "records"
+    )
 
 
-def _pearson(a: Floats, b: Floats) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    # a residual of a constant is round-off, not variation
-    return float(a @ b / scale) if scale > 1e-20 and np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")
+def _warn(context: dg.AssetExecutionContext, found: Candidates) -> None:
+    for why in found.left_out:
+        context.log.warning(f"left out: {why}")
 
 
-def _decile_spread(ranks: Floats, returns: Floats) -> float:
-    n = len(ranks)
-    top, bottom = ranks > 0.9 * n, ranks <= 0.1 * n
-    if not top.any() or not bottom.any():  # everything tied
-        return float("nan")
-    return float(returns[top].mean() - returns[bottom].mean())
-
-
-def residual(values: Floats, volatility: Floats, sectors: NDArray[np.integer]) -> Floats:
-    """Least-squares residual of one day's values on sector dummies and volatility, all [n] (Frisch-Waugh: within
-    sectors, then the slope).
-
-    Volatility enters by its rank, so that one wild name does not set the slope; a name without it counts as average.
-    """
-    ranks, counts = average_ranks(volatility[:, None])
-    level = np.nan_to_num((ranks[:, 0] - (counts[0] + 1) / 2).astype(np.float64))
-    values = values - values.mean()
-    total = values @ values
-    values, level = _within(values, sectors), _within(level, sectors)
-    power = level @ level
-    residual = values - level * (level @ values / power) if power > 1e-12 else values
-    # of scores that sector and volatility explain wholly only round-off is left: that is no variation
-    return residual if residual @ residual > 1e-20 * total else np.zeros_like(residual)
-
-
-def _within(values: Floats, groups: NDArray[np.integer]) -> Floats:
-    count = np.bincount(groups)
-    mean = np.bincount(groups, weights=values) / np.maximum(count, 1)
-    return values - mean[groups]
-
-
-def _mean(series: Floats) -> float:
-    known = series[np.isfinite(series)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _ratio(series: Floats) -> float:
-    known = series[np.isfinite(series)]
-    deviation = known.std(ddof=1) if len(known) > 2 else 0.0
-    return float(known.mean() / deviation) if deviation > 1e-12 else float("nan")
+def _shown(asset: str, board: Mapping[str, Any], path: Path, **more: int) -> dg.MaterializeResult:
+    return dg.MaterializeResult(
+        asset_key=asset,
+        metadata={
+            "outcome": sentence(board),
+            "table": dg.MetadataValue.table(records(board)),
+            "by_horizon": dg.MetadataValue.table(by_horizon(board)),
+            "legend": legend(board),
+            **more,
+            **figures(board),
+            "fold": board["fold"],
+            "path": dg.MetadataValue.path(str(path)),
+        },
+    )

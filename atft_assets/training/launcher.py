@@ -4,7 +4,9 @@ The network lives in another process, started here through Dagster Pipes. Dagste
 process running when it ignores an interrupt or when the run's worker is killed; a device would then be held by nobody.
 So: a process group of its own; on any way out SIGINT, then SIGTERM, then SIGKILL to the whole group; the process asks
 the kernel to kill it when its parent dies (`--die-with-parent`) and itself holds the device's file lock (`--lock`),
-which no orphan can give away. *Where* training runs is this one resource.
+which no orphan can give away. What is to be done is one file, `request.json` (`atft_model.interchange.request`).
+
+*Where* training runs is this one resource: `TrainingLauncher` says what it must do, `LocalLauncher` does it here.
 """
 
 import os
@@ -14,23 +16,33 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 
 import dagster as dg
+from pydantic import Field
+
+from atft_assets.closing_words import note_interrupt
+from atft_assets.training.runs import how_to_resume
+from atft_model.interchange.disk import size_of
+from atft_model.interchange.errors import RunError
+from atft_model.interchange.exits import Exit
+from atft_model.interchange.request import PredictRequest, TrainRequest, write_request
+from atft_model.interchange.run import REQUEST, STATE, Status, end_record
 
 POLL_SECONDS = 0.2
 MAX_THREADS = 8  # more do not make these matrices faster
 STDERR_LINES = 40
-
-FINISHED, BAD_INPUT, GUARD, DISK_FULL, LOCK_BUSY, INTERRUPTED = 0, 2, 3, 74, 75, 130
+GOES_ON = (Exit.INTERRUPTED, Exit.DISK_FULL)  # the state is saved, so that the run is interrupted rather than failed
 
 # Secrets of other rooms: a training needs none, so its process gets none.
-WITHHELD = ("JQUANTS_API_KEY", "ATFT_ALERT_URLS")
+WITHHELD = ("JQUANTS_API_KEY", "ATFT_ALERT_URLS", "ATFT_SANDBOX_KEY")
 
 
 class TrainingFailed(Exception):
@@ -46,71 +58,17 @@ class TrainingFailed(Exception):
         self.exit_code, self.stderr = exit_code, stderr
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """One stage to train; paths are local.
+class TrainingLauncher(dg.ConfigurableResource, ABC):
+    """Where training runs: what any place must do for the assets."""
 
-    Attributes:
-        phase: index of the stage in the curriculum.
-        panel, out: panel directory to read, run directory to write.
-        init: run directory of the parent stage, whose weights are the start.
-        preset: size of the network; None takes the parent's.
-        resume: `out` holds an interrupted training that is to go on.
-    """
-
-    phase: int
-    panel: Path
-    out: Path
-    init: Path | None = None
-    preset: str | None = None
-    seed: int = 0
-    n_seeds: int = 1
-    device: str = "auto"
-    mode: str = "safe"
-    epochs: int | None = None
-    max_seconds: float | None = None
-    resume: bool = False
-
-    def arguments(self) -> list[str]:
-        """Command line after `train`."""
-        words: list[Any] = ["--panel", self.panel, "--phase", self.phase, "--out", self.out]
-        words += ["--seed", self.seed, "--n-seeds", self.n_seeds, "--device", self.device, "--mode", self.mode]
-        optional = {
-            "--init": self.init,
-            "--preset": self.preset,
-            "--epochs": self.epochs,
-            "--max-seconds": self.max_seconds,
-        }
-        for flag, value in optional.items():
-            words += [flag, value] if value is not None else []
-        return [str(word) for word in words] + (["--resume"] if self.resume else [])
-
-
-class TrainingLauncher(dg.ConfigurableResource):
-    """Runs `python -m <module>` on this machine.
-
-    Attributes:
-        module: the trainer; tests give a small one.
-        threads: CPU threads of the process; 0 means as many as this process may use, eight at most.
-        lock: file whose lock stands for the device; by default one for the machine's GPU, and one for the data root
-            where there is no GPU.
-        interrupt_seconds: from SIGINT to SIGTERM: time to save a checkpoint.
-        terminate_seconds: from SIGTERM to SIGKILL.
-    """
-
-    module: str = "atft_model"
-    threads: int = 0
-    lock: str = ""
-    interrupt_seconds: float = 20.0
-    terminate_seconds: float = 5.0
-
+    @abstractmethod
     def train(
         self,
         context: dg.AssetExecutionContext,
         request: TrainRequest,
         on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
     ) -> None:
-        """Train one stage; returns when `request.out` holds a finished run.
+        """Train one phase; returns when `request.out` holds a finished run.
 
         Args:
             on_message: given each custom message (an epoch's metrics) while the training goes on.
@@ -118,9 +76,42 @@ class TrainingLauncher(dg.ConfigurableResource):
         Raises:
             TrainingFailed: it ended otherwise; the text says why and what to do.
         """
-        lock = self.lock_path(request.device, request.out.parent.parent)
-        request.out.parent.mkdir(parents=True, exist_ok=True)
-        command = self._command("train", request.arguments(), lock)
+
+    @abstractmethod
+    def predict(self, context: dg.AssetExecutionContext, request: PredictRequest) -> None:
+        """Score days of a panel with a finished run; returns when `request.out` holds the scores.
+
+        Raises:
+            TrainingFailed: it did not work out.
+        """
+
+
+class LocalLauncher(TrainingLauncher):
+    """Runs `python -m <module>` on this machine."""
+
+    module: str = Field(default="atft_model", description="The trainer; tests give a small one")
+    threads: int = Field(
+        default=0, description="CPU threads of the process; 0: as many as this process may use, eight at most"
+    )
+    lock: str = Field(
+        default="",
+        description="File whose lock stands for the device; empty: one for the machine's GPU, and one for the data "
+        "root where there is no GPU",
+    )
+    interrupt_seconds: float = Field(default=6.0, description="From SIGINT to SIGTERM: time to save the state")
+    terminate_seconds: float = Field(default=1.0, description="From SIGTERM to SIGKILL")
+
+    def train(
+        self,
+        context: dg.AssetExecutionContext,
+        request: TrainRequest,
+        on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
+    ) -> None:
+        """See `TrainingLauncher`; the request is written into the run directory."""
+        runs = runs_of(request.out)
+        lock, document = self.lock_path(request.device, runs), request.out / REQUEST
+        write_request(document, request)
+        command = self._command("train", document, lock)
         with dg.open_pipes_session(
             context=context,
             context_injector=dg.PipesTempFileContextInjector(),
@@ -135,30 +126,37 @@ class TrainingLauncher(dg.ConfigurableResource):
                     on_message(message)
                 seen = len(messages)
 
-            code, tail = self._run(context, command, session.get_bootstrap_env_vars(), forward)
-        if code != FINISHED:
-            raise TrainingFailed(explain(code, tail, out=request.out, lock=lock), code, "\n".join(tail))
+            try:
+                code, tail = self._run(context, command, session.get_bootstrap_env_vars(), forward)
+            except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+                asset, said = context.asset_key.path[-1], interrupted(request.out)
+                note_interrupt(asset, said.rpartition(". ")[2])
+                context.log.warning(f"{asset}: {said}")
+                raise
+        if code != Exit.FINISHED:
+            close(request.out, "interrupted" if code < 0 or code in GOES_ON else "failed")
+            raise TrainingFailed(explain(code, tail, out=request.out, runs=runs, lock=lock), code, "\n".join(tail))
         forward()  # what came while the session closed
 
-    def predict(self, context: dg.AssetExecutionContext, *, panel: Path, run: Path, block: str, out: Path) -> None:
-        """Score a block of the panel with a finished run.
-
-        Raises:
-            TrainingFailed: it did not work out.
-        """
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = self.lock_path("auto", run.parent.parent)
-        words = ["--panel", str(panel), "--run", str(run), "--block", block, "--out", str(out)]
-        code, tail = self._run(context, self._command("predict", words, lock), {}, lambda: None)
-        if code != FINISHED:
-            raise TrainingFailed(explain(code, tail, out=out, lock=lock), code, "\n".join(tail))
+    def predict(self, context: dg.AssetExecutionContext, request: PredictRequest) -> None:
+        """See `TrainingLauncher`; the request lies beside the scores while they are made."""
+        runs = runs_of(request.run)
+        lock = self.lock_path(request.device, runs)
+        document = request.out.with_name(f".{request.out.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.staged")
+        write_request(document, request)
+        try:
+            code, tail = self._run(context, self._command("predict", document, lock), {}, lambda: None)
+        finally:
+            document.unlink()
+        if code != Exit.FINISHED:
+            raise TrainingFailed(explain(code, tail, out=request.out, runs=runs, lock=lock), code, "\n".join(tail))
 
     def lock_path(self, device: str, runs: Path) -> Path:
         """The file whose lock stands for a device.
 
         Args:
             device: auto, cpu or cuda.
-            runs: folder of all stages' runs.
+            runs: folder of the runs of all folds and phases.
         """
         if self.lock:
             lock = Path(self.lock)
@@ -169,9 +167,9 @@ class TrainingLauncher(dg.ConfigurableResource):
         lock.parent.mkdir(parents=True, exist_ok=True)
         return lock
 
-    def _command(self, verb: str, words: Sequence[str], lock: Path) -> list[str]:
+    def _command(self, verb: str, document: Path, lock: Path) -> list[str]:
         guards = ["--threads", str(self._threads()), "--lock", str(lock), "--die-with-parent"]
-        return [sys.executable, "-m", self.module, verb, *words, *guards]
+        return [sys.executable, "-m", self.module, verb, str(document), *guards]
 
     def _threads(self) -> int:
         return self.threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
@@ -239,6 +237,36 @@ class TrainingLauncher(dg.ConfigurableResource):
             process.wait()
 
 
+def runs_of(run: Path) -> Path:
+    """The folder of all runs, of a run directory `runs/<fold>/<phase>/<run_id>`."""
+    return run.parents[2]
+
+
+def close(out: Path, status: Status) -> None:
+    """See to it that no record says "running" of a process that has ended; what never began leaves nothing behind."""
+    if [path.name for path in out.iterdir()] == [REQUEST]:
+        shutil.rmtree(out)
+        return
+    with suppress(RunError):  # no record yet, or a damaged one
+        end_record(out, status)
+
+
+def interrupted(out: Path) -> str:
+    """Close the run directory of a training that was told to stop; returns how to go on."""
+    close(out, "interrupted")
+    return _was_interrupted(out)
+
+
+def _was_interrupted(out: Path) -> str:
+    return f"the training was interrupted and nothing was published. {_how_to_go_on(out)}"
+
+
+def _how_to_go_on(out: Path) -> str:
+    if (out / STATE).exists():
+        return how_to_resume(out)
+    return "No epoch of it had ended; start it again"
+
+
 def _signal_group(group: int, number: int) -> None:
     try:
         os.killpg(group, number)
@@ -253,26 +281,29 @@ def _copy_stderr(stream: IO[bytes], tail: deque[str]) -> None:
         tail.append(line.decode(errors="replace").rstrip())
 
 
-def explain(code: int, stderr: Iterable[str], *, out: Path, lock: Path) -> str:
+def explain(code: int, stderr: Iterable[str], *, out: Path, runs: Path, lock: Path) -> str:
     """One sentence for an exit code: what happened and what to do."""
     said = last_words(stderr)
-    if code == BAD_INPUT:
+    if code == Exit.BAD_INPUT:
         return f"the trainer refused what it was given: {said}"
-    if code == GUARD:
+    if code == Exit.GUARD:
         return f"a guard was violated, so no checkpoint is published: {said}"
-    if code == DISK_FULL:
+    if code == Exit.DISK_FULL:
         return (
             f"the disk or quota under {out.parent} is full ({_free(out)} free); the last good checkpoint is intact. "
-            f"Free space ({_what_to_free(out)}), then continue with the config `resume_run: {out.name}`. {said}"
+            f"Free space ({_what_to_free(runs)}). {said}. {_how_to_go_on(out)}"
         )
-    if code == LOCK_BUSY:
+    if code == Exit.LOCK_BUSY:
         return f"the device is in use by {lock_holder(lock)}: wait for it or end it (lock {lock})"
-    if code == INTERRUPTED:
-        return f"the training was interrupted; its state is saved: continue with the config `resume_run: {out.name}`"
+    if code == Exit.INTERRUPTED:
+        return _was_interrupted(out)
     if code == -signal.SIGKILL:
-        return "the training process was killed (SIGKILL), by hand or because the machine ran out of memory"
+        return (
+            "the training process was killed (SIGKILL), by hand or because the machine ran out of memory. "
+            f"{_how_to_go_on(out)}"
+        )
     if code < 0:
-        return f"the training process died of signal {-code} ({_signal_name(-code)}): {said}"
+        return f"the training process died of signal {-code} ({_signal_name(-code)}): {said}. {_how_to_go_on(out)}"
     return f"the training process ended with exit code {code}: {said}"
 
 
@@ -315,12 +346,7 @@ def _free(out: Path) -> str:
     return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
 
 
-def _what_to_free(out: Path) -> str:
-    """Sizes of what may be deleted: other runs of all stages, and panels."""
-    runs = out.parent.parent
-    sizes = {folder: _size(folder) for folder in (runs, runs.parent / "panel") if folder.is_dir()}
+def _what_to_free(runs: Path) -> str:
+    """Sizes of what may be deleted: other runs of all phases, and panels."""
+    sizes = {folder: size_of(folder) for folder in (runs, runs.parent / "panel") if folder.is_dir()}
     return ", ".join(f"{size / 1e9:.1f} GB in {folder}" for folder, size in sizes.items()) or "old runs and panels"
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -1,89 +1,45 @@
-"""The curriculum: one factory over a list of stages makes `train_phase0` … `train_phase3`.
+"""The curriculum: one factory over the four phases makes `train_phase0` … `train_phase3`, and the same for other folds.
 
-A stage checks what it stands on, has its training done in another process, judges what came back, and only then moves
-the pointer `latest` that the next stage starts from.
+A phase checks what it stands on, has its training done in another process (or takes in a run that was trained
+elsewhere), judges what came back, and only then moves the pointer `latest` that the next phase starts from.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 
+from atft_assets.contracts import Event
+from atft_assets.failures import PermanentFailure, permanent
+from atft_assets.groups import TRAINING
+from atft_assets.panel.asset import catalogued
+from atft_assets.reports.curves import curves_markdown
+from atft_assets.reports.spark import spark_markdown
+from atft_assets.scoring.block import Block
 from atft_assets.settings import Settings
-from atft_assets.store import Store, StoreError
-from atft_assets.training.block import Block
-from atft_assets.training.curves import curves_markdown
-from atft_assets.training.evaluation import Difference, paired_difference
-from atft_assets.training.launcher import GUARD, TrainingFailed, TrainingLauncher, TrainRequest
-from atft_assets.training.panel import catalogued
-from atft_assets.training.panel_file import Panel
-from atft_assets.training.preflight import GAIN, GRADIENT_FLOW, NO_DEGENERACY, NotReady, preflight
-from atft_assets.training.runs import Run, RunError, new_run_id, open_run, point_latest_run
-
-CODE_VERSION = "1"
-LEAST_GRADIENT = 1e-6
-
-
-@dataclass(frozen=True)
-class PhaseSpec:
-    """One stage of the curriculum."""
-
-    index: int
-    name: str
-    what_is_on: str
-
-    @property
-    def asset(self) -> str:
-        return f"train_phase{self.index}"
-
-    @property
-    def ancestors(self) -> list[str]:
-        """Assets of the stages before, oldest first."""
-        return [f"train_phase{index}" for index in range(self.index)]
-
-    @property
-    def parent(self) -> str | None:
-        """Asset whose weights the stage starts from."""
-        return self.ancestors[-1] if self.ancestors else None
-
-
-PHASES = (
-    PhaseSpec(0, "Baseline", "the temporal fusion encoder and the heads, from random weights"),
-    PhaseSpec(1, "Adaptive Norm", "frequency- and slice-adaptive normalisation (FAN, SAN) opens its gates"),
-    PhaseSpec(2, "GAT", "graph attention over the correlation graph joins through the residual gate alpha"),
-    PhaseSpec(3, "Fine-tuning", "everything, at a low learning rate"),
+from atft_assets.store import Store
+from atft_assets.training.folds import NAME as FOLDS_ASSET
+from atft_assets.training.importing import NotImportable, origin, take_in
+from atft_assets.training.lanes import MAIN_LANE, Lane, in_partition
+from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
+from atft_assets.training.phase_config import PhaseConfig
+from atft_assets.training.preflight import NotReady, Preflight, Ready, other_network
+from atft_assets.training.run_facts import epoch_figures, figures_of, headline, settings_of
+from atft_assets.training.runs import Run, is_finished, new_run_id, open_run, point_latest_run
+from atft_assets.training.verdicts import (
+    check_specs,
+    gain_check,
+    gain_over,
+    gradient_flow,
+    guard_checks,
+    no_degeneracy,
 )
-
-
-class TrainConfig(dg.Config):
-    """How a stage is trained; what is not given is the trainer's default for the stage.
-
-    Attributes:
-        preset: size of the network: demo, cpu, small, seed64, base, wide256; by default the parent's, and without a
-            parent demo on the sandbox, small elsewhere.
-        seed, n_seeds: first seed, and how many networks are trained and averaged.
-        device: auto, cpu or cuda.
-        mode: safe (eager, deterministic) or optimized (compiled).
-        max_epochs: epochs of the stage at most (patience may end it before); by default the curriculum's.
-        max_seconds: no epoch starts that would end later.
-        resume_run: id of an interrupted run of this stage that is to go on.
-        allow_ephemeral_instance: train although Dagster will forget the run.
-    """
-
-    preset: str | None = None
-    seed: int = 0
-    n_seeds: int = 1
-    device: str = "auto"
-    mode: str = "safe"
-    max_epochs: int | None = None
-    max_seconds: float | None = None
-    resume_run: str | None = None
-    allow_ephemeral_instance: bool = False
+from atft_model.interchange.exits import Exit
+from atft_model.interchange.phases import Phase, ancestors
+from atft_model.interchange.request import TrainRequest
+from atft_model.interchange.run import STATE
 
 
 def current_catalogue(feature_set: str) -> str:
@@ -96,248 +52,193 @@ def first_preset(settings: Settings) -> str:
     return "demo" if settings.sandbox else "small"
 
 
-def train_asset(
-    spec: PhaseSpec, settings: Settings, catalogue: Callable[[str], str] = current_catalogue
+def phase_asset(
+    phase: Phase,
+    settings: Settings,
+    catalogue: Callable[[str], str] = current_catalogue,
+    lane: Lane = MAIN_LANE,
 ) -> dg.AssetsDefinition:
-    """The asset of one stage.
+    """The asset of one phase.
 
     Args:
         catalogue: the code's catalogue hash of a named feature set.
+        lane: the folds on which it is trained.
     """
-    check_specs = [
-        dg.AssetCheckSpec(
-            GRADIENT_FLOW,
-            asset=spec.asset,
-            blocking=True,
-            description=f"Every module that is on received gradient (norm > {LEAST_GRADIENT:g}).",
-        ),
-        dg.AssetCheckSpec(
-            NO_DEGENERACY,
-            asset=spec.asset,
-            blocking=True,
-            description="The scores differ between names and depend on the newest day.",
-        ),
-        dg.AssetCheckSpec(
-            GAIN,
-            asset=spec.asset,
-            description="Paired daily validation RankIC "
-            + (f"against {spec.parent}" if spec.parent else "against zero")
-            + ", block bootstrap; a warning, not a stop.",
-        ),
-    ]
+    asset = lane.phase(phase)
+    parent_asset = lane.phase(ancestors(phase)[-1]) if phase.index else None
+    where = "" if not lane.folds else " On a fold other than main."
 
     @dg.asset(
-        name=spec.asset,
-        group_name="training",
-        deps=["training_panel", *([spec.parent] if spec.parent else [])],
-        check_specs=check_specs,
+        name=asset,
+        group_name=TRAINING,
+        deps=["training_panel", FOLDS_ASSET, *([parent_asset] if parent_asset else [])],
+        check_specs=check_specs(asset, parent_asset),
         pool="gpu",
         op_tags={"atft/kind": "training"},
         tags={"atft/kind": "training"},
         kinds={"torch"},
-        owners=["team:atft"],
-        code_version=CODE_VERSION,
-        description=f"Phase {spec.index}, {spec.name}: {spec.what_is_on}.",
+        description=f"{phase.name}. Phase {phase.index} of the curriculum: {phase.what_is_on}.{where}",
+        **lane.partitioning,
     )
-    def train(context: dg.AssetExecutionContext, config: TrainConfig, store: Store, launcher: TrainingLauncher):
-        try:
-            ready = preflight(
-                spec.asset,
-                spec.ancestors,
-                store=store,
-                instance=context.instance,
-                current_catalogue=catalogue,
-                allow_ephemeral_instance=config.allow_ephemeral_instance,
-            )
-            out = store.local("runs", spec.asset, config.resume_run or new_run_id(context.run.run_id))
-        except (NotReady, StoreError) as error:
-            raise dg.Failure(str(error), allow_retries=False) from None  # the sentence is all there is to say
-        if config.resume_run and not out.is_dir():
-            raise dg.Failure(f"there is no run {config.resume_run} to resume under {out.parent}", allow_retries=False)
-        request = TrainRequest(
-            phase=spec.index,
-            panel=ready.panel.folder,
-            out=out,
-            init=ready.parent.folder if ready.parent else None,
-            preset=config.preset or (None if ready.parent else first_preset(settings)),
-            seed=config.seed,
-            n_seeds=config.n_seeds,
-            device=config.device,
-            mode=config.mode,
-            epochs=config.max_epochs,
-            max_seconds=config.max_seconds,
-            resume=config.resume_run is not None,
-        )
-        try:
-            launcher.train(context, request, partial(_observe_epoch, context, spec.asset))
-            run = open_run(out)
-        except TrainingFailed as failure:
-            if failure.exit_code == GUARD:
-                yield from _guard_checks(spec.asset, out, str(failure))
-            raise dg.Failure(
-                f"{spec.asset} ({spec.name}): {failure}",
-                metadata={
-                    "exit_code": failure.exit_code,
-                    "run_directory": dg.MetadataValue.path(str(out)),
-                    "stderr": dg.MetadataValue.md(f"```\n{failure.stderr}\n```"),
-                },
-                allow_retries=False,
-            ) from failure
-        except RunError as error:
-            raise dg.Failure(f"{spec.asset}: the trainer reported success, but {error}", allow_retries=False) from error
-        yield from _judge_and_publish(context, spec, run, ready.parent, ready.panel)
+    def train(
+        context: dg.AssetExecutionContext, config: PhaseConfig, store: Store, launcher: TrainingLauncher
+    ) -> Iterator[Event]:
+        fold_name = lane.fold(context)
+        with permanent(f"{asset} cannot start"):
+            look = Preflight(phase, lane, fold_name, store, context.instance, catalogue)
+            ready = look.check(allow_ephemeral_instance=config.allow_ephemeral_instance)
+        folder = store.local("runs", fold_name, phase.key)
+        if config.import_run is None:
+            run = yield from _trained(context, config, phase, lane, ready, folder, launcher, settings)
+        else:
+            with permanent(f"{asset} cannot import a run"):
+                run = _imported(config, phase, ready, folder)
+        with permanent(f"{asset} cannot be published"):
+            for event in _judged_and_published(context, phase, lane, run, ready, config.import_run):
+                yield in_partition(event, lane, fold_name) if isinstance(event, dg.AssetCheckResult) else event
 
     return train
+
+
+def _trained(
+    context: dg.AssetExecutionContext, config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, folder: Path,
+    launcher: TrainingLauncher, settings: Settings,
+) -> Generator[Event, None, Run]:  # fmt: skip
+    """The run that another process trained; yields the failed checks of one that ended itself."""
+    asset = lane.phase(phase)
+    with permanent(f"{asset} cannot start"):
+        out = _run_directory(config, folder, context.run.run_id)
+        request = _request(config, phase, lane, ready, out, settings)
+    try:
+        with permanent(f"{asset} cannot start"):
+            launcher.train(context, request, partial(_observe_epoch, context, asset))
+    except TrainingFailed as failure:
+        if failure.exit_code == Exit.GUARD:
+            for check in guard_checks(asset, out, str(failure)):
+                yield in_partition(check, lane, ready.fold.name)
+        raise PermanentFailure(
+            f"{asset} ({phase.name}): {failure}",
+            metadata={
+                "exit_code": failure.exit_code,
+                **({"resume_run": out.name} if (out / STATE).exists() else {}),
+                "run_directory": dg.MetadataValue.path(str(out)),
+                "stderr": dg.MetadataValue.md(f"```\n{failure.stderr}\n```"),
+            },
+        ) from failure
+    with permanent(f"{asset}: the trainer reported success, but"):
+        return open_run(out)
+
+
+def _imported(config: PhaseConfig, phase: Phase, ready: Ready, folder: Path) -> Run:
+    """The run that was trained elsewhere.
+
+    Raises:
+        NotImportable, RunError: it cannot stand for one that was trained here.
+    """
+    assert config.import_run is not None
+    if others := config.beside_import():
+        raise NotImportable(f"import_run trains nothing, so leave out {', '.join(others)}")
+    return take_in(config.import_run, phase, ready, folder)
+
+
+def _run_directory(config: PhaseConfig, folder: Path, dagster_run_id: str) -> Path:
+    """Where the run is to be written.
+
+    Raises:
+        NotReady: a run that is to go on is not there, or finished.
+    """
+    if config.resume_run is None:
+        return folder / new_run_id(dagster_run_id)
+    out = folder / config.resume_run
+    if not out.is_dir():
+        raise NotReady(f"there is no run {config.resume_run} to resume under {folder}")
+    if is_finished(out):
+        raise NotReady(f"the run {config.resume_run} is finished, there is nothing to resume")
+    return out
+
+
+def _request(
+    config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, out: Path, settings: Settings
+) -> TrainRequest:
+    """What the trainer is asked to do.
+
+    Raises:
+        NotReady: the network that is asked for is another than the parent's, whose weights then do not fit.
+    """
+    knobs = config.request()
+    if ready.parent is None:
+        knobs.setdefault("preset", first_preset(settings))
+    elif why := other_network(knobs, ready.parent.record):
+        line = [*ancestors(phase), phase]
+        raise NotReady(
+            f"it starts from {lane.phase(line[-2])} {ready.parent.run_id}, whose network is another ({why}): a size is "
+            f"chosen in {lane.phase(line[0])} and kept from there on. Train {lane.phase(line[0])} with this preset or "
+            f"network in its config, the phases after it without one: "
+            f"{lane.command([lane.phase(one) for one in line], ready.fold.name)} --config FILE"
+        )
+    return TrainRequest(
+        panel=ready.panel.folder,
+        fold=ready.fold,
+        phase=phase.index,
+        out=out,
+        init=ready.parent.folder if ready.parent else None,
+        **knobs,
+    )
 
 
 def _observe_epoch(context: dg.AssetExecutionContext, asset: str, message: Mapping[str, Any]) -> None:
     """An epoch's metrics as an observation: its curves grow in the UI while the training goes on."""
     if message.get("event") == "epoch":
-        context.log_event(dg.AssetObservation(asset, metadata=_numbers(message)))
+        partition = context.partition_key if context.has_partition_key else None
+        context.log_event(dg.AssetObservation(asset, metadata=epoch_figures(message), partition=partition))
 
 
-def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers among the fields; Dagster plots these."""
-    return {
-        k: float(v)
-        for k, v in fields.items()
-        if isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v)
-    }
-
-
-def _judge_and_publish(
-    context: dg.AssetExecutionContext, spec: PhaseSpec, run: Run, parent: Run | None, panel: Panel
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _judged_and_published(
+    context: dg.AssetExecutionContext, phase: Phase, lane: Lane, run: Run, ready: Ready, imported: str | None = None
+) -> Iterator[Event]:
     """Checks first; `latest` moves and the materialization is recorded only if the blocking ones pass."""
-    record = run.record
-    sha256 = hashlib.sha256(run.checkpoint.read_bytes()).hexdigest()
-    if sha256 != record["checkpoint_sha256"]:
-        raise dg.Failure(
-            f"{spec.asset}: {run.checkpoint} is not the checkpoint that its run.json describes; train again",
-            allow_retries=False,
-        )
-    blocking = [gradient_flow(spec.asset, record["guards"]), no_degeneracy(spec.asset, record["guards"])]
+    asset, record, parent = lane.phase(phase), run.record, ready.parent
+    guards = record.guards or {"grad_norm": {}, "passed": False, "messages": ["the run reports no guards"]}
+    blocking = [gradient_flow(asset, guards), no_degeneracy(asset, guards)]
     if refused := [check for check in blocking if not check.passed]:
         yield from blocking
-        raise dg.Failure(
-            f"{spec.asset} ({spec.name}): {'; '.join(str(check.description) for check in refused)}. The checkpoint in "
-            f"{run.folder} is not published, the stage's `latest` is as it was.",
-            allow_retries=False,
+        raise PermanentFailure(
+            f"{asset} ({phase.name}): {'; '.join(str(check.description) for check in refused)}. The checkpoint in "
+            f"{run.folder} is not published, the phase's `latest` is as it was."
         )
-    gain = _gain_over(parent, run, panel)
-    point_latest_run(run)
+    gain = gain_over(parent, run, Block.of(ready.panel, ready.fold, "validation"))
+    point_latest_run(run.folder)
+    parent_asset = lane.phase(ancestors(phase)[-1]) if parent else None
     if parent:
-        context.log.info(f"{spec.asset} started from {parent.stage} {parent.run_id}")
+        context.log.info(f"{asset} started from {parent_asset} {parent.run_id}")
+    metadata = _metadata(asset, phase, run, f"{parent_asset}/{parent.run_id}" if parent else "-")
+    if imported is not None:
+        metadata |= {"imported_from": origin(run, imported), "trainer_code_version": record.code_version}
     yield dg.MaterializeResult(
-        asset_key=spec.asset,
-        data_version=dg.DataVersion(record["checkpoint_sha256"]),
-        metadata=_metadata(spec, run, parent),
-    )
-    yield from blocking
-    yield _gain_check(spec, gain)
-
-
-def gradient_flow(asset: str, guards: Mapping[str, Any]) -> dg.AssetCheckResult:
-    """Every module that is on has a gradient norm above 1e-6."""
-    norms = {module: float(norm) for module, norm in guards["grad_norm"].items() if norm is not None}
-    starved = {module: norm for module, norm in norms.items() if not norm > LEAST_GRADIENT}
-    return _blocking_check(
-        asset,
-        GRADIENT_FLOW,
-        passed=bool(norms) and not starved,
-        description=(
-            "no gradient reaches " + ", ".join(f"{module} (norm {norm:.1e})" for module, norm in starved.items())
-            if starved
-            else f"{len(norms)} modules receive gradient"
-            if norms
-            else "the run reports no gradient norms"
-        ),
-        metadata=_numbers({f"grad_norm_{module}": norm for module, norm in norms.items()}),
-    )
-
-
-def no_degeneracy(asset: str, guards: Mapping[str, Any]) -> dg.AssetCheckResult:
-    """The trainer's guards on its scores (spread, distinct scores, sensitivity to the newest day) passed."""
-    watched = ("score_spread", "distinct_share", "newest_day_sensitivity", "alpha", "attention_entropy", "node_cosine")
-    measured = _numbers({name: guards.get(name) for name in watched})
-    missing = [name for name in watched[:3] if name not in measured]
-    messages = [*guards.get("messages", []), *(f"{name} was not measured" for name in missing)]
-    passed = bool(guards["passed"]) and not missing
-    return _blocking_check(
-        asset,
-        NO_DEGENERACY,
-        passed=passed,
-        description="the scores vary and follow the newest day" if passed else "; ".join(messages) or "a guard failed",
-        metadata=measured,
-    )
-
-
-def _blocking_check(
-    asset: str, name: str, *, passed: bool, description: str, metadata: Mapping[str, Any]
-) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
         asset_key=asset,
-        check_name=name,
-        passed=passed,
-        severity=dg.AssetCheckSeverity.ERROR,
-        description=description,
+        data_version=dg.DataVersion(str(record.checkpoint_sha256)),
         metadata=metadata,
     )
+    yield from blocking
+    yield gain_check(asset, parent_asset, gain)
 
 
-def _guard_checks(asset: str, out: Path, message: str) -> Iterator[dg.AssetCheckResult]:
-    """The failed checks of a training that ended itself: from its record where it wrote one."""
-    try:
-        guards = Run(out).record["guards"]
-        yield gradient_flow(asset, guards)
-        yield no_degeneracy(asset, guards)
-    except (FileNotFoundError, KeyError, ValueError):  # ended before it could measure; the message has the reason
-        yield _blocking_check(asset, NO_DEGENERACY, passed=False, description=message, metadata={})
-
-
-def _gain_over(parent: Run | None, run: Run, panel: Panel) -> Difference:
-    block = Block(panel, "validation")
-    ours = block.score(run.scores()).daily
-    return paired_difference(ours, block.score(parent.scores()).daily if parent else np.zeros_like(ours))
-
-
-def _gain_check(spec: PhaseSpec, gain: Difference) -> dg.AssetCheckResult:
-    against = spec.parent or "zero"
-    return dg.AssetCheckResult(
-        asset_key=spec.asset,
-        check_name=GAIN,
-        passed=bool(gain.low > 0),
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"daily RankIC {gain.mean:+.4f} against {against} on {gain.days} days, 95 % interval "
-        f"{gain.low:+.4f} … {gain.high:+.4f}" + ("" if gain.low > 0 else ": not told apart from no gain"),
-        metadata=_numbers(gain.as_json()),
-    )
-
-
-def _metadata(spec: PhaseSpec, run: Run, parent: Run | None) -> dict[str, Any]:
-    """What the UI shows of a run; numbers plot over the runs."""
-    record = run.record
-    validation, guards = record["validation"], record["guards"]
-    numbers: dict[str, Any] = {"rank_ic": validation["rank_ic"]}
-    for label, field in (
-        ("rank_ic", "rank_ic_by_horizon"),
-        ("t", "t_newey_west_by_horizon"),
-        ("ic", "ic_by_horizon"),
-        ("icir", "icir_by_horizon"),
-    ):
-        numbers |= {f"{label}_{h}d": value for h, value in validation[field].items()}
-    numbers |= {
-        name: record.get(name) for name in ("epochs", "best_epoch", "seconds", "stock_days_per_s", "seed", "n_seeds")
-    }
-    numbers |= {f"grad_norm_{module}": norm for module, norm in guards["grad_norm"].items()}
-    numbers["alpha"] = guards.get("alpha")
+def _metadata(asset: str, phase: Phase, run: Run, parent: str) -> dict[str, Any]:
+    """What the UI shows of a run, in this order: outcome and picture, settings, numbers (they plot over the runs)."""
+    record, metrics = run.record, run.metrics()
+    title = f"{asset} · {phase.name} · {run.run_id}"
     return {
-        **_numbers(numbers),
-        "validation_days": validation["days"],
+        "outcome": headline(record),
+        "rank_ic_by_epoch": dg.MetadataValue.md(
+            spark_markdown(metrics["rank_ic"].to_list(), record.best_epoch, "validation RankIC")
+        ),
+        "curves": dg.MetadataValue.md(curves_markdown(metrics, title, record.best_epoch)),
+        **settings_of(record),
+        **figures_of(record),
         "run_id": run.run_id,
-        "parent_run": f"{parent.stage}/{parent.run_id}" if parent else "-",
-        "panel_id": record["panel_id"],
-        "catalogue_hash": record["catalogue_hash"],
+        "parent_run": parent,
+        "fold": record.fold.name,
+        "panel_id": record.panel_id,
+        "catalogue_hash": record.catalogue_hash,
         "checkpoint": dg.MetadataValue.path(str(run.checkpoint)),
-        "curves": dg.MetadataValue.md(curves_markdown(run.metrics(), f"{spec.asset} · {spec.name} · {run.run_id}")),
     }

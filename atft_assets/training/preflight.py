@@ -1,29 +1,45 @@
 """What must hold before a training may start; each refusal is one sentence that says what to run.
 
 Dagster's blocking checks guard one run only: a lone `--select train_phase2` would otherwise train on whatever lies on
-the disk. So every stage looks itself: the manifests, the latest verdicts of the checks, the panel, the parent's run.
+the disk. So every phase looks itself: the manifests, the latest verdicts of the checks, the panel, the fold that was
+cut on it, the parent's run.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from atft_assets.contracts import CONTRACT_CHECK
+from atft_assets.dagster_private import CheckStatus
+from atft_assets.failures import Refusal
+from atft_assets.panel.sources import SOURCES
 from atft_assets.store import UNPARTITIONED, Store
-from atft_assets.training.panel import SOURCES
-from atft_assets.training.panel_file import Panel, PanelError, latest_panel
-from atft_assets.training.runs import Run, RunError, latest_run
+from atft_assets.training.folds import NAME as FOLDS_ASSET
+from atft_assets.training.folds import fold_on
+from atft_assets.training.lanes import Lane
+from atft_assets.training.runs import Run, latest_run
+from atft_model.interchange.config import PRESETS, ModelConfig
+from atft_model.interchange.errors import ConfigError, RunError
+from atft_model.interchange.fold import Fold
+from atft_model.interchange.panel import Panel, latest_panel
+from atft_model.interchange.phases import Phase, ancestors
+from atft_model.interchange.records import from_plain, to_plain
+from atft_model.interchange.run import RunRecord
 
 GRADIENT_FLOW, NO_DEGENERACY, GAIN = "gradient_flow", "no_degeneracy", "gain"
 BLOCKING = (GRADIENT_FLOW, NO_DEGENERACY)
 
 TEMPORARY_HOME = ".tmp_dagster_home_"
+SHAPELESS = ("dropout",)  # knobs of a network that leave every shape as it is
+VERDICTS_READ = 200  # newest evaluations of a check in which one of a partition is looked for
 
 
-class NotReady(Exception):
-    """A training must not start; the text is one sentence with the remedy."""
+class NotReady(Refusal):
+    """A training must not start; the text is one sentence with the remedy, after "<asset> cannot start: "."""
 
 
 @dataclass(frozen=True)
@@ -31,50 +47,156 @@ class Ready:
     """What a training starts from."""
 
     panel: Panel
+    fold: Fold
     parent: Run | None
 
 
-def preflight(
-    stage: str,
-    ancestors: Sequence[str],
-    *,
-    store: Store,
-    instance: dg.DagsterInstance,
-    current_catalogue: Callable[[str], str],
-    allow_ephemeral_instance: bool = False,
-) -> Ready:
-    """Refuse a training that could not be trusted or traced.
+@dataclass(frozen=True)
+class Preflight:
+    """The look before a training of one phase on one fold.
+
+    Attributes:
+        current_catalogue: the code's catalogue hash of a named feature set.
+    """
+
+    phase: Phase
+    lane: Lane
+    fold_name: str
+    store: Store
+    instance: dg.DagsterInstance
+    current_catalogue: Callable[[str], str]
+
+    def check(self, *, allow_ephemeral_instance: bool = False) -> Ready:
+        """Refuse a training that could not be trusted or traced.
+
+        Args:
+            allow_ephemeral_instance: train on an instance that forgets (tests).
+
+        Raises:
+            NotReady, StoreError, PanelError, FoldError: the first thing that is wrong, in the order of the road.
+        """
+        if not allow_ephemeral_instance and is_ephemeral(self.instance):
+            raise NotReady(
+                "it would run on a temporary Dagster instance, which shares no device limit with other runs "
+                "and forgets this one; activate the environment (. ./env.sh exports DAGSTER_HOME), or set the config "
+                "allow_ephemeral_instance: true"
+            )
+        self._tables_stand()
+        panel = latest_panel(self.store.local("panel"))
+        self._checks_passed((name, CONTRACT_CHECK) for name in (*(name for _, name in SOURCES), "training_panel"))
+        self._features_are_current(panel)
+        self._checks_passed([(FOLDS_ASSET, CONTRACT_CHECK)])
+        fold = fold_on(self.store, panel, self.fold_name)
+        return Ready(panel, fold, self._parent(panel, fold) if self.phase.index else None)
+
+    def _tables_stand(self) -> None:
+        manifests = {name: self.store.table(group, name).manifest().entries for group, name in SOURCES}
+        missing = [name for name, entries in manifests.items() if not entries]
+        if len(missing) == len(SOURCES):
+            raise NotReady(f"nothing has been built under {self.store.root} yet; run: make road")
+        for name, entries in manifests.items():
+            if name in missing:
+                raise NotReady(f"the table {name} has not been built under {self.store.root}; run: make road")
+            if refused := [key for key, entry in entries.items() if not entry.contract_passed]:
+                raise NotReady(
+                    f"{name} {refused[0]} did not pass its contract; run: "
+                    f"dagster asset materialize --select {name} --partition {refused[0]}"
+                )
+
+    def _checks_passed(self, checks: Iterable[tuple[str, str]], partition: str | None = None) -> None:
+        """The latest evaluation of each check, if there was any, did not fail."""
+        for asset, check in checks:
+            evaluation = latest_evaluation(self.instance, asset, check, partition)
+            if evaluation is not None and not evaluation.passed:
+                why = f" ({evaluation.description})" if evaluation.description else ""
+                option = f" --partition {partition}" if partition else _month_option(evaluation)
+                raise NotReady(
+                    f"the newest verdict of the check {check} of {asset} is a failure{why}; "
+                    f"mend that first and run: dagster asset materialize --select {asset}{option}"
+                )
+
+    def _features_are_current(self, panel: Panel) -> None:
+        made_with, now = panel.description.catalogue_hash, self.current_catalogue(panel.description.feature_set)
+        if made_with != now:
+            raise NotReady(
+                f"the features have changed since panel {panel.panel_id} was built "
+                f"(catalogue {made_with}, now {now}); run: dagster asset materialize --select training_panel"
+            )
+
+    def _parent(self, panel: Panel, fold: Fold) -> Run:
+        """The newest run of the phase before, fit to start from."""
+        line = ancestors(self.phase)
+        parent = self.lane.phase(line[-1])
+        remedy = f"run: {self.lane.command([parent], fold.name)}"
+        folder = self._folder(line[-1])
+        try:
+            run = latest_run(folder)
+        except RunError as error:
+            raise NotReady(f"it starts from {parent}, whose latest run is not whole ({error}); {remedy}") from error
+        if run is None:
+            raise NotReady(f"it starts from {parent}, which has no finished run under {folder}; {remedy}")
+        self._checks_passed(((parent, check) for check in BLOCKING), fold.name if self.lane.folds else None)
+        if why := unfit(run.record, panel, fold):
+            stale = [self.lane.phase(phase) for phase in self._stale(line, panel, fold)]
+            raise NotReady(
+                f"it starts from {parent}, whose run {run.run_id} {why}; run: {self.lane.command(stale, fold.name)}"
+            )
+        return run
+
+    def _folder(self, phase: Phase) -> Path:
+        return self.store.local("runs", self.fold_name, phase.key)
+
+    def _stale(self, line: Sequence[Phase], panel: Panel, fold: Fold) -> Sequence[Phase]:
+        """The phases that are to be trained anew: the first that is not fit, and all that follow it."""
+        for place, phase in enumerate(line):
+            try:
+                run = latest_run(self._folder(phase))
+            except RunError:
+                run = None
+            if run is None or unfit(run.record, panel, fold):
+                return line[place:]
+        return []
+
+
+def unfit(record: RunRecord, panel: Panel, fold: Fold) -> str | None:
+    """Why a run's weights cannot be the start of a training on a fold of a panel; None if they can.
+
+    The panel need not be the one that the run was trained on: what counts is that the features are the same, and that
+    its weights have learned from no day beyond the fold's training block.
+    """
+    if record.catalogue_hash != panel.description.catalogue_hash:
+        return (
+            f"was trained on other features (catalogue {record.catalogue_hash}, panel {panel.panel_id} has "
+            f"{panel.description.catalogue_hash})"
+        )
+    if record.horizons != panel.horizons:
+        theirs, ours = (", ".join(map(str, horizons)) for horizons in (record.horizons, panel.horizons))
+        return f"forecasts other horizons ({theirs}; panel {panel.panel_id} has {ours})"
+    learned, allowed = record.fold.train[1], fold.train[1]
+    if learned > allowed:
+        return (
+            f"has learned from days up to {learned}, but the training block of the fold {fold.name} ends on {allowed}: "
+            "its weights may know days that this fold judges by"
+        )
+    return None
+
+
+def other_network(knobs: Mapping[str, Any], parent: RunRecord) -> str | None:
+    """Why a parent's weights do not fit the network that a config asks for; None if they do.
 
     Args:
-        stage: asset name.
-        ancestors: the stages before it, oldest first; it starts from the weights of the last.
-        current_catalogue: the code's catalogue hash of a named feature set.
-        allow_ephemeral_instance: train on an instance that forgets (tests).
+        knobs: `preset` and `network` of the request, where they are given.
 
     Raises:
-        NotReady: the first thing that is wrong, in the order of the road.
+        ConfigError: a knob that does not exist, or a value that it cannot have.
     """
-    if not allow_ephemeral_instance and is_ephemeral(instance):
-        raise NotReady(
-            f"{stage} would run on a temporary Dagster instance, which shares no device limit with other runs and "
-            "forgets this one; activate the environment (. ./env.sh exports DAGSTER_HOME), or set the config "
-            "allow_ephemeral_instance: true"
-        )
-    _tables_stand(stage, store)
-    try:
-        panel = latest_panel(store.local("panel"))
-    except PanelError as error:
-        raise NotReady(f"{stage} cannot start: {error}") from error
-    _checks_passed(stage, instance, [(name, CONTRACT_CHECK) for _, name in SOURCES])
-    _checks_passed(stage, instance, [("training_panel", CONTRACT_CHECK)])
-    made_with = panel.description["catalogue_hash"]
-    if made_with != current_catalogue(panel.description["feature_set"]):
-        raise NotReady(
-            f"{stage} cannot start: the features have changed since panel {panel.panel_id} was built (catalogue "
-            f"{made_with}, now {current_catalogue(panel.description['feature_set'])}); run: "
-            "dagster asset materialize --select training_panel"
-        )
-    return Ready(panel, _parent_run(stage, ancestors, store, instance, panel) if ancestors else None)
+    theirs = parent.config.get("model")
+    if not theirs or not (knobs.get("preset") or knobs.get("network")):
+        return None
+    base = to_plain(PRESETS[knobs["preset"]].model) if knobs.get("preset") else theirs
+    ours = to_plain(from_plain(ModelConfig, {**base, **knobs.get("network", {})}, "network", ConfigError))
+    shapes = [name for name in ours if name not in SHAPELESS and name in theirs and ours[name] != theirs[name]]
+    return ", ".join(f"{name} {theirs[name]}, not {ours[name]}" for name in shapes) or None
 
 
 def is_ephemeral(instance: dg.DagsterInstance) -> bool:
@@ -84,85 +206,32 @@ def is_ephemeral(instance: dg.DagsterInstance) -> bool:
     return any(part.startswith(TEMPORARY_HOME) for part in Path(instance.root_directory).parts)
 
 
-def _tables_stand(stage: str, store: Store) -> None:
-    manifests = {name: store.table(group, name).manifest().entries for group, name in SOURCES}
-    missing = [name for name, entries in manifests.items() if not entries]
-    if len(missing) == len(SOURCES):
-        raise NotReady(f"{stage} cannot start: nothing has been built under {store.root} yet; run: make road")
-    for name, entries in manifests.items():
-        if name in missing:
-            raise NotReady(
-                f"{stage} cannot start: the table {name} has not been built under {store.root}; run: make road"
-            )
-        if refused := [key for key, entry in entries.items() if not entry.contract_passed]:
-            raise NotReady(
-                f"{stage} cannot start: {name} {refused[0]} did not pass its contract; run: "
-                f"dagster asset materialize --select {name} --partition {refused[0]}"
-            )
+def latest_evaluation(
+    instance: dg.DagsterInstance, asset: str, check: str, partition: str | None = None
+) -> dg.AssetCheckEvaluation | None:
+    """The newest verdict of a check; planned evaluations that never came about do not count.
 
-
-def _checks_passed(stage: str, instance: dg.DagsterInstance, checks: Iterable[tuple[str, str]]) -> None:
-    """The latest evaluation of each check, if there was any, did not fail."""
-    for asset, check in checks:
-        evaluation = latest_evaluation(instance, asset, check)
-        if evaluation is not None and not evaluation.passed:
-            why = f" ({evaluation.description})" if evaluation.description else ""
-            raise NotReady(
-                f"{stage} cannot start: the newest verdict of the check {check} of {asset} is a failure{why}; mend "
-                f"that first and run: dagster asset materialize --select {asset}{_partition_option(evaluation)}"
-            )
-
-
-def _partition_option(evaluation: dg.AssetCheckEvaluation) -> str:
-    """What to add to the command for a month; a run over several months names the broken one in its metadata."""
-    named = evaluation.metadata.get("partition")
-    partition = evaluation.partition or (str(named.value) if named else UNPARTITIONED)
-    return "" if partition == UNPARTITIONED or len(partition) != len("YYYY-MM") else f" --partition {partition}"
-
-
-def latest_evaluation(instance: dg.DagsterInstance, asset: str, check: str) -> dg.AssetCheckEvaluation | None:
-    """The newest verdict of a check; planned evaluations that never came about do not count."""
+    Args:
+        partition: only verdicts of this partition.
+    """
     key = dg.AssetCheckKey(dg.AssetKey(asset), check)
-    for record in instance.event_log_storage.get_asset_check_execution_history(key, limit=25):
-        event = record.event.dagster_event if record.event else None
-        if event is not None and event.event_type_value == "ASSET_CHECK_EVALUATION":
-            return event.asset_check_evaluation_data
+    verdicts = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=VERDICTS_READ, status={CheckStatus.SUCCEEDED, CheckStatus.FAILED}
+    )
+    for record in verdicts:
+        evaluation = record.evaluation
+        if evaluation and (partition is None or _partition(evaluation) == partition):
+            return evaluation
     return None
 
 
-def _parent_run(stage: str, ancestors: Sequence[str], store: Store, instance: dg.DagsterInstance, panel: Panel) -> Run:
-    parent = ancestors[-1]
-    folder = store.local("runs", parent)
-    remedy = f"run: dagster asset materialize --select {parent}"
-    try:
-        run = latest_run(folder)
-    except RunError as error:
-        raise NotReady(f"{stage} starts from {parent}, whose latest run is not whole ({error}); {remedy}") from error
-    if run is None:
-        raise NotReady(f"{stage} starts from {parent}, which has no finished run under {folder}; {remedy}")
-    _checks_passed(stage, instance, [(parent, check) for check in BLOCKING])
-    theirs, ours = run.record["catalogue_hash"], panel.description["catalogue_hash"]
-    if theirs != ours:
-        raise NotReady(
-            f"{stage} starts from {parent}, whose run {run.run_id} was trained on other features (catalogue {theirs}, "
-            f"panel {panel.panel_id} has {ours}); {remedy}"
-        )
-    if run.record["panel_id"] != panel.panel_id:
-        raise NotReady(
-            f"{stage} starts from {parent}, whose run {run.run_id} was trained on panel {run.record['panel_id']}; the "
-            f"validation block of the newest panel, {panel.panel_id}, may hold days that it learned from; run: "
-            f"dagster asset materialize --select {','.join(_stale(ancestors, store, panel))}"
-        )
-    return run
+def _partition(evaluation: dg.AssetCheckEvaluation) -> str:
+    """Of which partition a verdict is: a run over several of them names it in its metadata."""
+    named = evaluation.metadata.get("partition")
+    return evaluation.partition or (str(named.value) if named else UNPARTITIONED)
 
 
-def _stale(stages: Sequence[str], store: Store, panel: Panel) -> list[str]:
-    """The stages that are to be trained anew on a panel: the first of another panel, and all that follow it."""
-    for place, stage in enumerate(stages):
-        try:
-            run = latest_run(store.local("runs", stage))
-        except RunError:
-            run = None
-        if run is None or run.record["panel_id"] != panel.panel_id:
-            return list(stages[place:])
-    return []
+def _month_option(evaluation: dg.AssetCheckEvaluation) -> str:
+    """What to add to the command for a month."""
+    partition = _partition(evaluation)
+    return f" --partition {partition}" if re.fullmatch(r"\d{4}-\d{2}", partition) else ""

@@ -1,4 +1,4 @@
-"""The road as a person walks it: `make road` in a shell, on the embedded sandbox, two years and one epoch a stage."""
+"""The road as a person walks it: `make road` in a shell, on the embedded sandbox, two years and one epoch a phase."""
 
 import os
 import subprocess
@@ -69,8 +69,8 @@ def built(new_shell, tmp_path_factory) -> Built:
     """A walked road; session-wide, so tests must leave it as usable as they found it."""
     shell = new_shell()
     config = tmp_path_factory.mktemp("config") / "one_epoch.yaml"
-    stages = "".join(f"  train_phase{k}:\n    config: {{max_epochs: 1}}\n" for k in range(4))
-    config.write_text(f"ops:\n{stages}")
+    phases = "".join(f"  train_phase{k}:\n    config: {{curriculum: {{epochs: 1}}}}\n" for k in range(4))
+    config.write_text(f"ops:\n{phases}")
     done = shell.run(f"make road CONFIG={config}", timeout=290)
     assert done.returncode == 0, done.stdout[-6000:]
     return Built(shell, done.stdout)

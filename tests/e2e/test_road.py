@@ -1,24 +1,29 @@
 """What the README promises of the command line."""
 
-import json
 import os
 import re
 import signal
 import time
+from itertools import pairwise
 
 import pytest
 
 from atft_assets.store import Store
+from atft_model.interchange.run import LATEST, RunRecord, read_finished
 
 pytestmark = pytest.mark.e2e
 
 RAW = ("trading_calendar", "listed_info", "daily_quotes", "topix", "sector_indices")
-FEATURES = ("universe", "phase1_features", "market_features", "sector_features", "phase2_features", "labels")
+FEATURES = (
+    "universe", "stock_features", "market_features", "stock_market_features", "sector_features", "all_features",
+    "labels",
+)  # fmt: skip
 
 
-def latest_run(data, phase: int) -> dict:
-    folder = data / "runs" / f"train_phase{phase}"
-    return json.loads((folder / (folder / "latest").read_text().strip() / "run.json").read_text())
+def latest_run(data, phase: int) -> RunRecord:
+    """The record of the newest finished run of a phase, on the fold `main`."""
+    folder = data / "runs" / "main" / f"phase{phase}"
+    return read_finished(folder / (folder / LATEST).read_text().strip())
 
 
 def test_make_road_builds_every_table_and_four_checkpoints(built):
@@ -28,15 +33,16 @@ def test_make_road_builds_every_table_and_four_checkpoints(built):
     for name in FEATURES:
         table = store.table("features", name)
         assert all(entry.contract_passed for entry in table.manifest().entries.values()) and table.keys(), name
-    assert len(store.table("features", "phase2_features").keys()) == 24
+    assert len(store.table("features", "all_features").keys()) == 24
     runs = [latest_run(built.shell.data, phase) for phase in range(4)]
-    assert [run["status"] for run in runs] == ["finished"] * 4
-    assert runs[0]["parent"] is None
-    for child, parent in zip(runs[1:], runs, strict=False):
-        assert child["parent"]["sha256"] == parent["checkpoint_sha256"]
+    assert [run.phase for run in runs] == [0, 1, 2, 3]
+    assert {run.fold.name for run in runs} == {"main"} and len({run.panel_id for run in runs}) == 1
+    assert runs[0].parent is None
+    for child, parent in pairwise(reversed(runs)):
+        assert child.parent is not None and child.parent.sha256 == parent.checkpoint_sha256
 
 
-def test_the_closing_table_names_stages_baselines_and_the_oracle(built):
+def test_the_closing_table_names_phases_baselines_and_the_oracle(built):
     table = built.printed[-4000:]
     for row in ("Baseline", "Adaptive Norm", "GAT", "Fine-tuning", "ridge", "oracle"):
         assert re.search(row, table, re.IGNORECASE), table
@@ -44,7 +50,7 @@ def test_the_closing_table_names_stages_baselines_and_the_oracle(built):
         assert column in table
 
 
-def test_the_cards_line_retrains_that_stage_alone(built):
+def test_the_cards_line_retrains_that_phase_alone(built):
     """`dagster asset materialize --select train_phase2`, word for word, after sourcing env.sh."""
     data = built.shell.data
     before = [latest_run(data, phase) for phase in range(4)]
@@ -52,10 +58,10 @@ def test_the_cards_line_retrains_that_stage_alone(built):
     assert done.returncode == 0, done.stdout[-4000:]
     after = [latest_run(data, phase) for phase in range(4)]
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False, True]
-    assert after[2]["parent"]["sha256"] == before[1]["checkpoint_sha256"]
+    assert after[2].parent is not None and after[2].parent.sha256 == before[1].checkpoint_sha256
 
 
-def test_a_stage_without_its_upstreams_says_in_one_sentence_what_to_run(new_shell):
+def test_a_phase_without_its_upstreams_says_in_one_sentence_what_to_run(new_shell):
     done = new_shell().run(". ./env.sh && dagster asset materialize --select train_phase2")
     assert done.returncode != 0
     says = re.findall(r"Failure: (.*)", done.stdout)

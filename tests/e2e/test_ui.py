@@ -47,9 +47,9 @@ def shown(page: str, profile) -> str:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
-def test_the_checks_of_a_stage_and_of_a_table_are_shown(url, tmp_path):
-    stage = shown(f"{url}/assets/train_phase2?view=checks", tmp_path / "a")
+def test_the_checks_of_a_phase_and_of_a_table_are_shown(url, tmp_path):
+    phase = shown(f"{url}/assets/train_phase2?view=checks", tmp_path / "a")
     for text in ("train_phase2", "gradient_flow", "no_degeneracy"):
-        assert text in stage
-    table = shown(f"{url}/assets/phase2_features?view=checks", tmp_path / "b")
-    assert "phase2_features" in table and "contract" in table and "Succeeded" in table
+        assert text in phase
+    table = shown(f"{url}/assets/all_features?view=checks", tmp_path / "b")
+    assert "all_features" in table and "contract" in table and "Succeeded" in table

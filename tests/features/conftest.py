@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atft_assets.features.bench import build_tables, fill_raw
+from atft_assets.benches.features import build_tables, fill_raw
 from atft_assets.sandbox import MarketConfig, simulate
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store

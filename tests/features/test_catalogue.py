@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from atft_assets.features.catalogue import CATALOGUE, catalogue_hash, feature_set, features_of, render
+from atft_assets.features.catalogue import CATALOGUE, SETS, catalogue_hash, feature_set, features_of, render
 from atft_assets.features.feature import Feature
 from atft_assets.features.labels import CLOSE_LABELS, OPEN_LABELS
 
@@ -28,12 +28,12 @@ def test_the_families_have_their_columns():
 
 
 def test_the_sets_have_the_sizes_that_models_are_planned_for():
-    core, phase1, phase2 = (feature_set(name) for name in ("core", "phase1", "phase2"))
+    core, stock, full = (feature_set(name) for name in SETS)
     assert 45 <= len(core) <= 60
-    assert 95 <= len(phase1) <= 105
-    assert 140 <= len(phase2) <= 150
-    assert phase2[: len(phase1)] == phase1
-    assert set(core) <= set(phase2)
+    assert 95 <= len(stock) <= 105
+    assert 140 <= len(full) <= 150
+    assert full[: len(stock)] == stock
+    assert set(core) <= set(full)
     assert {f.family for f in core} >= {
         "price",
         "shape",
@@ -44,7 +44,7 @@ def test_the_sets_have_the_sizes_that_models_are_planned_for():
         "stock_market",
         "sector",
     }
-    with pytest.raises(ValueError, match="core, phase1 or phase2"):
+    with pytest.raises(ValueError, match="core, stock or full"):
         feature_set("phase3")
 
 
@@ -76,7 +76,7 @@ def test_every_column_says_what_it_is():
         if not f.model_input:
             assert f.kind == "flag" or "not a model input" in f.formula, f.name
     assert max(f.lookback for f in CATALOGUE if f.kind == "time_series") <= 252
-    assert features_of("phase2_features") == CATALOGUE
+    assert [f.name for f in features_of("all_features")] == [f.name for f in CATALOGUE]
 
 
 def test_the_rendered_catalogue_is_current():

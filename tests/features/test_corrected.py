@@ -9,19 +9,19 @@ import pandera.polars as pa
 import polars as pl
 
 from atft_assets import raw
-from atft_assets.contracts import Contract, contract_check, write_audit_publish
+from atft_assets.benches.features import build_tables
+from atft_assets.contracts import Built, Contract, contract_check, write_audit_publish
 from atft_assets.features import definitions
-from atft_assets.features.bench import build_tables
 from atft_assets.features.point_in_time import differences
+from atft_assets.graph.asset import graph_asset
 from atft_assets.operations.corrections import corrections_sensor
 from atft_assets.operations.jobs import corrections_job
 from atft_assets.store import Store
-from atft_assets.training.graph import graph_asset
 
 SPAN = "dagster/asset_partition_range_"
 RAW = ("daily_quotes", "topix", "listed_info")
-FEATURES = ("universe", "phase1_features", "market_features", "stock_market_features", "sector_features",
-            "phase2_features")  # fmt: skip
+FEATURES = ("universe", "stock_features", "market_features", "stock_market_features", "sector_features",
+            "all_features")  # fmt: skip
 
 
 def raw_again(spec: dg.AssetSpec, store: Store, change: dict[str, pl.Expr]) -> dg.AssetsDefinition:
@@ -30,10 +30,11 @@ def raw_again(spec: dg.AssetSpec, store: Store, change: dict[str, pl.Expr]) -> d
     anything = Contract(name, pa.DataFrameSchema({"date": pa.Column(pl.Date)}))
     table = store.table("raw", name)
 
-    def build(keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
+    def build(keys: list[str]) -> Iterator[Built]:
         for key in keys:
             frame = table.read([key])
-            yield key, frame.with_columns(change[key]) if name == "daily_quotes" and key in change else frame
+            planted = name == "daily_quotes" and key in change
+            yield Built(key, frame.with_columns(change[key]) if planted else frame)
 
     @dg.multi_asset(name=name, specs=[spec], check_specs=[contract_check(name)],
                     backfill_policy=dg.BackfillPolicy.single_run())  # fmt: skip
@@ -92,7 +93,7 @@ def test_a_corrected_price_reaches_every_table_and_an_unchanged_one_none(workspa
         (request,) = settle()
         assert (request.tags[f"{SPAN}start"], request.tags[f"{SPAN}end"]) == (corrected, last)
     again = {name: store.table("features", name).path(corrected).stat().st_ino for name in FEATURES}
-    assert again["phase1_features"] != files["phase1_features"]
+    assert again["stock_features"] != files["stock_features"]
     assert again["universe"] == files["universe"]  # built again, the same: the file was not touched
     fresh = Store(root=str(tmp_path / "fresh"))
     shutil.copytree(workspace.root / "raw", tmp_path / "fresh" / "raw")

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atft_assets.calendar import SYSTEM_HALTS
-from atft_assets.features.labels import CLOSE_LABELS, HORIZONS, OPEN_LABELS, labels
+from atft_assets.features.labels import CLOSE_LABELS, OPEN_LABELS, labels
 from atft_assets.features.price import price_features
+from atft_model.interchange.horizons import HORIZONS
 from tests.features.synthetic import bars_of, column, raw_quotes
 
 

@@ -12,13 +12,14 @@ import pytest
 from atft_assets.features import definitions
 from atft_assets.features.bars import adjusted_bars
 from atft_assets.features.catalogue import CATALOGUE, features_of
+from atft_assets.features.joining import join_families
 from atft_assets.features.labels import labels
-from atft_assets.features.lineage import OTHERS, inputs, lineage, lineage_metadata
+from atft_assets.features.lineage import inputs, lineage, lineage_metadata
 from atft_assets.features.market import market_features
-from atft_assets.features.phase1 import phase1_features
-from atft_assets.features.phase2 import join_families
+from atft_assets.features.registry import TABLES, complete, table
 from atft_assets.features.schemas import describe
 from atft_assets.features.sector import sector_features
+from atft_assets.features.stock import stock_features
 from atft_assets.features.stock_market import stock_market_features
 from atft_assets.features.universe import universe
 from tests.features.synthetic import members_of, raw_quotes, topix
@@ -41,7 +42,7 @@ def _upstream() -> tuple[tuple[str, pl.DataFrame], ...]:
             "daily_quotes": quotes,
             "topix": index,
             "universe": members,
-            "phase1_features": phase1_features(quotes, members),
+            "stock_features": stock_features(quotes, members),
             "market_features": market_features(index),
         }.items()
     )
@@ -52,17 +53,17 @@ def upstream() -> Tables:
 
 
 BUILD: dict[str, Callable[[Tables], pl.DataFrame]] = {
-    "phase1_features": lambda t: phase1_features(t["daily_quotes"], t["universe"]),
+    "stock_features": lambda t: stock_features(t["daily_quotes"], t["universe"]),
     "market_features": lambda t: market_features(t["topix"]),
-    "stock_market_features": lambda t: stock_market_features(t["phase1_features"], t["market_features"], t["topix"]),
-    "sector_features": lambda t: sector_features(t["phase1_features"], t["universe"], adjusted_bars(t["daily_quotes"])),
+    "stock_market_features": lambda t: stock_market_features(t["stock_features"], t["market_features"], t["topix"]),
+    "sector_features": lambda t: sector_features(t["stock_features"], t["universe"], adjusted_bars(t["daily_quotes"])),
     "labels": lambda t: labels(t["daily_quotes"], t["universe"]),
 }
 READS = {
-    "phase1_features": ["daily_quotes"],
+    "stock_features": ["daily_quotes"],
     "market_features": ["topix"],
-    "stock_market_features": ["phase1_features", "market_features", "topix"],
-    "sector_features": ["phase1_features", "universe", "daily_quotes"],
+    "stock_market_features": ["stock_features", "market_features", "topix"],
+    "sector_features": ["stock_features", "universe", "daily_quotes"],
     "labels": ["daily_quotes"],
 }
 
@@ -118,24 +119,24 @@ def perturbed(table: str, change: Callable[[pl.Series], pl.Series]) -> Iterator[
 
 
 # Columns of the catalogue that no other table reads: not built anew for each of them
-UNREAD = {("phase1_features", f.name) for f in features_of("phase1_features")} | {
+UNREAD = {("stock_features", f.name) for f in features_of("stock_features")} | {
     ("market_features", f.name) for f in features_of("market_features")
 }
-UNREAD -= {column for f in CATALOGUE for column in inputs(f)}
+UNREAD -= {column for row in TABLES for f in row.features for column in inputs(row, f)}
 
 
-@pytest.mark.parametrize("table", BUILD)
-def test_a_column_changes_with_what_it_is_computed_from_and_with_nothing_else(table: str) -> None:
-    declared = {name: _without_keys(read) for name, read in lineage(table).items() if name not in KEYS}
-    seen: dict[str, set[tuple[str, str]]] = {name: set() for name in declared}
+@pytest.mark.parametrize("name", BUILD)
+def test_a_column_changes_with_what_it_is_computed_from_and_with_nothing_else(name: str) -> None:
+    declared = {c: _without_keys(read) for c, read in lineage(table(name)).items() if c not in KEYS}
+    seen: dict[str, set[tuple[str, str]]] = {c: set() for c in declared}
     for change in (moved, turned, gone):
-        for column, names in perturbed(table, change):
-            for name in names:
-                seen[name].add(column)
+        for column, names in perturbed(name, change):
+            for changing in names:
+                seen[changing].add(column)
             # the absence of one price takes the whole row away, and with it every column
-            undeclared = {name for name in names if column not in declared[name]} if change is not gone else set()
+            undeclared = {c for c in names if column not in declared[c]} if change is not gone else set()
             assert not undeclared, f"{'.'.join(column)} changes {sorted(undeclared)}, whose lineage lacks it"
-    unseen = {name: sorted(read - seen[name]) for name, read in declared.items() if read - seen[name]}
+    unseen = {c: sorted(read - seen[c]) for c, read in declared.items() if read - seen[c]}
     assert not unseen, "lineage names columns that change nothing"
 
 
@@ -143,15 +144,15 @@ def _without_keys(read: frozenset[tuple[str, str]]) -> set[tuple[str, str]]:
     return {column for column in read if column[1] not in KEYS}
 
 
-def test_phase2_takes_every_column_from_the_table_of_its_family() -> None:
-    read = lineage("phase2_features")
-    assert read["rsi_14"] == {("phase1_features", "rsi_14")}
+def test_all_features_takes_every_column_from_the_table_of_its_family() -> None:
+    read = lineage(table("all_features"))
+    assert read["rsi_14"] == {("stock_features", "rsi_14")}
     assert read["mkt_vol_20d"] == {("market_features", "mkt_vol_20d")}
     tables = upstream()
     rows = tables["universe"].select("date", "code")
-    features = features_of("phase1_features")
-    before = join_families(rows, [tables["phase1_features"]], [], features)
-    spoiled = tables["phase1_features"].with_columns(moved(tables["phase1_features"]["rsi_14"]).alias("rsi_14"))
+    features = features_of("stock_features")
+    before = join_families(rows, [tables["stock_features"]], [], features)
+    spoiled = tables["stock_features"].with_columns(moved(tables["stock_features"]["rsi_14"]).alias("rsi_14"))
     assert changed(before, join_families(rows, [spoiled], [], features)) == {"rsi_14"}
 
 
@@ -170,33 +171,37 @@ def test_the_universe_names_the_columns_of_the_master() -> None:
     for column, name in (("S33", "s33"), ("S17", "s17"), ("Mkt", "mkt"), ("ScaleCat", "scale_cat")):
         after = universe(quotes, listed.with_columns(pl.lit("0112").alias(column)))
         assert [c for c in before.columns if not before[c].equals(after[c])] == [name]
-        assert OTHERS["universe"][name] == {("listed_info", column)}
+        assert lineage(table("universe"))[name] == {("listed_info", column)}
     for column in ("Mkt", "ProdCat"):  # who belongs
         assert universe(quotes, listed.with_columns(pl.lit("9").alias(column))).is_empty()
-        assert ("listed_info", column) in OTHERS["universe"]["code"]
+        assert ("listed_info", column) in lineage(table("universe"))["code"]
 
 
 def test_lineage_names_columns_that_exist_in_tables_that_the_asset_reads(published) -> None:
     assets = {one.key.to_user_string(): one for one in definitions(published.settings()).assets or []}
-    for table in ("universe", "phase1_features", "market_features", "stock_market_features", "sector_features",
-                  "phase2_features", "labels"):  # fmt: skip
-        read = {column for columns in lineage(table).values() for column in columns}
+    for row in complete():
+        read = {column for columns in lineage(row).values() for column in columns}
         assert {source for source, _ in read} == {
-            dep.asset_key.to_user_string() for spec in assets[table].specs for dep in spec.deps
+            dep.asset_key.to_user_string() for spec in assets[row.name].specs for dep in spec.deps
         }
         for source, column in read:
             if source in assets:
-                assert column in lineage(source)
+                assert column in lineage(table(source))
 
 
-def test_a_formula_that_names_nothing_is_refused_with_the_remedy() -> None:
-    unknown = replace(CATALOGUE[0], formula="what a friend said")
-    with pytest.raises(ValueError, match=r"returns_1d .*TERMS"):
-        inputs(unknown)
+def test_a_column_without_a_true_declaration_is_refused_with_the_remedy() -> None:
+    stock = table("stock_features")
+    for reads, remedy in (
+        ((), r"returns_1d does not say .* give it `reads=`"),
+        (("topix.C",), r"returns_1d reads topix.C, but .* add the table to `reads`"),
+        (("returns_2d",), r"returns_1d reads returns_2d, but .* mend the name"),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            replace(stock, features=(replace(CATALOGUE[0], reads=reads), *CATALOGUE[1:3]))
 
 
 def test_metadata_and_descriptions_are_small() -> None:
-    value = dg.MetadataValue.column_lineage(lineage_metadata("phase2_features")["dagster/column_lineage"])
+    value = dg.MetadataValue.column_lineage(lineage_metadata(table("all_features"))["dagster/column_lineage"])
     assert len(dg.serialize_value(value)) < 60_000
-    text = describe(next(f for f in CATALOGUE if f.name == "rsi_14"))
-    assert "look-back 71" in text and "AdjFactor, C" in text and "evening" in text and "model input" in text
+    text = describe(table("stock_features"), next(f for f in CATALOGUE if f.name == "rsi_14"))
+    assert "look-back 71" in text and "AdjFactor, C" in text and "evening" not in text and "model input" in text

@@ -12,7 +12,7 @@ from atft_assets.contracts import ContractViolation
 from atft_assets.features import market
 from atft_assets.features.calendar_features import calendar_features
 from atft_assets.features.market import market_features
-from atft_assets.features.phase1 import phase1_features
+from atft_assets.features.stock import stock_features
 from atft_assets.features.stock_market import stock_market_features
 from tests.features.synthetic import column, ema, lagged, members_of, raw_quotes, rolling, topix
 
@@ -81,8 +81,8 @@ def test_the_markets_bands_are_talibs():
 
 
 def stock(quotes: pl.DataFrame) -> pl.DataFrame:
-    phase1 = phase1_features(quotes, members_of(quotes))
-    return stock_market_features(phase1, MARKET, TOPIX)
+    rows = stock_features(quotes, members_of(quotes))
+    return stock_market_features(rows, MARKET, TOPIX)
 
 
 def test_beta_is_the_slope_on_the_same_days_market():
@@ -124,9 +124,9 @@ def test_over_an_untraded_day_the_market_is_measured_from_the_stocks_last_price(
 
 
 def test_inputs_are_checked_before_they_are_used():
-    phase1 = pl.DataFrame({"date": [date(2020, 1, 6)], "code": ["13010"]})
+    rows = pl.DataFrame({"date": [date(2020, 1, 6)], "code": ["13010"]})
     with pytest.raises(ContractViolation, match="column is_traded"):
-        stock_market_features(phase1, MARKET, TOPIX)
+        stock_market_features(rows, MARKET, TOPIX)
     with pytest.raises(ContractViolation, match="topix"):
         market_features(TOPIX.drop("H"))
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from atft_assets.features.calendar_features import calendar_features
 from atft_assets.features.market import market_features
-from atft_assets.features.phase1 import phase1_features
 from atft_assets.features.price import price_features
 from atft_assets.features.sector import sector_features
+from atft_assets.features.stock import stock_features
 from atft_assets.features.stock_market import stock_market_features
 from atft_assets.features.technical import technical_features
 from atft_assets.features.volatility import volatility_features
@@ -24,23 +24,23 @@ def own_family(family):
     return lambda quotes, index, members: family(bars_of(quotes)).collect()
 
 
-def with_phase1(quotes, members):
-    return phase1_features(quotes, members)
+def with_stock(quotes, members):
+    return stock_features(quotes, members)
 
 
 def against_market(quotes, index, members):
-    return stock_market_features(with_phase1(quotes, members), market_features(index), index)
+    return stock_market_features(with_stock(quotes, members), market_features(index), index)
 
 
 def against_sector(quotes, index, members):
-    return sector_features(with_phase1(quotes, members), members, bars_of(quotes).collect())
+    return sector_features(with_stock(quotes, members), members, bars_of(quotes).collect())
 
 
 FAMILIES = {
     "price": own_family(price_features),
     "technical": own_family(technical_features),
     "volatility": own_family(volatility_features),
-    "phase1": lambda quotes, index, members: with_phase1(quotes, members),
+    "stock": lambda quotes, index, members: with_stock(quotes, members),
     "calendar": lambda quotes, index, members: calendar_features(quotes["date"].unique().sort().to_list()),
     "market": lambda quotes, index, members: market_features(index),
     "stock_market": against_market,
@@ -164,15 +164,15 @@ def test_a_month_alone_equals_the_month_within_a_longer_history(untraded):
     def target(frame):
         return ordered(frame.filter(pl.col("date").dt.month_start() == month))
 
-    phase1 = phase1_features(quotes, members)
-    close(target(phase1_features(since(quotes, 13), since(members, 0))), target(phase1))
+    stock = stock_features(quotes, members)
+    close(target(stock_features(since(quotes, 13), since(members, 0))), target(stock))
     close(target(market_features(since(index, 15))), target(market_features(index)))
     market = market_features(index)
     close(
-        target(stock_market_features(since(phase1, 13), since(market, 13), since(index, 13))),
-        target(stock_market_features(phase1, market, index)),
+        target(stock_market_features(since(stock, 13), since(market, 13), since(index, 13))),
+        target(stock_market_features(stock, market, index)),
     )
     close(
-        target(sector_features(since(phase1, 15), since(members, 15), bars_of(since(quotes, 15)).collect())),
-        target(sector_features(phase1, members, bars_of(quotes).collect())),
+        target(sector_features(since(stock, 15), since(members, 15), bars_of(since(quotes, 15)).collect())),
+        target(sector_features(stock, members, bars_of(quotes).collect())),
     )

@@ -5,7 +5,8 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from atft_assets.features import quality
+from atft_assets.calendar import SYSTEM_HALTS
+from atft_assets.features import oddities
 from atft_assets.features.quality import CHECKS
 from tests.features.synthetic import bars_of, members_of, raw_quotes
 from tests.features.test_assets import materialize
@@ -16,30 +17,37 @@ def test_missing_names():
     quotes = raw_quotes(20, 10, seed=1)
     first = quotes["date"].min()
     listed = snapshot(first, [(c, "0101", "0050") for c in quotes["code"].unique().sort()])
-    assert quality.missing_names(quotes, listed).is_empty()
+    assert oddities.missing_names(quotes, listed).is_empty()
     day = first + timedelta(days=4)
     holed = quotes.filter((pl.col("date") != day) | ~pl.col("code").is_in(["13020", "13030"]))
-    found = quality.missing_names(holed, listed)
+    found = oddities.missing_names(holed, listed)
     assert found.row(0) == (day, 20, 2, "13020 13030")
 
 
 def test_stale_prices():
     quotes = raw_quotes(3, 40, seed=2)
-    assert quality.stale_prices(bars_of(quotes).collect()).is_empty()
+    assert oddities.stale_prices(bars_of(quotes).collect()).is_empty()
     days = quotes["date"].unique().sort()
     frozen = (pl.col("code") == "13020") & pl.col("date").is_between(days[10], days[24])
     columns = ("O", "H", "L", "C", "Vo")
     stale = quotes.with_columns(pl.when(frozen).then(pl.lit(500.0)).otherwise(pl.col(c)).alias(c) for c in columns)
-    assert quality.stale_prices(bars_of(stale).collect()).rows() == [("13020", days[19], 500.0)]
+    assert oddities.stale_prices(bars_of(stale).collect()).rows() == [("13020", days[19], 500.0)]
 
 
 def test_a_split_without_its_factor_is_an_unexplained_return():
     quotes = raw_quotes(2, 100, seed=3, splits=True)
-    assert quality.unexplained_returns(quotes).is_empty()
+    assert oddities.unexplained_returns(quotes).is_empty()
     forgotten = quotes.with_columns(pl.lit(1.0).alias("AdjFactor"))
-    found = quality.unexplained_returns(forgotten)
-    planted = quotes.filter((pl.col("AdjFactor") != 1) & ((pl.col("AdjFactor") - 1).abs() > 0.6))
+    found = oddities.unexplained_returns(forgotten)
+    planted = quotes.filter((pl.col("AdjFactor") < 0.55) | (pl.col("AdjFactor") > 2.5))
     assert set(found.select("date", "code").rows()) == set(planted.select("date", "code").rows())
+
+
+def test_a_split_on_a_day_without_a_trade_is_explained():
+    quotes = raw_quotes(1, 100, seed=3, splits=True)
+    day = quotes.filter(pl.col("AdjFactor") != 1)["date"][0]
+    quotes = quotes.with_columns(pl.when(pl.col("date") != day).then("C").alias("C"))
+    assert oddities.unexplained_returns(quotes).is_empty()
 
 
 def test_sector_jumps():
@@ -51,19 +59,52 @@ def test_sector_jumps():
         there = pl.col("code").is_in(codes) & (pl.col("date") >= day)
         return members.with_columns(pl.when(there).then(pl.lit("9")).otherwise("s33").alias("s33"))
 
-    assert quality.sector_jumps(members).is_empty()
-    assert quality.sector_jumps(moved(1)).is_empty()  # one reclassification is ordinary
-    assert quality.sector_jumps(moved(10)).height == 10
+    assert oddities.sector_jumps(members).is_empty()
+    assert oddities.sector_jumps(moved(1)).is_empty()  # one reclassification is ordinary
+    assert oddities.sector_jumps(moved(10)).height == 10
 
 
 def test_an_index_that_is_a_day_off():
     rows = raw_quotes(1, 41, seed=5)["C"]
     r = (rows / rows.shift(1) - 1)[1:]
     days = raw_quotes(1, 41)["date"].unique().sort()[1:]
-    phase1 = pl.DataFrame({"date": days, "returns_1d": r, "log_turnover": [10.0] * 40})
+    rows = pl.DataFrame({"date": days, "returns_1d": r, "log_turnover": [10.0] * 40})
     right = pl.DataFrame({"date": days, "mkt_ret_1d": r})
-    assert quality.market_against_names(phase1, right).is_empty()
-    assert quality.market_against_names(phase1, right.with_columns(pl.col("mkt_ret_1d").shift(1))).height == 1
+
+    def found(index: pl.DataFrame) -> list[str]:
+        return oddities.market_against_names(rows, index)["finding"].to_list()
+
+    assert found(right) == []
+    assert found(right.with_columns(pl.col("mkt_ret_1d").shift(1))) == ["apart", "a day late"]
+    assert found(right.with_columns(pl.col("mkt_ret_1d").shift(-1))) == ["apart", "a day early"]
+    last_month = pl.int_range(pl.len()) >= 20  # only the newer half: two months together still go well
+    half = pl.when(last_month).then(pl.col("mkt_ret_1d").shift(1)).otherwise("mkt_ret_1d").alias("mkt_ret_1d")
+    assert "a day late" in found(right.with_columns(half))
+    assert found(right.head(10)) == []  # too few to say
+
+
+def test_one_name_times_1000_is_an_unexplained_return_and_so_is_a_factor_without_a_split():
+    quotes = raw_quotes(30, 20, seed=6)
+    day = quotes["date"].unique().sort()[9]
+    one = (pl.col("date") == day) & (pl.col("code") == "13050")
+    wrong = quotes.with_columns(pl.when(one).then(pl.col("C") * 1000).otherwise("C").alias("C"))
+    assert oddities.unexplained_returns(wrong).select("code", "date").rows()[0] == ("13050", day)
+    assert oddities.unexplained_returns(wrong).height == 2  # up, and down again
+    factor = quotes.with_columns(pl.when(one).then(0.4).otherwise("AdjFactor").alias("AdjFactor"))
+    assert oddities.unexplained_returns(factor).select("date", "code", "adj_factor").rows() == [(day, "13050", 0.4)]
+
+
+def test_days_on_which_many_names_did_not_trade():
+    quotes = raw_quotes(40, 10, seed=7, untraded=0.05)
+    assert oddities.untraded_days(quotes).is_empty()
+    days = quotes["date"].unique().sort()
+    third = (pl.col("date") == days[4]) & (pl.col("code") < "13150")
+    wrong = quotes.with_columns(pl.when(~third).then("C").alias("C"))
+    assert oddities.untraded_days(wrong)["date"].to_list() == [days[4]]
+    nobody = quotes.with_columns(pl.when(pl.col("date") != days[4]).then("C").alias("C"))
+    assert oddities.untraded_days(nobody).row(0) == (days[4], 40, 40)
+    (halt,) = SYSTEM_HALTS
+    assert oddities.untraded_days(nobody.filter(pl.col("date") == days[4]).with_columns(date=pl.lit(halt))).is_empty()
 
 
 def test_drift():
@@ -72,11 +113,11 @@ def test_drift():
     rng = np.random.default_rng(0)
     year = pl.DataFrame({"a": rng.normal(size=20_000), "b": rng.normal(size=20_000)})
     month = pl.DataFrame({"a": rng.normal(size=2_000), "b": rng.normal(2, 1, size=2_000)})
-    assert quality.drift(month, year, ["a", "b"])["column"].to_list() == ["b"]
+    assert oddities.drift(month, year, ["a", "b"])["column"].to_list() == ["b"]
 
 
 def test_the_checks_run_with_their_assets_and_pass_on_the_simulated_market(workspace):
-    result, checks = materialize(workspace, ["phase2_features", "universe"], workspace.keys[-1])
+    result, checks = materialize(workspace, ["all_features", "universe"], workspace.keys[-1])
     assert result.success
     for check in CHECKS:
         if check.asset != "daily_quotes":

@@ -6,17 +6,18 @@ import pytest
 
 from atft_assets.features import sector
 from atft_assets.features.labels import forward_returns
-from atft_assets.features.phase1 import phase1_features
-from atft_assets.features.sector import sector_features, target_encoding
+from atft_assets.features.sector import sector_features
+from atft_assets.features.stock import stock_features
+from atft_assets.features.target_encoding import target_encoding
 from tests.features.synthetic import bars_of, column, ema, lagged, members_of, raw_quotes, rolling
 
 NAMES, DAYS = 10, 300
 QUOTES = raw_quotes(NAMES, DAYS, seed=11, untraded=0.02)
 MEMBERS = members_of(QUOTES, sectors=2)
-PHASE1 = phase1_features(QUOTES, MEMBERS)
+STOCK = stock_features(QUOTES, MEMBERS)
 BARS = bars_of(QUOTES).collect()
-SECTOR = sector_features(PHASE1, MEMBERS, BARS)
-ROWS = PHASE1.join(MEMBERS, on=["date", "code"]).filter(pl.col("is_traded") == 1)
+SECTOR = sector_features(STOCK, MEMBERS, BARS)
+ROWS = STOCK.join(MEMBERS, on=["date", "code"]).filter(pl.col("is_traded") == 1)
 DATES = QUOTES["date"].unique().sort()
 
 
@@ -86,7 +87,7 @@ def test_a_small_or_unknown_sector():
         .otherwise("s33")
         .alias("s33")
     )
-    got = sector_features(PHASE1, members, BARS)
+    got = sector_features(STOCK, members, BARS)
     alone, unknown = (got.filter(pl.col("code") == code) for code in ("13010", "13020"))
     assert alone["sec_ret_1d_eq_loo"].null_count() == alone.height  # nobody else is there
     assert alone["z_in_sec_returns_5d"].null_count() == alone.height
@@ -101,7 +102,7 @@ def test_a_name_that_moves_belongs_to_the_new_sector_from_that_day():
     moved = MEMBERS.with_columns(
         pl.when((pl.col("code") == "13010") & (pl.col("date") >= day)).then(pl.lit("1")).otherwise("s33").alias("s33")
     )
-    got = sector_features(PHASE1, moved, BARS)
+    got = sector_features(STOCK, moved, BARS)
     before, after = got.filter(pl.col("date") < day), got.filter(pl.col("date") >= day)
     assert before.equals(SECTOR.filter(pl.col("date") < day))
     other = got.filter((pl.col("code") == "13040") & (pl.col("date") >= day))

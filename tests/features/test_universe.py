@@ -27,7 +27,8 @@ def snapshot(day: date, rows: list[tuple], product: bool = True) -> pl.DataFrame
 
 
 def quotes(codes: list[str], days: list[date]) -> pl.DataFrame:
-    return pl.DataFrame({"date": days}).join(pl.DataFrame({"code": codes}), how="cross")
+    rows = pl.DataFrame({"date": days}).join(pl.DataFrame({"code": codes}), how="cross")
+    return rows.with_columns(pl.lit(100.0).alias("C"), pl.lit(1e6).alias("Va"))
 
 
 MONDAY = date(2021, 6, 7)

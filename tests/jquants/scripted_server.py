@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
+
+S = TypeVar("S", bound=ThreadingHTTPServer)
 
 
 @dataclass
@@ -108,6 +110,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
+def serving(server: S) -> Iterator[S]:
+    """A server that answers in a thread of its own until the block ends."""
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
 def scripted(script: Callable[[Request, int], Answer] | list[Answer] | Answer) -> Iterator[ScriptedServer]:
     """Serve a function of (request, number), a list of answers in order (the last one repeats), or one answer."""
     if isinstance(script, Answer):
@@ -118,10 +131,5 @@ def scripted(script: Callable[[Request, int], Answer] | list[Answer] | Answer) -
         def script(request: Request, number: int) -> Answer:
             return answers[min(number, len(answers)) - 1]
 
-    server = ScriptedServer(script)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
+    with serving(ScriptedServer(script)) as server:
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()

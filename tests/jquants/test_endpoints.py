@@ -87,8 +87,9 @@ def test_publication():
     assert MASTER.published_at(monday) == datetime(2024, 1, 5, 17, 30, tzinfo=TOKYO)
     options = BY_PATH["/derivatives/bars/daily/options/225"]
     assert options.published_at(friday) == datetime(2024, 1, 6, 3, 0, tzinfo=TOKYO)
-    with pytest.raises(ValueError, match="no fixed publication time"):
-        CALENDAR.published_at(friday)
+    assert CALENDAR.published_at(friday) == datetime(2023, 3, 31, 18, 0, tzinfo=TOKYO)
+    with pytest.raises(ValueError, match="has no availability rule"):
+        BY_PATH["/equities/earnings-calendar"].published_at(friday)
 
 
 def test_plans_of_the_road():

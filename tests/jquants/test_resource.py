@@ -1,6 +1,8 @@
 """The Dagster resource: where the key comes from, where it does not show, and the embedded sandbox."""
 
 import json
+import traceback
+from dataclasses import replace
 from datetime import date, datetime
 
 import dagster as dg
@@ -8,8 +10,9 @@ import pytest
 
 from atft_assets.calendar import TOKYO
 from atft_assets.jquants.endpoints import TOPIX
-from atft_assets.jquants.resource import KEY_VARIABLE, JQuantsResource, jquants_resource
-from atft_assets.settings import Plan, Settings
+from atft_assets.jquants.resource import JQuantsResource, jquants_resource
+from atft_assets.sandbox import MarketConfig, demo_config, serve, simulate
+from atft_assets.settings import KEY_VARIABLE, Plan, Settings
 
 from .scripted_server import Answer, scripted
 
@@ -94,13 +97,54 @@ def test_the_sandbox_is_started_for_the_run_and_stopped_after_it(monkeypatch):
         client.fetch(TOPIX)
 
 
-@pytest.mark.parametrize(
-    ("url", "origin"),
-    [
-        ("https://api.jquants.com/v2", "api.jquants.com"),
-        ("http://127.0.0.1:8089/v2", "a server on this machine"),
-        ("", "a server on this machine"),
-    ],
-)
-def test_origin(url, origin):
-    assert JQuantsResource(base_url=url).origin == origin
+def origin_in_a_run(resource: JQuantsResource) -> str:
+    """Servers on this machine are asked, and only a run has a client to ask with."""
+    seen = []
+
+    @dg.asset
+    def asks(jquants: JQuantsResource) -> None:
+        seen.append(jquants.origin)
+
+    assert dg.materialize([asks], resources={"jquants": resource}).success
+    return seen[0]
+
+
+def test_the_origin_is_the_host_or_the_market_whatever_its_port():
+    assert JQuantsResource(base_url="https://api.jquants.com/v2").origin == "api.jquants.com"
+    with scripted(Answer({"data": []})) as server:
+        assert origin_in_a_run(JQuantsResource(base_url=server.base_url)) == "a server on this machine"
+        assert server.requests == []  # asked for headers alone
+
+    embedded = jquants_resource(settings(end=date(2024, 1, 31))).origin
+    assert embedded != jquants_resource(settings(start=date(2023, 1, 4), end=date(2024, 1, 31))).origin
+    assert embedded == jquants_resource(settings(end=date(2024, 3, 29))).origin  # the same market, longer
+    for n_names, same in ((200, True), (60, False)):
+        market = simulate(MarketConfig(n_names=n_names, start=date(2024, 1, 4), end=date(2024, 1, 31)))
+        with serve(market) as one, serve(market) as another:  # two ports
+            found = {origin_in_a_run(JQuantsResource(base_url=server.base_url)) for server in (one, another)}
+        assert len(found) == 1 and (embedded in found) is same
+    whole = replace(demo_config(), seed=8)
+    assert whole.fingerprint != demo_config().fingerprint
+
+
+def test_a_key_is_cleaned_and_a_bad_one_refused_without_being_shown(monkeypatch, capfd):
+    with scripted(Answer({"data": [BAR]})) as server:
+        resource = jquants_resource(settings(base_url=server.base_url, plan=Plan.PREMIUM))
+        monkeypatch.setenv(KEY_VARIABLE, f" {KEY}\r\n")
+        assert dg.materialize([first_bar], resources={"jquants": resource}).success
+        assert server.requests[0].headers["x-api-key"] == KEY
+        for bad in (f"{KEY}\r\nX: y", f"{KEY} {KEY}", f"{KEY}é"):
+            monkeypatch.setenv(KEY_VARIABLE, bad)
+            with pytest.raises(dg.DagsterError) as caught, dg.instance_for_test() as instance:
+                dg.materialize([first_bar], resources={"jquants": resource}, instance=instance)
+            said = "".join(traceback.format_exception(caught.value)) + "".join(capfd.readouterr())
+            assert "JQUANTS_API_KEY has a" in said and KEY not in said
+        assert len(server.requests) == 1
+
+
+def test_an_empty_key_is_told_loudly(monkeypatch, capfd):
+    given = Settings.from_env({KEY_VARIABLE: " ", "ATFT_START": "2024-01-04", "ATFT_END": "2024-01-05"})
+    assert given.sandbox and given.empty_key and not given.has_key
+    assert not Settings.from_env({}).empty_key
+    origin_in_a_run(jquants_resource(given))
+    assert "JQUANTS_API_KEY is set but empty: this run takes the SIMULATED market" in "".join(capfd.readouterr())

@@ -14,18 +14,21 @@ import pytest
 import torch
 
 from atft_model import checkpoint as files
-from atft_model.config import replace_fields
+from atft_model.interchange.config import PhaseChanges
+from atft_model.interchange.errors import RequestError, RunError
+from atft_model.interchange.panel import write_description
+from atft_model.interchange.run import CHECKPOINT, RUN_JSON
 from atft_model.predict import load_run
-from atft_model.train import InvalidRequest, Listener, Request, train
-from tests.model.conftest import TINY
+from atft_model.train import train
+from tests.model.conftest import NETWORK, QUIET
 
-QUIET = Listener(line=lambda _: None)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def finished(panel_directory, tmp_path_factory):
+def finished(ask, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "p0"
-    train(Request(panel=panel_directory, phase=0, out=out, config=TINY, epochs=1), QUIET)
+    train(ask(out, curriculum=PhaseChanges(epochs=1)), QUIET)
     return out
 
 
@@ -33,7 +36,7 @@ def altered_panel(source, target, change):
     shutil.copytree(source, target)
     document = json.loads((target / "panel.json").read_text())
     change(document)
-    (target / "panel.json").write_text(json.dumps(document))
+    write_description(target, document)
     return target
 
 
@@ -47,7 +50,7 @@ def test_other_features_are_refused_with_their_names(finished, panel_directory, 
     with pytest.raises(
         files.Mismatch, match=r"missing in the panel: planted_own_mean; unknown to the checkpoint: turnover_5d"
     ):
-        load_run(finished, panel, torch.device("cpu"))
+        load_run(finished, panel, CPU)
 
 
 def test_reordered_features_are_refused(finished, panel_directory, tmp_path):
@@ -56,20 +59,24 @@ def test_reordered_features_are_refused(finished, panel_directory, tmp_path):
         document["features"][0], document["features"][1] = document["features"][1], document["features"][0]
 
     with pytest.raises(files.Mismatch, match="another order from column 0"):
-        load_run(finished, altered_panel(panel_directory, tmp_path / "p", swap), torch.device("cpu"))
+        load_run(finished, altered_panel(panel_directory, tmp_path / "p", swap), CPU)
 
 
-def test_training_from_another_panel_is_refused_scoring_is_not(finished, panel_directory, tmp_path):
-    panel = altered_panel(panel_directory, tmp_path / "p", lambda d: d.update(panel_id="newer"))
-    with pytest.raises(files.Mismatch, match="this is newer"):
-        train(Request(panel=panel, phase=1, out=tmp_path / "o", init=finished), QUIET)
-    load_run(finished, panel, torch.device("cpu"))
+def test_other_horizons_are_refused(finished, panel_directory, tmp_path):
+    panel = altered_panel(panel_directory, tmp_path / "p", lambda d: d.update(horizons=[1, 5, 10, 60]))
+    with pytest.raises(files.Mismatch, match=r"horizons: checkpoint \[1, 5, 10, 20\], panel \[1, 5, 10, 60\]"):
+        load_run(finished, panel, CPU)
 
 
-def test_another_architecture_is_refused_with_the_difference(finished, panel_directory, tmp_path):
-    wide = replace_fields(TINY, hidden_size=32)
+def test_a_parent_must_fit_the_panel_it_is_trained_on_next(ask, finished, panel_directory, tmp_path):
+    panel = altered_panel(panel_directory, tmp_path / "p", other_features)
+    with pytest.raises(files.Mismatch, match="unknown to the checkpoint: turnover_5d"):
+        train(ask(tmp_path / "o", 1, panel=panel, init=finished), QUIET)
+
+
+def test_another_architecture_is_refused_with_the_difference(ask, finished, tmp_path):
     with pytest.raises(files.Mismatch, match="hidden_size: checkpoint 16, this network 32"):
-        train(Request(panel=panel_directory, phase=1, out=tmp_path / "o", init=finished, config=wide), QUIET)
+        train(ask(tmp_path / "o", 1, init=finished, network={**NETWORK, "hidden_size": 32}), QUIET)
 
 
 def test_shapes_are_checked_one_by_one(finished):
@@ -84,27 +91,27 @@ def test_shapes_are_checked_one_by_one(finished):
 def test_a_changed_checkpoint_is_refused(finished, panel_directory, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(finished, copy)
-    data = bytearray((copy / files.CHECKPOINT).read_bytes())
+    data = bytearray((copy / CHECKPOINT).read_bytes())
     data[-1] ^= 1
-    (copy / files.CHECKPOINT).write_bytes(bytes(data))
+    (copy / CHECKPOINT).write_bytes(bytes(data))
     with pytest.raises(files.Mismatch, match="sha256 differs"):
-        load_run(copy, panel_directory, torch.device("cpu"))
+        load_run(copy, panel_directory, CPU)
 
 
-def test_an_unfinished_parent_is_refused(finished, panel_directory, tmp_path):
+def test_an_unfinished_parent_is_refused(ask, finished, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(finished, copy)
-    run = json.loads((copy / files.RUN_JSON).read_text())
-    (copy / files.RUN_JSON).write_text(json.dumps({**run, "status": "failed"}))
-    with pytest.raises(InvalidRequest, match="'failed', not finished"):
-        train(Request(panel=panel_directory, phase=1, out=tmp_path / "o", init=copy), QUIET)
-    with pytest.raises(InvalidRequest, match="--init"):
-        train(Request(panel=panel_directory, phase=1, out=tmp_path / "o", config=TINY), QUIET)
+    run = json.loads((copy / RUN_JSON).read_text())
+    (copy / RUN_JSON).write_text(json.dumps({**run, "status": "failed"}))
+    with pytest.raises(RunError, match="'failed', not 'finished'"):
+        train(ask(tmp_path / "o", 1, init=copy), QUIET)
+    with pytest.raises(RequestError, match="give the directory of its run as init"):
+        train(ask(tmp_path / "o", 1), QUIET)
 
 
 def test_missing_runs_say_so(tmp_path, panel_directory):
-    with pytest.raises(files.Mismatch, match="does not exist"):
-        load_run(tmp_path, panel_directory, torch.device("cpu"))
+    with pytest.raises(RunError, match="does not exist"):
+        load_run(tmp_path, panel_directory, CPU)
 
 
 def test_a_write_is_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -147,21 +154,22 @@ def tiny_disk(tmp_path):
     subprocess.run(["umount", str(place)], check=True)
 
 
-def train_command(panel: Path, out: Path, preset: str, *more: str) -> list[str]:
+def train_command(panel: Path, fold: Path, out: Path, preset: str, *settings: str) -> list[str]:
     """Phase 0 on the small panel, as the command line has it."""
-    return [
-        sys.executable, "-m", "atft_model", "train", "--panel", str(panel), "--phase", "0", "--preset", preset,
-        "--lookback", "12", "--chunk-days", "4", "--out", str(out), *more,
+    fields = [
+        f"panel={panel}", f"fold={fold}", f"out={out}", "phase=0", f"preset={preset}", "network.lookback=12",
+        "training.chunk_days=4", "device=cpu", *settings,
     ]  # fmt: skip
+    return [sys.executable, "-m", "atft_model", "train", "--threads", "2", *(w for f in fields for w in ("--set", f))]
 
 
-def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, monkeypatch):
+def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, fold_file):
     """The disk fills after the first epoch (past the check before writing): exit code 74, the last good checkpoint
     loads, no temporary file is left.
     """
-    command = train_command(panel_directory, tiny_disk / "run", "demo", "--epochs", "3", "--threads", "2")
+    command = train_command(panel_directory, fold_file, tiny_disk / "run", "demo", "curriculum.epochs=3")
     filler = (
-        "import atft_model.train as t, atft_model.checkpoint as c, os, sys, runpy\n"
+        "import atft_model.fit as t, atft_model.checkpoint as c, os, sys, runpy\n"
         "real = t.Fit.validate\n"
         "def fill(self):\n"
         "    if self.epoch == 2:\n"
@@ -178,21 +186,21 @@ def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, monkeypatc
     done = subprocess.run([sys.executable, "-c", filler, *command[3:]], capture_output=True, text=True, timeout=120)
     assert done.returncode == 74, done.stderr
     assert "disk is full" in done.stderr or "no space" in done.stderr
-    tensors = files.read_tensors(tiny_disk / "run" / files.CHECKPOINT)
+    tensors = files.read_tensors(tiny_disk / "run" / CHECKPOINT)
     assert all(torch.isfinite(t).all() for t in tensors.values())
-    assert not list((tiny_disk / "run").glob("*.tmp"))
+    assert not [p.name for p in (tiny_disk / "run").iterdir() if p.name.startswith(".")]
     # with room again, the run goes on from there
     (tiny_disk / "filler").unlink()
-    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=120)
+    again = subprocess.run([*command, "--set", "resume=true"], capture_output=True, text=True, timeout=120)
     assert again.returncode == 0, again.stderr
-    assert json.loads((tiny_disk / "run" / files.RUN_JSON).read_text())["status"] == "finished"
+    assert json.loads((tiny_disk / "run" / RUN_JSON).read_text())["status"] == "finished"
 
 
-def test_too_small_a_disk_is_refused_before_training(tiny_disk, panel_directory):
-    command = train_command(panel_directory, tiny_disk / "run", "base")
+def test_too_small_a_disk_is_refused_before_training(tiny_disk, panel_directory, fold_file):
+    command = train_command(panel_directory, fold_file, tiny_disk / "run", "base")
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 74 and "MB are free" in done.stderr
-    assert "epoch" not in done.stdout
+    assert "epoch" not in done.stdout and not (tiny_disk / "run" / RUN_JSON).exists()
 
 
 def test_the_log_rotates(tmp_path):

@@ -8,15 +8,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from atft_model.config import PRESETS, ModelConfig, Switches
-from atft_model.curriculum import STAGES, stage
-from atft_model.layers import FAN, SAN, Fusion, GATv2, pyg_gatv2
+from atft_model.curriculum import CURRICULUM, PhasePlan, curriculum_of, phase_plan
+from atft_model.fit import Fit
+from atft_model.graph_layers import Fusion, GATv2, pyg_gatv2
+from atft_model.interchange.config import PRESETS, ModelConfig, PhaseChanges, Switches
+from atft_model.interchange.errors import ConfigError, FoldError, RequestError
+from atft_model.interchange.phases import PHASES, Phase
+from atft_model.layers import FAN, SAN
 from atft_model.metrics import spearman_by_day
 from atft_model.model import ATFTGATFAN, MODULES
-from atft_model.panel import PanelError
-from atft_model.predict import score_block
-from atft_model.train import Fit
-from tests.model.conftest import TINY, awake, starts
+from atft_model.predict import score_days
+from tests.model.conftest import TINY, again, awake, starts
 
 OFF = Switches(fan=False, san=False, gat=False)
 NO_GRAPH = Switches(fan=True, san=True, gat=False)
@@ -141,17 +143,17 @@ def test_labels_enter_only_as_labels(small_panel):
 # 5 -- chunks are windows --------------------------------------------------------------------------------------------
 
 
-def test_chunks_agree_with_exact_windows(small_panel):
+def test_chunks_agree_with_exact_windows(small_panel, small_fold):
     """Trained for a moment, then scored by chunks of 4 days and day by day."""
-    fit = Fit(small_panel, TINY, replace(stage(2), thaw={}, epochs=2))
+    fit = Fit(small_panel, small_fold, TINY, replace(phase_plan(2), thaw={}, epochs=2))
     for _ in fit.epochs():
         pass
-    chunked = score_block(fit.model, small_panel, "validation")
+    days = fit.validation_days
+    chunked = score_days(fit.model, small_panel, days)
     exact_panel = copy.copy(small_panel)
     exact_panel.chunk_days = 1
-    exact = score_block(fit.model, exact_panel, "validation")
-    first, last = small_panel.meta.block("validation")
-    valid = small_panel.valid[first : last + 1].expand_as(chunked)
+    exact = score_days(fit.model, exact_panel, days)
+    valid = small_panel.valid_on(days).expand_as(chunked)
     assert spearman_by_day(chunked, exact, valid).mean() >= 0.99
 
 
@@ -163,12 +165,12 @@ def test_first_day_of_a_chunk_is_exactly_its_own_window(small_panel):
     assert torch.allclose(model(a.x, a.graph).scores[:, 0], model(b.x, b.graph).scores[:, 0], atol=1e-5)
 
 
-def test_a_score_does_not_depend_on_the_block_asked_for(small_panel):
+def test_a_score_does_not_depend_on_the_days_asked_for(small_panel, small_fold):
     model = awake(TINY, small_panel)
-    whole = score_block(model, small_panel, "all")
+    whole = score_days(model, small_panel, range(small_panel.days))
     for block in ("train", "validation", "test"):
-        first, last = small_panel.meta.block(block)
-        assert torch.equal(score_block(model, small_panel, block), whole[:, first : last + 1])
+        days = small_fold.places(small_panel.dates, block)
+        assert torch.equal(score_days(model, small_panel, days), whole[:, days.start : days.stop])
 
 
 # 6 -- GATv2 ---------------------------------------------------------------------------------------------------------
@@ -245,35 +247,39 @@ def test_both_branches_get_their_share_of_the_gradient(kind):
     assert 0.7 < sum(shares) / len(shares) < 0.9
 
 
-def test_gat_gets_gradient_after_twenty_steps_and_none_when_off(small_panel):
-    fit = Fit(small_panel, TINY, replace(stage(2), thaw={}))
+def test_gat_gets_gradient_after_twenty_steps_and_none_when_off(small_panel, small_fold):
+    fit = Fit(small_panel, small_fold, TINY, replace(phase_plan(2), thaw={}))
     fit.begin_epoch()
     order = fit.epoch_order(1)
     for i in range(20):
         fit.step(order[i % len(order)])
     norms = dict(zip(MODULES, (fit.norm_sums / 20).tolist(), strict=True))
     assert norms["gat"] > 1e-6 and norms["fusion"] > 1e-6
-    off = Fit(small_panel, TINY, stage(1))
+    off = Fit(small_panel, small_fold, TINY, phase_plan(1))
     off.begin_epoch()
     off.backward(small_panel.batch(off.epoch_order(1)[0]))
     assert all(p.grad is None for n, p in off.model.named_parameters() if n.startswith(("gat.", "fusion.")))
     assert all(p.grad is not None for n, p in off.model.named_parameters() if n.startswith(("fan.", "san.film")))
 
 
-# 8 -- stages really toggle ------------------------------------------------------------------------------------------
+# 8 -- phases really toggle ------------------------------------------------------------------------------------------
 
 
-def test_each_stage_changes_the_computation(small_panel):
+def test_each_phase_changes_the_computation(small_panel):
     model = awake(TINY, small_panel)
     batch = small_panel.batch(starts(100))
-    outputs = []
-    for s in STAGES[:3]:
-        model.switches = s.on
-        outputs.append(model(batch.x, batch.graph).scores)
+    outputs = [again(model, plan.on)(batch.x, batch.graph).scores for plan in CURRICULUM[:3]]
     assert (outputs[1] - outputs[0]).abs().max() > 1e-3
     assert (outputs[2] - outputs[1]).abs().max() > 1e-3
-    model.switches = replace(STAGES[1].on, san=False)
-    assert (model(batch.x).scores - outputs[1]).abs().max() > 1e-4
+    without_san = again(model, replace(CURRICULUM[1].on, san=False))
+    assert (without_san(batch.x).scores - outputs[1]).abs().max() > 1e-4
+
+
+def test_switches_and_dtype_are_fixed_at_construction(small_panel):
+    model = awake(TINY, small_panel)
+    for name in ("switches", "compute_dtype"):
+        with pytest.raises(AttributeError):
+            setattr(model, name, getattr(model, name))
 
 
 def test_an_off_module_is_not_computed(small_panel):
@@ -294,8 +300,7 @@ def test_closed_gates_are_identities(small_panel):
     with torch.no_grad():
         model.fan.gamma.zero_()
         model.san.film.weight.zero_()
-    model.switches = NO_GRAPH
-    assert torch.allclose(model(batch.x).scores, base, atol=1e-6)
+    assert torch.allclose(again(model, NO_GRAPH)(batch.x).scores, base, atol=1e-6)
 
 
 def test_switching_a_module_on_without_a_graph_is_an_error(small_panel):
@@ -304,9 +309,9 @@ def test_switching_a_module_on_without_a_graph_is_an_error(small_panel):
         model(small_panel.batch(starts(100)).x)
 
 
-def test_groups_freeze_and_thaw_as_declared(small_panel):
-    declared = replace(stage(2), epochs=2, thaw={"vsn": 1, "lstm": 1}, rates={"gat": 1.0, "attention": 0.0})
-    fit = Fit(small_panel, TINY, declared)
+def test_groups_freeze_and_thaw_as_declared(small_panel, small_fold):
+    declared = replace(phase_plan(2), epochs=2, thaw={"vsn": 1, "lstm": 1}, rates={"gat": 1.0, "attention": 0.0})
+    fit = Fit(small_panel, small_fold, TINY, declared)
     before = {n: p.detach().clone() for n, p in fit.model.named_parameters()}
     moved = []
     for _ in fit.epochs():
@@ -317,20 +322,60 @@ def test_groups_freeze_and_thaw_as_declared(small_panel):
 
 
 def test_curriculum_is_the_declared_one():
-    assert [s.epochs for s in STAGES] == [3, 7, 6, 5]
-    assert [s.patience for s in STAGES] == [None, 5, 5, 5]
-    assert [(s.on.fan, s.on.san, s.on.gat) for s in STAGES] == [
+    assert [p.epochs for p in CURRICULUM] == [3, 7, 6, 5]
+    assert [p.patience for p in CURRICULUM] == [0, 5, 5, 5]
+    assert [(p.on.fan, p.on.san, p.on.gat) for p in CURRICULUM] == [
         (False, False, False), (True, True, False), (True, True, True), (True, True, True),
     ]  # fmt: skip
-    assert STAGES[3].ema is not None
+    assert CURRICULUM[3].ema > 0 and not any(p.ema for p in CURRICULUM[:3])
+    assert [(p.phase, p.name) for p in CURRICULUM] == [(p.index, p.name) for p in PHASES]
+
+
+def test_a_fifth_phase_is_one_row_here_and_one_there(small_panel, small_fold):
+    row = PhasePlan(on=Switches(), epochs=1, rate=0.01, keep_parent=True)
+    with pytest.raises(ValueError, match="argument"):
+        curriculum_of((*PHASES, Phase(4, "Polishing", "even less")), CURRICULUM)
+    plans = curriculum_of((*PHASES, Phase(4, "Polishing", "even less")), (*CURRICULUM, row))
+    fit = Fit(small_panel, small_fold, TINY, plans[-1])
+    ((first, _),) = fit.epochs()
+    assert first["phase"] == 4 and plans[-1].name == "Polishing"
+
+
+def test_a_request_changes_the_row_of_its_phase():
+    plan = phase_plan(0, PhaseChanges(epochs=9, ema=0.5, patience=2, losses={"ic": 0.0, "turnover": 0.1}))
+    assert (plan.epochs, plan.ema, plan.patience, plan.rate) == (9, 0.5, 2, CURRICULUM[0].rate)
+    assert (plan.losses.ic, plan.losses.turnover, plan.losses.anchor) == (0.0, 0.1, CURRICULUM[0].losses.anchor)
+    assert phase_plan(2, PhaseChanges(patience=0)).patience == 0, "0 switches off, only None keeps"
+    assert phase_plan(0) == CURRICULUM[0] == phase_plan(0, PhaseChanges())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (PhaseChanges(epochs=0), "curriculum.epochs is 0: it must be at least 1"),
+        (PhaseChanges(ema=1.0), r"curriculum.ema is 1.0"),
+        (PhaseChanges(clip=0.0), r"curriculum.clip is 0.0"),
+        (PhaseChanges(warmup=2.0), r"curriculum.warmup is 2.0"),
+        (
+            PhaseChanges(losses={"sharp": 1.0}),
+            "curriculum.losses has unknown terms: sharp; it knows rank_ic, ic",
+        ),
+        (PhaseChanges(losses={"rank_ic": 0, "ic": 0, "anchor": 0}), "curriculum.losses has no ranking term"),
+    ],
+)
+def test_what_a_row_cannot_be_is_named(changes, words):
+    with pytest.raises(ConfigError, match=words):
+        phase_plan(0, changes)
+    with pytest.raises(RequestError, match=r"there is no phase 7; the phases are 0 \(Baseline\)"):
+        phase_plan(7)
 
 
 # 10 -- no graph break (planted and null tests, gate 9, are in test_learning) ----------------------------------------
 
 
 @pytest.mark.parametrize("switches", [OFF, Switches()], ids=["encoder", "whole"])
-def test_front_and_back_are_single_graphs(small_panel, switches):
-    """Traced with fullgraph: a graph break is an error. Two graphs in all, the recurrent cell runs between them."""
+def test_a_compiled_network_is_two_graphs(small_panel, switches):
+    """One break, around the recurrent cell: one graph before it, one after it, and the same scores."""
     model = awake(TINY, small_panel, switches)
     batch = small_panel.batch(starts(100))
     expected = model(batch.x, batch.graph).scores
@@ -340,29 +385,29 @@ def test_front_and_back_are_single_graphs(small_panel, switches):
         graphs.append(graph)
         return graph.forward
 
-    torch._dynamo.reset()
-    model.compile_regions(backend=count)
+    model.compile_around_the_lstm(backend=count)
     assert torch.allclose(model(batch.x, batch.graph).scores, expected, atol=1e-6)
     assert len(graphs) == 2
+    assert torch.equal(model.forward(batch.x, batch.graph).scores, expected) and len(graphs) == 2
     torch._dynamo.reset()
 
 
 # 11 -- splits and statistics ----------------------------------------------------------------------------------------
 
 
-def test_a_split_without_embargo_is_refused(small_panel):
-    meta = small_panel.meta
-    meta.check_split()
-    first, _ = meta.block("validation")
-    close = replace(meta, split={**meta.split, "train": [meta.dates[0], meta.dates[first - 20]]})
-    with pytest.raises(PanelError, match="20 trading days apart"):
-        close.check_split()
-    replace(meta, split={**meta.split, "train": [meta.dates[0], meta.dates[first - 21]]}).check_split()
+def test_a_fold_without_embargo_is_refused(small_panel, small_fold):
+    dates = small_panel.dates
+    small_fold.check(dates, small_panel.horizons)
+    first = small_fold.places(dates, "validation").start
+    close = replace(small_fold, train=(dates[0], dates[first - 20]))
+    with pytest.raises(FoldError, match="20 trading days apart"):
+        Fit(small_panel, close, TINY, phase_plan(0))
+    replace(small_fold, train=(dates[0], dates[first - 21])).check(dates, small_panel.horizons)
 
 
-def test_training_reads_nothing_of_later_blocks(small_panel):
+def test_training_reads_nothing_of_later_blocks(small_panel, small_fold):
     """Weights after an epoch are bit-identical whatever the rows after the last training label hold."""
-    last = small_panel.meta.block("train")[1]
+    last = small_fold.places(small_panel.dates, "train")[-1]
     other = copy.copy(small_panel)
     other.x = small_panel.x.clone()
     other.x[:, 12 - 1 + last + 1 :] = 1.0
@@ -374,7 +419,7 @@ def test_training_reads_nothing_of_later_blocks(small_panel):
     other.excess[last + 1 :] = 0.1
     weights = []
     for panel in (small_panel, other):
-        fit = Fit(panel, TINY, replace(stage(0), epochs=1))
+        fit = Fit(panel, small_fold, TINY, replace(phase_plan(0), epochs=1))
         for _ in fit.epochs():
             pass
         weights.append(fit.model.state_dict())

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atft_model.config import ConfigError, ModelConfig, from_json, preset, to_json
-from atft_model.graph import edge_list, from_correlation, shuffled
+from atft_model.graph import edge_list, shuffled
 from atft_model.layers import (
     FAN_FLOOR,
     SAN,
@@ -20,7 +19,7 @@ from atft_model.layers import (
     band_mask,
     trailing_z,
 )
-from tests.model.conftest import TINY, awake, starts
+from tests.model.conftest import TINY, again, awake, starts
 
 
 @settings(max_examples=20, deadline=None)
@@ -125,9 +124,9 @@ def test_heads_stay_float32_under_autocast(small_panel):
     model = awake(TINY, small_panel)
     batch = small_panel.batch(starts(100))
     exact = model(batch.x, batch.graph).scores
-    model.compute_dtype = torch.bfloat16
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        scores = model(batch.x, batch.graph).scores
+    half = again(model, compute_dtype=torch.bfloat16)
+    with half.precision():
+        scores = half(batch.x, batch.graph).scores
     assert scores.dtype == torch.float32
     assert torch.corrcoef(torch.stack([scores.flatten(), exact.flatten()]))[0, 1] > 0.999
     assert len(scores[0, 0].unique()) == scores.shape[-1]
@@ -140,34 +139,8 @@ def test_edges_of_a_table():
     assert edges.tolist() == [[0, 1, 1], [0, 0, 1]] and kept.tolist() == [0, 1, 2]
 
 
-def test_table_from_correlations():
-    correlation = torch.tensor(
-        [[1.0, 0.9, -0.95, 0.1], [0.9, 1.0, 0.2, float("nan")], [-0.95, 0.2, 1.0, 0.0], [0.1, float("nan"), 0.0, 1.0]]
-    )
-    code = torch.tensor([0, 0, 1, 1])
-    neighbours, mask, attr = from_correlation(correlation, code, code, 3, threshold=0.15)
-    assert neighbours[0].tolist() == [0, 2, 1] and mask[0].all()
-    assert attr[0, 1].tolist() == pytest.approx([-0.95, 0.0, 0.0])
-    assert neighbours[3].tolist() == [3, 3, 3] and mask[3].tolist() == [True, False, False]
-
-
 def test_shuffled_edges_keep_the_self_edge_and_the_shape(small_panel):
     new = shuffled(small_panel.neighbours, 0)
     assert torch.equal(new[..., 0], small_panel.neighbours[..., 0])
     assert (new[..., 1:] != small_panel.neighbours[..., 1:]).float().mean() > 0.8
     assert torch.equal(new, shuffled(small_panel.neighbours, 0))
-
-
-def test_configuration_round_trip_and_refusals():
-    config = preset("base", hidden_size=64, fan_windows=(5, 10))
-    assert from_json(to_json(config)) == config
-    with pytest.raises(ConfigError, match="no such configuration field: hiden_size"):
-        preset("base", hiden_size=3)
-    with pytest.raises(ConfigError, match="no preset"):
-        preset("huge")
-    with pytest.raises(ConfigError, match="multiple of attention_heads"):
-        ModelConfig(hidden_size=30)
-    document = to_json(config)
-    document["model"]["surprise"] = 1
-    with pytest.raises(ConfigError, match="surprise"):
-        from_json(document)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atft_model import losses
-from atft_model.losses import LossWeights, Targets
+from atft_model.interchange.config import LossWeights
+from atft_model.losses import Targets
 
 W = torch.tensor([0.6, 0.4])
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atft_model import metrics
+from atft_model.interchange import statistics
 
 
 @settings(max_examples=40, deadline=None)
@@ -55,16 +56,18 @@ def test_newey_west_against_its_definition():
     n, e = len(x), x - x.mean()
     gamma = [e[k:] @ e[: n - k] / n for k in range(5)]
     variance = gamma[0] + 2 * sum((1 - k / 5) * gamma[k] for k in range(1, 5))
-    assert metrics.newey_west_t(x, 4) == pytest.approx(x.mean() / math.sqrt(variance / n))
+    assert statistics.newey_west_t(x, 4) == pytest.approx(x.mean() / math.sqrt(variance / n))
     plain = x.mean() / (x.std() / math.sqrt(n))
-    assert metrics.newey_west_t(x, 0) == pytest.approx(plain)
-    assert abs(metrics.newey_west_t(x, 4)) < abs(plain), "overlap must widen the error"
-    assert math.isnan(metrics.newey_west_t([1.0], 0))
+    assert statistics.newey_west_t(x, 0) == pytest.approx(plain)
+    assert abs(statistics.newey_west_t(x, 4)) < abs(plain), "overlap must widen the error"
+    assert math.isnan(statistics.newey_west_t([1.0], 0))
 
 
 def test_icir_by_hand():
-    assert metrics.icir([0.1, 0.3, float("nan")]) == pytest.approx(0.2 / np.std([0.1, 0.3], ddof=1))
-    assert math.isnan(metrics.icir([0.1, 0.1]))
+    known = [0.1, 0.3, 0.4]
+    ratio = statistics.information_ratio([*known, float("nan")])
+    assert ratio == pytest.approx(np.mean(known) / np.std(known, ddof=1))
+    assert math.isnan(statistics.information_ratio([0.1, 0.1, 0.1]))
 
 
 def test_paired_bootstrap_finds_a_difference_and_not_a_nothing():
@@ -72,10 +75,11 @@ def test_paired_bootstrap_finds_a_difference_and_not_a_nothing():
     base = rng.normal(0, 0.1, 250)
     better = base + 0.01 + rng.normal(0, 0.02, 250)
     same = base + rng.normal(0, 0.02, 250) * np.tile([1, -1], 125)
-    found = metrics.paired_difference(better, base)
-    assert found["p"] < 0.001 and found["low"] < 0.01 < found["high"] + 0.005
-    assert metrics.paired_difference(same - (same - base).mean(), base)["p"] > 0.2
-    assert metrics.paired_difference(base, better)["p"] > 0.99
+    found = statistics.paired_difference(better, base)
+    assert found.p <= 0.001 and found.low < 0.01 < found.high + 0.005
+    assert statistics.paired_difference(same - (same - base).mean(), base).p > 0.2
+    worse = statistics.paired_difference(base, better)
+    assert worse.p == found.p and worse.mean == -found.mean, "two-sided: the worse of the two is as sure"
 
 
 def test_bootstrap_p_is_calibrated():
@@ -84,7 +88,7 @@ def test_bootstrap_p_is_calibrated():
     hits = 0
     for i in range(200):
         d = np.convolve(rng.normal(0, 1, 259), np.ones(10) / 10, mode="valid")
-        hits += metrics.paired_difference(d, np.zeros_like(d), draws=300, seed=i)["p"] < 0.1
+        hits += statistics.paired_difference(d, np.zeros_like(d), draws=300, seed=i).p < 0.1
     assert 10 <= hits <= 45
 
 
@@ -100,6 +104,37 @@ def test_residuals_are_those_of_least_squares():
         plain = values[t, m] - design @ np.linalg.lstsq(design, values[t, m], rcond=None)[0]
         np.testing.assert_allclose(ours[t, m], plain, atol=1e-9)
         assert (ours[t, ~m] == 0).all()
+
+
+def test_a_residual_of_what_is_explained_is_nothing():
+    group = torch.arange(40) % 4
+    mask = torch.ones(1, 40, dtype=torch.bool)
+    exposure = torch.randn(1, 40)
+    explained = 0.1 + group.double()[None] * 1e3
+    assert (metrics.residualise(explained, exposure, group, mask) == 0).all()
+
+
+def test_trailing_volatility_by_hand():
+    rng = np.random.default_rng(4)
+    returns = rng.normal(0, 0.02, (60, 3))
+    returns[30:41, 1] = np.nan  # eleven of the twenty days before day 45 are unknown
+    returns[:, 2] = np.nan
+    days = range(5, 50)
+    ours = metrics.trailing_volatility(torch.tensor(returns), days).numpy()
+    for place, t in enumerate(days):
+        past = returns[max(0, t - 20) : t, 0]
+        if t < 10:
+            assert np.isnan(ours[place, 0]), "fewer than ten returns are known"
+        else:
+            assert ours[place, 0] == pytest.approx(past.std(ddof=1), rel=1e-12)
+    assert np.isnan(ours[45 - 5, 1]) and np.isfinite(ours[30 - 5, 1]) and np.isnan(ours[:, 2]).all()
+
+
+def test_volatility_enters_by_its_rank_and_a_missing_one_as_average():
+    level = metrics.volatility_level(
+        torch.tensor([[0.3, torch.nan, 0.1, 9.0, 0.1]]), torch.tensor([[True, True, True, True, True]])
+    )
+    assert level[0].tolist() == [0.5, 0.0, -1.0, 1.5, -1.0]
 
 
 def test_degeneracy_measures():
@@ -123,3 +158,11 @@ def test_headline_is_the_weighted_mean_of_horizons():
     assert summary["rank_ic"] == pytest.approx(np.average(by, weights=[1, 0.8, 0.6, 0.4]))
     assert metrics.headline_series(series, (1, 5, 10, 20)).mean() == pytest.approx(summary["rank_ic"])
     assert summary["days"] == 6
+
+
+def test_a_day_has_a_headline_only_if_every_horizon_has_a_figure():
+    returns = torch.randn(4, 30, 40)
+    returns[3, -20:] = torch.nan
+    series = metrics.daily_series(returns + torch.randn(4, 30, 40), returns, torch.ones(30, 40, dtype=torch.bool))
+    assert np.isfinite(metrics.headline_series(series, (1, 5, 10, 20))).sum() == 10
+    assert metrics.summarise(series, (1, 5, 10, 20))["days"] == 30

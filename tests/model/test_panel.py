@@ -15,18 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from atft_model.curriculum import stage
+from atft_model.curriculum import phase_plan
+from atft_model.fit import Fit
+from atft_model.interchange.errors import PanelError
+from atft_model.interchange.hashes import tensor_hash
+from atft_model.interchange.panel import write_description
 from atft_model.metrics import spearman_by_day
-from atft_model.panel import Panel, PanelError, excess_and_targets, read_meta
-from atft_model.predict import score_block
-from atft_model.train import Fit
-from tests.model.conftest import awake, starts
+from atft_model.panel import DevicePanel, excess_and_targets
+from atft_model.predict import score_days
+from atft_model.synthetic import Shape, synthetic, write
+from tests.model.conftest import SMALL, awake, last_days, starts
 
 
 def test_a_written_panel_reads_back(small_panel, panel_directory):
-    loaded = Panel.load(panel_directory, lookback=12, chunk_days=4)
-    n = len(small_panel.meta.codes)
-    assert loaded.meta == small_panel.meta
+    loaded = DevicePanel.load(panel_directory, lookback=12, chunk_days=4)
+    n = len(small_panel.description.codes)
+    assert replace(loaded.description, bytes=0, hashes={}, seal="") == small_panel.description
     assert loaded.names % 16 == 0 and not loaded.valid[:, n:].any()
     assert torch.allclose(loaded.x[..., :n], small_panel.x[..., :n], atol=0.02)  # stored as bfloat16
     for name in ("valid", "rank", "z", "excess"):
@@ -35,17 +39,34 @@ def test_a_written_panel_reads_back(small_panel, panel_directory):
         assert torch.equal(getattr(loaded, name)[:, :n], getattr(small_panel, name)[:, :n]), name
 
 
+def test_the_written_bytes_are_safetensors(small_panel, panel_directory):
+    """The writer is NumPy's; the format's own library reads the same tensors."""
+    tensors = load_file(panel_directory / "panel.safetensors")
+    days, n = slice(11, 11 + small_panel.days), len(small_panel.description.codes)
+    assert torch.equal(tensors["x"], small_panel.x[:, days, :n].permute(1, 2, 0).to(torch.bfloat16))
+    assert torch.equal(tensors["valid"], small_panel.valid[:, :n])
+    assert torch.equal(tensors["y_cc"].nan_to_num(9.0), small_panel.returns[..., :n].nan_to_num(9.0))
+    assert torch.equal(tensors["neighbour_attr"], small_panel.neighbour_attr[:, :n])
+
+
+def parts(panel, **changes):
+    """The tensors of a resident panel, some of them replaced."""
+    names = (
+        "x", "valid", "returns", "one_day", "neighbours", "neighbour_mask", "neighbour_attr", "graph_period",
+    )  # fmt: skip
+    return {name: getattr(panel, name) for name in names} | changes
+
+
 def test_what_is_learned_may_differ_from_what_is_judged(small_panel, tmp_path):
     p = small_panel
     learned = -p.returns
     learned[:, 50, 3] = torch.nan
-    panel = Panel(
-        replace(p.meta, target="y_neutral"), p.x, p.valid, p.returns, p.neighbours, p.neighbour_mask,
-        p.neighbour_attr, p.graph_period, lookback=12, chunk_days=4, learned=learned,
-    )  # fmt: skip
-    panel.write(tmp_path)
-    loaded = Panel.load(tmp_path, lookback=12, chunk_days=4)
-    n = len(p.meta.codes)
+    panel = DevicePanel(
+        replace(p.description, target="y_neutral"), parts(p, learned=learned), lookback=12, chunk_days=4
+    )
+    write(tmp_path, panel)
+    loaded = DevicePanel.load(tmp_path, lookback=12, chunk_days=4)
+    n = len(p.description.codes)
     assert torch.equal(loaded.returns[..., :n].nan_to_num(), p.returns[..., :n].nan_to_num())
     assert torch.allclose(loaded.rank[:, :50, :n], -p.rank[:, :50, :n], atol=1e-6)
     assert p.label_mask[0, 50, 3] and not loaded.label_mask[0, 50, 3]
@@ -55,6 +76,21 @@ def test_what_is_learned_may_differ_from_what_is_judged(small_panel, tmp_path):
         assert not torch.equal(was.nan_to_num(), now.nan_to_num())
     known = loaded.label_mask & torch.isfinite(loaded.returns)
     assert (spearman_by_day(loaded.rank[0], loaded.returns[0], known[0]).nanmean() + 1).abs() < 0.05
+    assert torch.equal(loaded.one_day[:, :n].nan_to_num(), p.returns[0, :, :n].nan_to_num()), (
+        "volatility is not permuted"
+    )
+
+
+def test_neutral_figures_need_sectors_and_one_day_returns(small_panel):
+    p = small_panel
+    without = DevicePanel(
+        replace(p.description, sector33=(), horizons=(2, 5, 10, 20)), parts(p), lookback=12, chunk_days=4
+    )
+    with pytest.raises(PanelError, match="has no sector33"):
+        without.sectors()
+    with pytest.raises(PanelError, match="no one-day returns"):
+        without.volatility_on(range(30, 40))
+    assert p.sectors().shape == (p.names,) and p.volatility_on(range(30, 40)).shape == (10, p.names)
 
 
 def test_chunks_are_slices_of_the_panel(small_panel):
@@ -80,12 +116,10 @@ def rotating_panel(small_panel):
     for start in range(0, small_panel.days, 20):
         members[start : start + 20, torch.randperm(48, generator=generator)[:16]] = True
 
-    def panel() -> Panel:
+    def panel() -> DevicePanel:
         p = small_panel
-        return Panel(
-            p.meta, p.x, p.valid & members, p.returns.clone(), p.neighbours, p.neighbour_mask, p.neighbour_attr,
-            p.graph_period, lookback=p.lookback, chunk_days=p.chunk_days,
-        )  # fmt: skip
+        changed = parts(p, valid=p.valid & members, returns=p.returns.clone())
+        return DevicePanel(p.description, changed, lookback=p.lookback, chunk_days=p.chunk_days)
 
     narrow, wide = panel(), panel()
     assert narrow.width == 32 and wide.names == 48
@@ -115,19 +149,19 @@ def test_narrow_chunks_hold_the_eligible_names(rotating_panel):
 
 
 @pytest.mark.parametrize("block", ["validation", "test"])
-def test_the_width_of_chunks_changes_no_score(rotating_panel, tiny, block):
+def test_the_width_of_chunks_changes_no_score(rotating_panel, small_fold, tiny, block):
     narrow, wide = rotating_panel
     model = awake(tiny, narrow)
-    first, last = narrow.meta.block(block)
-    valid = narrow.valid[first : last + 1]
-    ours, theirs = (score_block(model, p, block)[:, valid] for p in (narrow, wide))
+    days = small_fold.places(narrow.dates, block)
+    valid = narrow.valid_on(days)
+    ours, theirs = (score_days(model, p, days)[:, valid] for p in (narrow, wide))
     assert torch.isfinite(ours).all() and torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_the_width_of_chunks_changes_no_gradient(rotating_panel, tiny):
+def test_the_width_of_chunks_changes_no_gradient(rotating_panel, small_fold, tiny):
     gradients = []
     for panel in rotating_panel:
-        fit = Fit(panel, tiny, stage(2), seed=1)
+        fit = Fit(panel, small_fold, tiny, phase_plan(2), seed=1)
         fit.backward(panel.batch(starts(18, 100)))
         gradients.append({n: p.grad for n, p in fit.model.named_parameters() if p.grad is not None})
     narrow, wide = gradients
@@ -155,12 +189,12 @@ def test_invalid_neighbours_are_masked_and_the_self_edge_stays(small_panel):
 
 @settings(max_examples=30, deadline=None)
 @given(shift=st.integers(0, 50))
-def test_every_training_day_is_in_every_epoch(small_panel, shift):
-    first, last = small_panel.meta.block("train")
-    chosen = small_panel.train_starts(shift)
-    assert min(chosen) >= first and max(chosen) + 3 <= last
+def test_every_training_day_is_in_every_epoch(small_panel, small_fold, shift):
+    days = small_fold.places(small_panel.dates, "train")
+    chosen = small_panel.train_starts(days, shift)
+    assert min(chosen) >= days[0] and max(chosen) + 3 <= days[-1]
     covered = {s + i for s in chosen for i in range(4)}
-    assert covered == set(range(first, last + 1))
+    assert covered == set(days)
 
 
 def test_targets_are_gaussianised_ranks_of_excess_returns():
@@ -190,7 +224,8 @@ def test_labels_never_become_zero_when_unknown(small_panel):
 
 
 def test_synthetic_signals_are_there_and_only_where_planted():
-    panel = Panel.synthetic(names=200, days=320, features=8, neighbours=8, lookback=12, strength=0.15, seed=1)
+    shape = Shape(names=200, days=320, features=8, neighbours=8, strength=0.15)
+    panel, _ = synthetic(shape, lookback=12, seed=1)
     mask = panel.label_mask[0]
     oracle = spearman_by_day(panel.oracle[0], panel.returns[0], mask).nanmean().item()
     assert 0.2 < oracle < 0.4
@@ -200,12 +235,12 @@ def test_synthetic_signals_are_there_and_only_where_planted():
     assert alone[0] > 10 * error, "the level signal"
     assert abs(alone[4]) < 4 * error, "a shock means nothing for the name itself"
     assert all(abs(a) < 4 * error for a in alone[5:])
-    again = Panel.synthetic(names=200, days=320, features=8, neighbours=8, lookback=12, strength=0.15, seed=1)
+    again, _ = synthetic(shape, lookback=12, seed=1)
     assert torch.equal(panel.x, again.x) and torch.equal(panel.rank, again.rank)
 
 
 def test_permuted_labels_keep_each_days_returns(small_panel):
-    panel = Panel.synthetic(names=48, days=260, features=8, neighbours=5, lookback=12, chunk_days=4, seed=3)
+    panel, _ = synthetic(SMALL, lookback=12, chunk_days=4, seed=3)
     before = panel.returns.clone()
     panel.permute_labels(0)
     t = 100
@@ -220,7 +255,9 @@ def damaged(source, target, change):
     document = json.loads((target / "panel.json").read_text())
     change(tensors, document)
     save_file(tensors, target / "panel.safetensors")
-    (target / "panel.json").write_text(json.dumps(document))
+    document["bytes"] = (target / "panel.safetensors").stat().st_size
+    hashes = {name: tensor_hash(tensor.contiguous().view(torch.uint8).numpy()) for name, tensor in tensors.items()}
+    write_description(target, {**document, "hashes": hashes})
     return target
 
 
@@ -231,18 +268,32 @@ def damaged(source, target, change):
         (lambda t, d: d["codes"].append("99999"), "panel.json implies"),
         (lambda t, d: t["x"].__setitem__((50, 3, 2), float("nan")), "planted_right holds a value that is not finite"),
         (lambda t, d: t["neighbours"].__setitem__((0, 0, 1), 4000), "name indices"),
-        (lambda t, d: d.update(format=2), "reads format 1"),
+        (lambda t, d: t["graph_period"].__setitem__(3, 99), "graph_period must lie in"),
+        (lambda t, d: d.update(format=1), "has format 1, this version reads 2"),
         (lambda t, d: d.pop("horizons"), "horizons"),
-        (lambda t, d: d["split"].update(validation=["1999-01-01", "1999-02-01"]), "holds no trading day"),
-        (lambda t, d: t.update(valid=t["valid"][:-1].clone()), "valid has shape"),
+        (lambda t, d: d.update(split={}), "unknown fields: split"),
+        (lambda t, d: t.update(valid=t["valid"][:-1].clone()), "valid is BOOL"),
+        (lambda t, d: t.update(y_cc=t["y_cc"].double()), "y_cc is F64"),
     ],
 )
 def test_a_damaged_panel_is_refused_with_the_reason(panel_directory, tmp_path, change, words):
     directory = damaged(panel_directory, tmp_path / "p", change)
     with pytest.raises(PanelError, match=words):
-        Panel.load(directory, lookback=12, chunk_days=4)
+        DevicePanel.load(directory, lookback=12, chunk_days=4)
 
 
-def test_a_missing_panel_says_what_to_do(tmp_path):
-    with pytest.raises(PanelError, match="materialize training_panel"):
-        read_meta(tmp_path)
+def test_a_missing_or_cut_panel_says_what_to_do(panel_directory, tmp_path):
+    with pytest.raises(PanelError, match="materialize --select training_panel"):
+        DevicePanel.load(tmp_path, lookback=12, chunk_days=4)
+    shutil.copytree(panel_directory, tmp_path / "cut")
+    with (tmp_path / "cut" / "panel.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(PanelError, match="has 1000 bytes instead of"):
+        DevicePanel.load(tmp_path / "cut", lookback=12, chunk_days=4)
+
+
+def test_a_panel_too_short_for_any_fold_can_be_loaded_and_scored(small_panel, panel_directory, tiny, tmp_path):
+    last_days(panel_directory, tmp_path / "short", 15)
+    short = DevicePanel.load(tmp_path / "short", lookback=12, chunk_days=4)
+    scores = score_days(awake(tiny, short), short, short.description.places())
+    assert scores.shape == (4, 15, 48) and torch.isfinite(scores[:, short.valid]).all()

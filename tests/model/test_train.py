@@ -11,41 +11,36 @@ import pytest
 import torch
 
 from atft_model import checkpoint as files
+from atft_model import device as devices
 from atft_model import monitor
-from atft_model.config import TrainConfig, replace_fields
-from atft_model.curriculum import STAGES, Stage, stage
-from atft_model.losses import LossWeights
+from atft_model.curriculum import CURRICULUM, PhasePlan, phase_plan
+from atft_model.device import set_mode
+from atft_model.fit import Fit, Interrupted
+from atft_model.interchange.config import LossWeights, PhaseChanges, TrainConfig, preset, replace_fields
+from atft_model.interchange.errors import MEND, ConfigError, FoldError, RequestError, RunError
+from atft_model.interchange.hashes import file_sha256, read_sidecar
+from atft_model.interchange.records import to_plain
+from atft_model.interchange.request import PredictRequest, read_document, train_request
+from atft_model.interchange.run import METRICS, REQUEST, RUN_JSON, SCORES, STATE, RunRecord, read_record
 from atft_model.metrics import spearman_by_day
 from atft_model.model import MODULES
-from atft_model.predict import ensemble, load_run, score_block
-from atft_model.train import (
-    Fit,
-    GuardViolation,
-    Interrupted,
-    InvalidRequest,
-    Listener,
-    Request,
-    family_importances,
-    train,
-)
-from tests.model.conftest import TINY
+from atft_model.predict import config_of, ensemble, load_run, predict, read_scores, score_days
+from atft_model.record import family_importances
+from atft_model.train import GuardViolation, Listener, train
+from tests.model.conftest import NETWORK, QUIET, TINY, last_days
 
-QUIET = Listener(line=lambda _: None)
-DROPPY = replace_fields(TINY, dropout=0.2)  # dropout draws random numbers: resumption must restore them
-
-
-def request(panel_directory, out, phase=0, **changes):
-    return Request(panel=panel_directory, phase=phase, out=out, **{"config": DROPPY, "epochs": 2, **changes})
+DROPPY_NETWORK = {**NETWORK, "dropout": 0.2}  # dropout draws random numbers: resumption must restore them
+DROPPY = replace_fields(TINY, dropout=0.2)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def parents(panel_directory, tmp_path_factory):
+def parents(ask, tmp_path_factory):
     """Finished runs of phases 0 to 2."""
     root = tmp_path_factory.mktemp("runs")
     runs = {}
     for phase in (0, 1, 2):
-        init = runs.get(phase - 1)
-        train(request(panel_directory, root / f"p{phase}", phase, init=init), QUIET)
+        train(ask(root / f"p{phase}", phase, init=runs.get(phase - 1), network=DROPPY_NETWORK), QUIET)
         runs[phase] = root / f"p{phase}"
     return runs
 
@@ -61,101 +56,275 @@ def stop_after(steps):
 
 
 @pytest.mark.parametrize(("phase", "seeds", "cuts"), [(0, 1, (3, 9)), (3, 2, (25,))])
-def test_an_interrupted_run_ends_bit_identical(panel_directory, parents, tmp_path, phase, seeds, cuts):
-    init = parents.get(phase - 1)
-    whole = train(request(panel_directory, tmp_path / "whole", phase, init=init, n_seeds=seeds), QUIET)
-    ask = request(panel_directory, tmp_path / "cut", phase, init=init, n_seeds=seeds)
+def test_an_interrupted_run_ends_bit_identical(ask, parents, tmp_path, phase, seeds, cuts):
+    fields = {"init": parents.get(phase - 1), "n_seeds": seeds, "network": DROPPY_NETWORK}
+    whole = train(ask(tmp_path / "whole", phase, **fields), QUIET)
+    request = ask(tmp_path / "cut", phase, **fields)
     for i, steps in enumerate(cuts):
         with pytest.raises(Interrupted):
-            train(replace(ask, resume=i > 0), stop_after(steps))
-        assert (tmp_path / "cut" / files.STATE).exists()
-    again = train(replace(ask, resume=True), QUIET)
-    assert again["checkpoint_sha256"] == whole["checkpoint_sha256"]
-    assert again["validation"] == whole["validation"]
-    a, b = (pq.read_table(tmp_path / d / files.METRICS).to_pylist() for d in ("whole", "cut"))
+            train(replace(request, resume=i > 0), stop_after(steps))
+        assert (tmp_path / "cut" / STATE).exists() and read_record(request.out).status == "interrupted"
+    state = request.out / STATE
+    kept = state.read_bytes()
+    for at in (40, 2000, len(kept) // 2, len(kept) - 3):  # of the header, of the weights
+        state.write_bytes(kept[:at] + bytes([kept[at] ^ 4]) + kept[at + 1 :])
+        with pytest.raises(RunError, match=f"state.safetensors is damaged .*{MEND}"):
+            train(replace(request, resume=True), QUIET)
+    state.write_bytes(kept)
+    again = train(replace(request, resume=True), QUIET)
+    assert again.checkpoint_sha256 == whole.checkpoint_sha256
+    assert again.validation == whole.validation
+    a, b = (pq.read_table(tmp_path / d / METRICS).to_pylist() for d in ("whole", "cut"))
     clock = {"seconds", "epoch_seconds", "stock_days_per_s"}
     assert [{k: v for k, v in r.items() if k not in clock} for r in a] == [
         {k: v for k, v in r.items() if k not in clock} for r in b
     ]
-    assert not (tmp_path / "cut" / files.STATE).exists()
+    assert not (tmp_path / "cut" / STATE).exists()
 
 
-def test_a_resumed_request_must_be_the_same(panel_directory, tmp_path):
-    ask = request(panel_directory, tmp_path / "r")
+def test_a_resumed_request_must_be_the_same(ask, small_fold, tmp_path):
+    request = ask(tmp_path / "r")
     with pytest.raises(Interrupted):
-        train(ask, stop_after(2))
+        train(request, stop_after(2))
     with pytest.raises(files.Mismatch, match="seed: then 0, now 1"):
-        train(replace(ask, seed=1, resume=True), QUIET)
-    with pytest.raises(InvalidRequest, match="--resume"):
-        train(ask, QUIET)
+        train(replace(request, seed=1, resume=True), QUIET)
+    with pytest.raises(files.Mismatch, match="fold: then"):
+        train(replace(request, fold=replace(small_fold, name="other"), resume=True), QUIET)
+    with pytest.raises(RequestError, match="resume=true"):
+        train(request, QUIET)
 
 
-def test_a_finished_run_is_immutable(panel_directory, parents):
-    with pytest.raises(InvalidRequest, match="immutable"):
-        train(request(panel_directory, parents[0]), QUIET)
+def test_a_finished_run_is_immutable(ask, parents):
+    with pytest.raises(RequestError, match="immutable"):
+        train(ask(parents[0]), QUIET)
+    with pytest.raises(RequestError, match="immutable"):
+        train(ask(parents[0], resume=True), QUIET)
 
 
-def test_run_directory_is_complete(panel_directory, parents, small_panel):
-    run = json.loads((parents[2] / files.RUN_JSON).read_text())
+def test_run_directory_is_complete(ask, parents, small_panel, small_fold):
+    run = json.loads((parents[2] / RUN_JSON).read_text())
     assert run["status"] == "finished" and run["phase"] == 2 and run["name"] == "GAT"
     assert run["parent"] == {
-        "run_id": "p1", "path": str(parents[1]), "phase": 1,
-        "sha256": files.file_sha256(parents[1] / files.CHECKPOINT),
-    }  # fmt: skip
-    assert run["panel_id"] == small_panel.meta.panel_id and run["catalogue_hash"] == small_panel.meta.catalogue_hash
+        "run_id": "p1",
+        "path": str(parents[1]),
+        "phase": 1,
+        "sha256": file_sha256(parents[1] / files.CHECKPOINT),
+    }
+    description = small_panel.description
+    assert run["panel_id"] == description.panel_id and run["catalogue_hash"] == description.catalogue_hash
+    assert run["fold"] == to_plain(small_fold) and run["format"] == 2
+    assert train_request(read_document(parents[2] / REQUEST, [])) == ask(
+        parents[2], 2, init=parents[1], network=DROPPY_NETWORK
+    )
     assert set(run["guards"]["grad_norm"]) == set(MODULES) and run["guards"]["passed"]
     assert 0.05 < run["guards"]["alpha"] < 0.95 and 0 < run["guards"]["attention_entropy"] <= 1
     assert sum(run["feature_importance"].values()) == pytest.approx(1.0, abs=1e-4)
-    assert list(run["feature_importance"]) == [f.name for f in small_panel.meta.features]
+    assert list(run["feature_importance"]) == [f.name for f in description.features]
     assert sum(family_importances(run["feature_importance"], small_panel).values()) == pytest.approx(1.0, abs=1e-4)
-    rows = pq.read_table(parents[2] / files.METRICS).to_pylist()
+    rows = pq.read_table(parents[2] / METRICS).to_pylist()
     assert [r["epoch"] for r in rows] == [1, 2]
     assert {"loss", "loss_rank_ic", "loss_ic", "loss_sharpe", "rank_ic", "rank_ic_20d", "ic_1d", "icir", "lr", "alpha",
             "stock_days_per_s", "grad_norm_gat"} <= set(rows[0])  # fmt: skip
-    scores = pq.read_table(parents[2] / files.SCORES)
+    scores = pq.read_table(parents[2] / SCORES)
     assert scores.column_names == ["date", "code", "score_1d", "score_5d", "score_10d", "score_20d"]
-    first, last = small_panel.meta.block("validation")
-    assert scores.num_rows == int(small_panel.valid[first : last + 1].sum())
+    days = small_fold.places(small_panel.dates, "validation")
+    assert scores.num_rows == int(small_panel.valid_on(days).sum())
     keys = list(zip(scores["date"].to_pylist(), scores["code"].to_pylist(), strict=True))
     assert keys == sorted(keys) and len(set(keys)) == len(keys)
 
 
-def test_scores_can_be_made_again_from_the_run(panel_directory, parents):
-    models, panel = load_run(parents[2], panel_directory, torch.device("cpu"))
-    scores = score_block(models[0], panel, "validation")
-    stored = pq.read_table(parents[2] / files.SCORES)["score_5d"].to_numpy()
-    first, last = panel.meta.block("validation")
-    assert torch.equal(scores[1][panel.valid[first : last + 1]], torch.tensor(stored))
-    assert torch.equal(scores, score_block(models[0], panel, "validation")), "evaluation must be deterministic"
+def test_the_record_survives_its_file(ask, parents):
+    written = train(ask(parents[0].parent / "trip", n_seeds=2, curriculum=PhaseChanges(epochs=1)), QUIET)
+    read = read_record(parents[0].parent / "trip")
+    assert isinstance(read, RunRecord) and to_plain(read) == to_plain(written)
+    assert read.status == "finished" and len(read.members) == 2 and config_of(read) == TINY
 
 
-def test_evaluation_ignores_dropout_and_the_number_of_chunks(panel_directory, parents):
-    models, panel = load_run(parents[2], panel_directory, torch.device("cpu"))
+def test_scores_can_be_made_again_from_the_run(panel_directory, small_fold, parents):
+    models, panel = load_run(parents[2], panel_directory, CPU)
+    days = small_fold.places(panel.dates, "validation")
+    scores = score_days(models[0], panel, days)
+    stored = pq.read_table(parents[2] / SCORES)["score_5d"].to_numpy()
+    assert torch.equal(scores[1][panel.valid_on(days)], torch.tensor(stored))
+    assert torch.equal(scores, score_days(models[0], panel, days)), "evaluation must be deterministic"
+
+
+def test_evaluation_ignores_dropout_and_the_number_of_chunks(panel_directory, small_fold, parents):
+    models, panel = load_run(parents[2], panel_directory, CPU)
+    days = small_fold.places(panel.dates, "test")
     models[0].train()
-    a = score_block(models[0], panel, "test", chunks=1)
+    a = score_days(models[0], panel, days, chunks=1)
     assert models[0].training
-    assert torch.allclose(a, score_block(models[0], panel, "test", chunks=5), atol=1e-5)
+    assert torch.allclose(a, score_days(models[0], panel, days, chunks=5), atol=1e-5)
 
 
-def test_members_are_averaged_as_day_z_scores(panel_directory, parents, tmp_path):
-    run = train(request(panel_directory, tmp_path / "e", 1, init=parents[0], n_seeds=2, epochs=1), QUIET)
-    models, panel = load_run(tmp_path / "e", panel_directory, torch.device("cpu"))
-    assert len(models) == 2 and len(run["members"]) == 2
-    first, last = panel.meta.block("validation")
-    valid = panel.valid[first : last + 1]
-    members = [score_block(m, panel, "validation") for m in models]
+def test_members_are_averaged_as_day_z_scores(ask, panel_directory, small_fold, parents, tmp_path):
+    one_epoch = PhaseChanges(epochs=1)
+    run = train(ask(tmp_path / "e", 1, init=parents[0], n_seeds=2, curriculum=one_epoch, network=DROPPY_NETWORK), QUIET)
+    models, panel = load_run(tmp_path / "e", panel_directory, CPU)
+    assert len(models) == 2 and len(run.members) == 2
+    days = small_fold.places(panel.dates, "validation")
+    valid = panel.valid_on(days)
+    members = [score_days(m, panel, days) for m in models]
     assert (members[0] - members[1]).abs().max() > 1e-3, "members must differ"
     joint = ensemble([members[0] * 100 + 7, members[1]], valid)
     assert torch.allclose(joint[:, valid], ensemble(members, valid)[:, valid], atol=1e-4)
-    rows = pq.read_table(tmp_path / "e" / files.METRICS).to_pylist()
+    rows = pq.read_table(tmp_path / "e" / METRICS).to_pylist()
     assert [r["member"] for r in rows] == [0, 1]
 
 
-def test_modes_learn_the_same(small_panel):
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+def test_knobs_lie_over_the_preset_of_the_request_or_of_the_parent(ask, parents, tmp_path):
+    stored = config_of(read_record(parents[0]))
+    assert stored == DROPPY
+    one = PhaseChanges(epochs=1, rate=0.05, losses={"turnover": 0.01})
+    run = train(
+        ask(tmp_path / "p", 1, init=parents[0], preset=None, network={"dropout": 0.0}, training={}, curriculum=one),
+        QUIET,
+    )
+    assert config_of(run) == replace_fields(stored, dropout=0.0), "without a preset, the parent's configuration"
+    assert run.curriculum["rate"] == 0.05 and run.curriculum["losses"]["turnover"] == 0.01
+    rows = pq.read_table(tmp_path / "p" / METRICS).to_pylist()
+    assert "loss_turnover" in rows[0]
+    with pytest.raises(files.Mismatch, match="lookback: checkpoint 12, this network 60"):
+        train(ask(tmp_path / "q", 1, init=parents[0], preset="small", network={}, training={}), QUIET)
+
+
+def test_a_first_phase_without_a_preset_is_small(ask, tmp_path, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise Enough
+
+    seen = []
+    monkeypatch.setattr("atft_model.train.load_panel", lambda request, config: seen.append(config) or stop())
+    with pytest.raises(Enough):
+        train(ask(tmp_path / "r", preset=None, network={"hidden_size": 32}, training={}), QUIET)
+    assert seen == [preset("small", hidden_size=32)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"network": {"hiden_size": 3}}, ConfigError, "unknown fields: hiden_size"),
+        ({"network": {"hidden_size": 30}}, ConfigError, "hidden_size 30 is not a multiple"),
+        ({"training": {"chunk_days": 0}}, ConfigError, "chunk_days is 0"),
+        ({"training": {"learning_rate": "fast"}}, ConfigError, "learning_rate is 'fast'"),
+        ({"curriculum": PhaseChanges(epochs=0)}, ConfigError, r"curriculum\.epochs is 0"),
+        ({"curriculum": PhaseChanges(losses={"sharp": 1.0})}, ConfigError, "unknown terms: sharp"),
+        ({"device": "cuda"}, ConfigError, "no usable GPU"),
+    ],
+)
+def test_what_cannot_be_trained_is_named_and_nothing_is_written(ask, tmp_path, fields, error, words):
+    if fields.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(error, match=words):
+        train(ask(tmp_path / "r", **fields), QUIET)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_fold_of_other_days_is_refused(ask, small_fold, tmp_path):
+    away = {
+        block: tuple(d.replace(year=d.year + 9) for d in small_fold.span(block)) for block in ("validation", "test")
+    }
+    with pytest.raises(FoldError, match="holds none of the days"):
+        train(ask(tmp_path / "r", fold=replace(small_fold, **away)), QUIET)
+
+
+# -- parents ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_parent_of_another_panel_is_accepted(ask, panel_directory, small_panel, parents, tmp_path):
+    last_days(panel_directory, tmp_path / "newer", small_panel.days, panel_id="newer")
+    one = PhaseChanges(epochs=1)
+    run = train(
+        ask(tmp_path / "o", 1, panel=tmp_path / "newer", init=parents[0], curriculum=one, network=DROPPY_NETWORK), QUIET
+    )
+    assert run.panel_id == "newer" and run.parent.run_id == "p0" and run.status == "finished"
+
+
+def test_a_parent_that_learned_from_later_days_is_refused(ask, small_panel, small_fold, parents, tmp_path):
+    first, last = small_fold.places(small_panel.dates, "train")[0], small_fold.places(small_panel.dates, "train")[-1]
+    earlier = replace(small_fold, name="earlier", train=(small_panel.dates[first], small_panel.dates[last - 1]))
+    words = (
+        f"learned from days up to {small_panel.dates[last]}, the training days of fold earlier end on "
+        f"{small_panel.dates[last - 1]}.*Start from a run"
+    )
+    with pytest.raises(RequestError, match=words):
+        train(ask(tmp_path / "o", 1, init=parents[0], fold=earlier, network=DROPPY_NETWORK), QUIET)
+    begins_later = replace(small_fold, train=(small_panel.dates[first + 20], small_panel.dates[last]))
+    one = PhaseChanges(epochs=1)
+    train(ask(tmp_path / "p", 1, init=parents[0], fold=begins_later, curriculum=one, network=DROPPY_NETWORK), QUIET)
+
+
+# -- predictions -----------------------------------------------------------------------------------------------------
+
+
+def test_exact_scores_do_not_depend_on_where_the_panel_begins(panel_directory, small_panel, parents, tmp_path):
+    """An evening's panel: the last days alone, long enough for the look-back before the day that is asked for."""
+    last_days(panel_directory, tmp_path / "short", 16, panel_id="evening")
+    tables = {}
+    for name, panel in (("long", panel_directory), ("short", tmp_path / "short")):
+        out = tmp_path / f"{name}.parquet"
+        predict(PredictRequest(panel, parents[2], out, first=small_panel.dates[-5], exact=True, device="cpu"))
+        tables[name] = pq.read_table(out)
+    assert tables["long"].num_rows > 100 and set(tables["long"]["date"].to_pylist()) == set(small_panel.dates[-5:])
+    assert tables["long"].select(["date", "code"]).equals(tables["short"].select(["date", "code"]))
+    for h in (1, 5, 10, 20):
+        a, b = (torch.tensor(tables[k][f"score_{h}d"].to_numpy()) for k in ("long", "short"))
+        assert torch.equal(a, b)
+
+
+def test_a_prediction_takes_all_days_unless_told(panel_directory, small_panel, parents, tmp_path):
+    predict(PredictRequest(panel_directory, parents[0], tmp_path / "s.parquet", device="cpu"))
+    whole = pq.read_table(tmp_path / "s.parquet")
+    assert whole.num_rows == int(small_panel.valid.sum())
+    with pytest.raises(FoldError, match="holds none of the days"):
+        away = small_panel.dates[-1].replace(year=2030)
+        predict(
+            PredictRequest(panel_directory, parents[0], tmp_path / "t.parquet", first=away, last=away, device="cpu")
+        )
+
+
+def test_what_is_scored_in_the_end_is_what_chose_the_epoch(ask, panel_directory, small_fold, tmp_path, monkeypatch):
+    """In bfloat16 too (here on a CPU, where a mode does not bring it by itself): run.json, scores.parquet and a later
+    prediction all have the figure of the epoch that was kept.
+    """
+    dtype = {"safe": torch.float32, "optimized": torch.bfloat16}
+    monkeypatch.setattr(devices, "compute_dtype", lambda mode, device: dtype[mode])
+    set_mode("optimized", CPU)
+    run = train(ask(tmp_path / "r", mode="optimized"), QUIET)
+    rows = pq.read_table(tmp_path / "r" / METRICS).to_pylist()
+    chosen = rows[run.best_epoch - 1]["rank_ic"]
+    assert run.validation["rank_ic"] == chosen == max(row["rank_ic"] for row in rows)
+
+    models, panel = load_run(tmp_path / "r", panel_directory, CPU)
+    assert models[0].compute_dtype == torch.bfloat16
+    days = small_fold.places(panel.dates, "validation")
+    valid = panel.valid_on(days)
+    stored = read_scores(tmp_path / "r" / SCORES, panel, days)
+    first, last = small_fold.validation
+    predict(PredictRequest(panel_directory, tmp_path / "r", tmp_path / "s.parquet", first, last, device="cpu"))
+    assert torch.equal(read_scores(tmp_path / "s.parquet", panel, days)[:, valid], stored[:, valid])
+    # so scores that were lost can be had again, and their hash shows that they are the same
+    assert file_sha256(tmp_path / "s.parquet") == run.scores_sha256 == read_sidecar(tmp_path / "s.parquet", RunError)
+    assert file_sha256(tmp_path / "r" / METRICS) == run.metrics_sha256
+    monkeypatch.setattr(devices, "compute_dtype", lambda mode, device: torch.float32)
+    models, _ = load_run(tmp_path / "r", panel_directory, CPU)
+    assert not torch.equal(score_days(models[0], panel, days)[:, valid], stored[:, valid]), "the dtype must matter"
+
+
+# -- the loop --------------------------------------------------------------------------------------------------------
+
+
+def test_modes_learn_the_same(small_panel, small_fold):
     """Same batches, and metrics within 0.005 after an epoch."""
     results = {}
     for mode in ("safe", "optimized"):
-        fit = Fit(small_panel, TINY, replace(stage(1), epochs=1), mode=mode)
+        fit = Fit(small_panel, small_fold, TINY, replace(phase_plan(1), epochs=1), mode=mode)
         orders = fit.epoch_order(1)
         for row, _ in fit.epochs():
             results[mode] = (orders, row)
@@ -164,9 +333,9 @@ def test_modes_learn_the_same(small_panel):
     assert results["safe"][1]["loss"] == pytest.approx(results["optimized"][1]["loss"], rel=0.01)
 
 
-def test_same_seed_same_weights_other_seed_other_weights(small_panel):
+def test_same_seed_same_weights_other_seed_other_weights(small_panel, small_fold):
     def weights(seed):
-        fit = Fit(small_panel, DROPPY, replace(stage(0), epochs=1), seed=seed)
+        fit = Fit(small_panel, small_fold, DROPPY, replace(phase_plan(0), epochs=1), seed=seed)
         for _ in fit.epochs():
             pass
         return fit.best
@@ -176,60 +345,60 @@ def test_same_seed_same_weights_other_seed_other_weights(small_panel):
     assert any(not torch.equal(a[k], c[k]) for k in a)
 
 
-def test_epochs_shuffle_with_a_random_phase(small_panel):
-    fit = Fit(small_panel, TINY, stage(1))
+def test_epochs_shuffle_with_a_random_phase(small_panel, small_fold):
+    fit = Fit(small_panel, small_fold, TINY, phase_plan(1))
     orders = [fit.epoch_order(e) for e in range(1, 7)]
     assert all(o.shape[1] == TINY.train.chunks_per_step for o in orders)
     assert len({int(o.flatten().sort().values[1]) % 4 for o in orders}) > 1, "every epoch tiles the block alike"
     assert not torch.equal(orders[0].flatten()[:5], orders[1].flatten()[:5])
 
 
-def test_patience_stops_and_the_best_epoch_is_kept(small_panel):
-    still = replace(stage(1), epochs=50, patience=2, rate=0.0, rates={"head": 1e-9}, keep_parent=False)
-    fit = Fit(small_panel, TINY, still)
+def test_patience_stops_and_the_best_epoch_is_kept(small_panel, small_fold):
+    still = replace(phase_plan(1), epochs=50, patience=2, rate=0.0, rates={"head": 1e-9}, keep_parent=False)
+    fit = Fit(small_panel, small_fold, TINY, still)
     ranks = [row["rank_ic"] for row, _ in fit.epochs()]
     assert fit.stopped == "patience" and len(ranks) < 10
     assert fit.best_rank_ic == max(ranks) and ranks[fit.best_epoch - 1] == max(ranks)
     assert len(ranks) - fit.best_epoch == 2
 
 
-def test_a_deadline_shortens_a_run(small_panel):
-    fit = Fit(small_panel, TINY, replace(stage(1), patience=None))
+def test_a_deadline_shortens_a_run(small_panel, small_fold):
+    fit = Fit(small_panel, small_fold, TINY, replace(phase_plan(1), patience=0))
     assert len(list(fit.epochs(deadline=0.0))) == 1
     assert fit.stopped == "max_seconds"
 
 
-def test_ema_is_what_is_evaluated_and_kept(small_panel):
-    fit = Fit(small_panel, TINY, replace(STAGES[3], epochs=1, rate=1.0, ema=0.9, keep_parent=False))
+def test_ema_is_what_is_evaluated_and_kept(small_panel, small_fold):
+    fit = Fit(small_panel, small_fold, TINY, replace(CURRICULUM[3], epochs=1, rate=1.0, ema=0.9, keep_parent=False))
     for _ in fit.epochs():
         pass
     live = fit.model.state_dict()
     assert any(not torch.equal(fit.best[k], live[k]) for k in live)
     fit.model.load_state_dict(fit.best)
-    again = score_block(fit.model, small_panel, "validation")
+    again = score_days(fit.model, small_panel, fit.validation_days)
     fit.ema = [p.detach().clone() for _, p in fit.named]
     assert torch.equal(fit.validate()[0], again)
 
 
 @pytest.mark.parametrize("phase", [1, 3])
-def test_a_stage_that_starts_as_its_parent_never_ends_below_it(small_panel, phase):
-    fit = Fit(small_panel, TINY, replace(stage(phase), epochs=2, rate=50.0, clip=1e9))
+def test_a_phase_that_starts_as_its_parent_never_ends_below_it(small_panel, small_fold, phase):
+    fit = Fit(small_panel, small_fold, TINY, replace(phase_plan(phase), epochs=2, rate=50.0, clip=1e9))
     for _ in fit.epochs():
         pass
-    start = Fit(small_panel, TINY, stage(phase), weights=None)
+    start = Fit(small_panel, small_fold, TINY, phase_plan(phase), weights=None)
     assert fit.best_rank_ic >= start.validate()[1]["rank_ic"]
 
 
-def test_adaptive_norm_starts_as_the_baseline(small_panel):
+def test_adaptive_norm_starts_as_the_baseline(small_panel, small_fold):
     """Its gates are shut and its last map is zero: epoch 0 of phase 1 is phase 0, name by name."""
-    baseline = Fit(small_panel, TINY, stage(0))
-    adaptive = Fit(small_panel, TINY, stage(1), weights=baseline.model.state_dict())
+    baseline = Fit(small_panel, small_fold, TINY, phase_plan(0))
+    adaptive = Fit(small_panel, small_fold, TINY, phase_plan(1), weights=baseline.model.state_dict())
     assert torch.equal(baseline.validate()[0], adaptive.validate()[0])
 
 
-def test_learning_rate_warms_up_and_decays(small_panel):
-    fit = Fit(small_panel, TINY, replace(stage(1), warmup=0.2))
-    total = fit.stage.epochs * fit.steps_per_epoch()
+def test_learning_rate_warms_up_and_decays(small_panel, small_fold):
+    fit = Fit(small_panel, small_fold, TINY, replace(phase_plan(1), warmup=0.2))
+    total = fit.plan.epochs * fit.steps_per_epoch()
     rates = []
     for fit.steps in range(total + 3):
         rates.append(fit.rate())
@@ -242,8 +411,8 @@ def test_learning_rate_warms_up_and_decays(small_panel):
 # -- guards ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_step_that_is_not_finite_is_named_and_not_taken(small_panel):
-    fit = Fit(small_panel, TINY, stage(0))
+def test_a_step_that_is_not_finite_is_named_and_not_taken(small_panel, small_fold):
+    fit = Fit(small_panel, small_fold, TINY, phase_plan(0))
     fit.begin_epoch()
     fit.step(fit.epoch_order(1)[0])
     with torch.no_grad():
@@ -255,7 +424,7 @@ def test_a_step_that_is_not_finite_is_named_and_not_taken(small_panel):
         fit.check_finite()
 
 
-def test_a_collapsed_network_fails_the_run_with_sentences(panel_directory, tmp_path, monkeypatch):
+def test_a_collapsed_network_fails_the_run_with_sentences(ask, tmp_path, monkeypatch):
     """The head's maps are cut: constant scores, no gradient. The run must end as failed, not as finished."""
     original = Fit.current
 
@@ -267,8 +436,8 @@ def test_a_collapsed_network_fails_the_run_with_sentences(panel_directory, tmp_p
 
     monkeypatch.setattr(Fit, "current", constant)
     with pytest.raises(GuardViolation, match="almost no spread"):
-        train(request(panel_directory, tmp_path / "c", epochs=1), QUIET)
-    run = json.loads((tmp_path / "c" / files.RUN_JSON).read_text())
+        train(ask(tmp_path / "c", curriculum=PhaseChanges(epochs=1)), QUIET)
+    run = json.loads((tmp_path / "c" / RUN_JSON).read_text())
     assert run["status"] == "failed" and not run["guards"]["passed"] and run["guards"]["messages"]
 
 
@@ -303,45 +472,47 @@ def test_each_guard_speaks(change, words):
     assert not guards.passed and words in guards.messages[0]
 
 
-def test_a_score_blind_to_the_newest_day_is_found(small_panel):
+def test_a_score_blind_to_the_newest_day_is_found(small_panel, small_fold):
     """A network whose newest row is overwritten by the day before it has sensitivity 0."""
-    fit = Fit(small_panel, TINY, stage(0))
+    fit = Fit(small_panel, small_fold, TINY, phase_plan(0))
     batch = small_panel.batch(torch.tensor([100, 140]))
     seeing = monitor.newest_day_sensitivity(fit.model.eval(), batch)
-    front = fit.model.front
+    rows = batch.x.shape[1]
 
-    def blind(x):
-        x = x.clone()
+    def blind(_, inputs):
+        x = inputs[0].unflatten(1, (rows, -1)).clone()  # [F, S, G*W]
         x[:, -1] = x[:, -2]
-        return front(x)
+        return (x.flatten(1),)
 
-    fit.model.regions = (blind, fit.model.back)
+    fit.model.vsn.register_forward_pre_hook(blind)
     assert monitor.newest_day_sensitivity(fit.model, batch) == pytest.approx(0.0, abs=1e-9)
     assert seeing > 0.01
 
 
-def test_stage_weights_reach_the_loss(small_panel):
-    """Configured loss weights are the effective ones: a stage with only the RankIC term logs only that."""
-    only = Stage(phase=0, name="x", on=STAGES[0].on, epochs=1, losses=LossWeights(ic=0.0, sharpe=0.0))
-    (row, _), *_ = list(Fit(small_panel, TINY, only).epochs())
+def test_loss_weights_reach_the_loss(small_panel, small_fold):
+    """Configured loss weights are the effective ones: a phase with only the RankIC term logs only that."""
+    only = PhasePlan(on=CURRICULUM[0].on, epochs=1, losses=LossWeights(ic=0.0, sharpe=0.0))
+    (row, _), *_ = list(Fit(small_panel, small_fold, TINY, only).epochs())
     assert {k for k in row if k.startswith("loss")} == {"loss", "loss_rank_ic"}
 
 
-def test_quantile_heads_train(small_panel):
+def test_quantile_heads_train(small_panel, small_fold):
     config = replace_fields(TINY, quantiles=(0.1, 0.5, 0.9))
-    fit = Fit(small_panel, config, replace(stage(0), epochs=1, losses=LossWeights(pinball=1.0)))
+    fit = Fit(small_panel, small_fold, config, replace(phase_plan(0), epochs=1, losses=LossWeights(pinball=1.0)))
     before = fit.model.head.quantile.weight.detach().clone()
     (row, _), *_ = list(fit.epochs())
     assert row["loss_pinball"] > 0
     assert not torch.equal(fit.model.head.quantile.weight, before)
 
 
-def test_exact_mode_trains(small_panel):
+def test_exact_mode_trains(small_panel, small_fold):
     import copy
 
     panel = copy.copy(small_panel)
     panel.chunk_days = 1
-    fit = Fit(panel, replace_fields(TINY, chunk_days=1, chunks_per_step=8), replace(stage(0), epochs=1))
+    fit = Fit(
+        panel, small_fold, replace_fields(TINY, chunk_days=1, chunks_per_step=8), replace(phase_plan(0), epochs=1)
+    )
     (row, _), *_ = list(fit.epochs())
     assert math.isfinite(row["loss"]) and TrainConfig(chunk_days=1).chunk_days == 1
 

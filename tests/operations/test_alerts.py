@@ -1,6 +1,7 @@
 """Alerts: told once, never lost, never with a secret, and never a reason for a sensor to fail."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atft_assets.operations.alerts import Alert, Alerts, alerts_resource, as_text, masked
-
-from .helpers import read_log
+from atft_assets.operations.alerts import Alert, Alerts, alerts_resource, as_text, masked, shown
+from tests.operations.helpers import read_log
 
 NOW = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
 
@@ -86,6 +86,22 @@ def test_an_alert_is_one_line_that_says_what_where_why_and_what_to_do(tmp_path: 
     assert record["rows"] == [{"code": "13010", "C": "-1.0"}]
     for part in ("daily_quotes", "2026-11", "503", "run it again", "13010", "/runs/12345678"):
         assert part in as_text(record)
+
+
+def test_the_log_is_for_its_user_alone_and_survives_damage(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        alerts = Alerts(log_file=str(tmp_path / "root" / "alerts.log"))
+        with dg.build_init_resource_context() as context:
+            alerts.setup_for_execution(context)
+        assert alerts.send(an_alert("a"), NOW)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "root").iterdir():
+        assert path.stat().st_mode & 0o077 == 0, path
+    with alerts.log_path.open("ab") as file:
+        file.write(b"\xff\xfe\x00\n[]\n3\n")
+    assert not alerts.send(an_alert("a"), NOW) and alerts.send(an_alert("b"), NOW)
 
 
 def test_the_same_alert_is_held_back_for_its_time_also_by_another_process(tmp_path: Path) -> None:
@@ -192,14 +208,14 @@ def _made(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "secret"),
     [
-        ("GET https://user:hunter22@host/v2 failed", "hunter22"),
+        ("GET https://user:hunter22@host/v2 failed", "hunter22"),  # pragma: allowlist secret
         ("https://h/v2?code=1301&token=abcd1234&x=1", "abcd1234"),
         ("https://h/v2?key=abcd1234", "abcd1234"),
-        ("{'x-api-key': 'abcd1234efgh'}", "abcd1234efgh"),
-        ("JQUANTS_API_KEY=abcd1234efgh", "abcd1234efgh"),
-        ("Authorization: Bearer abcd.1234", "abcd.1234"),
-        ('"client_secret": "abcd1234"', "abcd1234"),
-        ("https://hooks.slack.com/services/T0/B0/abcd1234", "abcd1234"),
+        ("{'x-api-key': 'abcd1234efgh'}", "abcd1234efgh"),  # pragma: allowlist secret
+        ("JQUANTS_API_KEY=abcd1234efgh", "abcd1234efgh"),  # pragma: allowlist secret
+        ("Authorization: Bearer abcd.1234", "abcd.1234"),  # pragma: allowlist secret
+        ('"client_secret": "abcd1234"', "abcd1234"),  # pragma: allowlist secret
+        ("https://hooks.slack.com/services/T0/B0/abcd1234", "abcd1234"),  # pragma: allowlist secret
     ],
 )
 def test_secrets_are_masked_wherever_they_stand(tmp_path: Path, text: str, secret: str) -> None:
@@ -211,6 +227,27 @@ def test_secrets_are_masked_wherever_they_stand(tmp_path: Path, text: str, secre
         assert secret not in json.dumps(server.received)
 
 
+FORMS = {
+    "as it is": "Invalid header value abc+d/12 x",
+    "as bytes": r"Invalid header value b'abc+d/12\r'",
+    "in a URL": "GET http://host/v2?k=abc%2Bd%2F12",
+    "in a URL's path": "GET http://host/abc%2Bd/12",
+    "of an alert address": "cannot reach jsons://taro:pa55wort@host/x",  # pragma: allowlist secret
+    "its password alone": "user pa55wort was refused",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_secrets_of_this_process_are_masked_whatever_form_they_stand_in(
+    monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The form of a text cannot tell that a word is the key; its value can."""
+    monkeypatch.setenv("JQUANTS_API_KEY", "abc+d/12\r")
+    monkeypatch.setenv("ATFT_ALERT_URLS", "jsons://taro:pa55wort@host/x")  # pragma: allowlist secret
+    text = masked({"why": [FORMS[form]]})["why"][0]
+    assert "***" in text and "12" not in text and "pa55wort" not in text
+
+
 @given(st.text(alphabet="abcdefghij 0123456789.,;()|=:-\n", max_size=200))
 def test_ordinary_text_is_left_alone(text: str) -> None:
     assert masked(text) == text  # none of the words that announce a secret can be spelt with these letters
@@ -219,6 +256,29 @@ def test_ordinary_text_is_left_alone(text: str) -> None:
 def test_contract_words_are_not_taken_for_secrets() -> None:
     text = "columns date, code: unique key: 2 rows, key=13010|2026-11-24, primary key: date"
     assert masked(text) == text
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("json://127.0.0.1:9000/hook/mytoken?+X-Key=mytoken", "json://127.0.0.1:9000/…"),
+        ("json://taro:mytoken@localhost/x", "json://localhost/…"),  # pragma: allowlist secret
+        ("ntfys://mytoken", "ntfys://m…/…"),
+        ("ntfys://ntfy.example.org/mytoken", "ntfys://ntfy.example.org/…"),
+        ("mailtos://taro:mytoken@example.org", "mailtos://example.org/…"),  # pragma: allowlist secret
+        ("nonsense://mytoken", "nonsense…"),
+    ],
+)
+def test_a_target_is_told_from_others_without_its_secrets(url: str, text: str) -> None:
+    assert shown(url) == text
+
+
+def test_what_a_target_answers_is_told_without_its_topic(tmp_path: Path) -> None:
+    with receiver() as server:
+        server.status = 500
+        url = f"ntfy://127.0.0.1:{server.server_port}/mytopic"
+        (one,) = alerts_in(tmp_path, urls=url, attempts=1).deliver(an_alert(), NOW)
+    assert not one.delivered and "500" in one.why and "***" in one.why and "mytopic" not in one.why + one.target
 
 
 def test_the_targets_are_not_shown_in_the_ui(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,23 @@ import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver
 from dagster._core.loader import LoadingContextForTest
 
-from atft_assets import features, raw
+from atft_assets import code_version, features, raw
 from atft_assets.calendar import TOKYO, days_of_month, months_between, shift_month
-from atft_assets.contracts import Contract, contract_check, write_audit_publish
+from atft_assets.contracts import Built, Contract, contract_check, write_audit_publish
+from atft_assets.features import TABLES, FeatureTable
+from atft_assets.graph.asset import graph_asset
+from atft_assets.groups import FEATURES, GRAPH
 from atft_assets.operations.corrections import corrections_sensor, stale_months
 from atft_assets.operations.jobs import corrections_job
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import UNPARTITIONED, Store, Table
-from atft_assets.training.graph import graph_asset
+from tests.operations.helpers import live_settings
 
-from .helpers import live_settings
-
-FIRST, LAST = "2020-01", "2021-08"
+FIRST, LAST = "2020-01", "2022-04"
 MONTHS = months_between(FIRST, LAST)
 SPAN = "dagster/asset_partition_range_"
-BY_MONTH = ["universe", "phase1_features", "market_features", "stock_market_features", "sector_features",
-            "phase2_features", "correlation_graph"]  # fmt: skip
+BY_MONTH = ["universe", "stock_features", "market_features", "stock_market_features", "sector_features",
+            "all_features", "correlation_graph"]  # fmt: skip
 WHOLE = ["labels", "feature_report"]
 RAW = ["listed_info", "daily_quotes", "topix", "sector_indices"]
 
@@ -47,11 +49,14 @@ class Road:
         hiding: tables whose numbers do not show their inputs.
     """
 
-    def __init__(self, instance: dg.DagsterInstance, root: Path, settings: Settings, now: datetime | None = None):
+    def __init__(
+        self, instance: dg.DagsterInstance, root: Path, settings: Settings, now: datetime | None = None,
+        tables: Sequence[FeatureTable] = TABLES,
+    ):  # fmt: skip
         self.instance, self.settings, self.store = instance, settings, Store(root=str(root))
         self.planted: dict[tuple[str, str], int] = {}
         self.hiding: set[str] = set()
-        assets = [*(raw.definitions(settings).assets or []), *(features.definitions(settings).assets or [])]
+        assets = [*(raw.definitions(settings).assets or []), *(features.definitions(settings, tables).assets or [])]
         specs = [spec for one in [*assets, graph_asset(settings)] for spec in one.specs]
         self.specs = {spec.key.to_user_string(): spec for spec in specs}
         self.assets = [self._asset(name, spec) for name, spec in self.specs.items()]
@@ -71,10 +76,10 @@ class Road:
         contract = Contract(name, pa.DataFrameSchema({"date": pa.Column(pl.Date), "x": pa.Column(pl.Int64)}),
                             constant_ok=frozenset({"date", "x"}))  # fmt: skip
 
-        def build(keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
+        def build(keys: list[str]) -> Iterator[Built]:
             for key in keys:
                 day = days_of_month(key)[-1] if key != UNPARTITIONED else date(2020, 1, 6)
-                yield key, pl.DataFrame({"date": [day], "x": [self.number(name, key, self._stored)]})
+                yield Built(key, pl.DataFrame({"date": [day], "x": [self.number(name, key, self._stored)]}))
 
         @dg.multi_asset(
             name=name, specs=[spec], check_specs=[contract_check(name)], backfill_policy=dg.BackfillPolicy.single_run()
@@ -182,7 +187,7 @@ MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 @pytest.fixture(scope="module")
 def history() -> Iterator[Path]:
-    """Twenty months, built by one run over all of them: the data, and Dagster's home on SQLite."""
+    """Twenty-eight months, built by one run over all of them: the data, and Dagster's home on SQLite."""
     with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         root = Path(folder)
         (root / "home").mkdir()
@@ -201,14 +206,14 @@ def road(history: Path) -> Iterator[Road]:
             yield Road(instance, root / "data", settings(root / "data"))
 
 
-DIRECTLY = {  # what reads daily_quotes of 2020-03, by the declared look-backs of 0, 13 and 15 months
-    "universe": ["2020-03"],
-    "phase1_features": months_between("2020-03", "2021-04"),
+DIRECTLY = {  # what reads daily_quotes of 2020-03, by the declared look-backs of 13, 15 and 23 months
+    "universe": months_between("2020-03", "2022-02"),
+    "stock_features": months_between("2020-03", "2021-04"),
     "sector_features": months_between("2020-03", "2021-06"),
     "correlation_graph": months_between("2020-03", "2021-04"),
     "labels": ["all"],
 }
-BORDERS = ["2020-02", "2020-03", "2021-04", "2021-05", "2021-06", "2021-07"]
+BORDERS = ["2020-02", "2020-03", "2021-04", "2021-05", "2021-06", "2021-07", "2022-02", "2022-03"]
 REBUILT = {*BY_MONTH, *WHOLE} - {"market_features"}  # the index does not read prices of names
 
 
@@ -218,14 +223,16 @@ def test_a_corrected_month_is_carried_through_what_reads_it_and_nothing_else(roa
     road.run(["daily_quotes"], "2020-03")  # what a person does: materialize the raw month
     assert road.stale(BORDERS) == DIRECTLY
     (request,) = road.tick()
-    assert asked(request) == ("2020-03", "2021-06", REBUILT)
+    assert asked(request) == ("2020-03", "2022-02", REBUILT)
     assert request.tags["atft/corrected"] == "daily_quotes 2020-03"
     assert road.launch(request).success
     # the months that read the rewritten feature months, and no raw month, come next
-    later = ["2021-07", "2021-08"]
-    assert road.stale(BORDERS[-2:]) == {"stock_market_features": later, "sector_features": later}
+    later = ["2022-03", "2022-04"]
+    assert road.stale(BORDERS[-2:]) == dict.fromkeys(
+        ("stock_market_features", "sector_features", "correlation_graph"), later
+    )
     (request,) = road.tick()
-    reached = {"stock_market_features", "sector_features", "phase2_features", "feature_report"}
+    reached = {"stock_market_features", "sector_features", "correlation_graph", "all_features", "feature_report"}
     assert asked(request) == (*later, reached)
     assert road.launch(request).success
     assert road.stale(BORDERS[1::4]) == {} and "no month" in road.tick()
@@ -241,7 +248,7 @@ def test_the_same_where_months_were_built_alone_and_the_correction_came_with_a_r
     road.correct("daily_quotes", "2020-03")
     road.run(["daily_quotes"], "2020-01", "2020-06")
     assert road.stale(BORDERS[1:4]) == DIRECTLY
-    assert asked(road.tick()[0]) == ("2020-03", "2021-06", REBUILT)
+    assert asked(road.tick()[0]) == ("2020-03", "2022-02", REBUILT)
 
 
 def test_unchanged_bytes_ask_for_nothing(road: Road) -> None:
@@ -249,29 +256,29 @@ def test_unchanged_bytes_ask_for_nothing(road: Road) -> None:
     road.run(["daily_quotes"], "2020-03")
     road.run(RAW, FIRST, LAST)
     assert road.stale() == {}
-    assert road.tick() == "no month's inputs were corrected"
+    assert road.tick() == "no month's inputs or code changed"
     assert road.tick() == "nothing was materialized since the last look"
 
 
 def test_a_month_that_comes_out_as_it_was_ends_the_correction(road: Road) -> None:
     """As after a split: the server's own adjusted columns are rewritten, and no feature reads them."""
-    road.hiding = {"universe", "phase1_features", "sector_features", "correlation_graph", "labels"}
+    road.hiding = {"universe", "stock_features", "sector_features", "correlation_graph", "labels"}
     for name in road.hiding:
         road.planted |= {(name, key): road._stored(name, key) for key in road.table(name).manifest().entries}
     road.correct("daily_quotes", "2020-03")
     road.run(["daily_quotes"], "2020-03")
-    before = road.table("phase2_features").path("2020-03").stat().st_ino
+    before = road.table("all_features").path("2020-03").stat().st_ino
     assert road.settle() == 1
     assert road.stale() == {}
-    assert road.table("phase2_features").path("2020-03").stat().st_ino == before
+    assert road.table("all_features").path("2020-03").stat().st_ino == before
 
 
 def test_corrections_far_apart_are_runs_of_their_own_and_whole_tables_are_built_once(road: Road) -> None:
     road.correct("listed_info", "2020-01", "2021-06")
     road.run(["listed_info"], FIRST, LAST)
     earlier, later = road.tick()
-    assert asked(earlier) == ("2020-01", "2020-02", REBUILT - set(WHOLE))
-    assert asked(later) == ("2021-06", "2021-07", REBUILT)
+    assert asked(earlier) == ("2020-01", "2021-03", REBUILT - set(WHOLE))  # the universe looks back fourteen months
+    assert asked(later) == ("2021-06", LAST, REBUILT)
     assert earlier.run_key != later.run_key
 
 
@@ -343,7 +350,7 @@ def test_the_evening_leaves_nothing_to_correct_and_tonight_is_left_to_it(tmp_pat
         assert road.stale() == {} and isinstance(road.tick(), str)
         road.correct("daily_quotes", current)
         road.run(["daily_quotes"], current)  # a person was faster than the evening
-        assert road.stale()["phase1_features"] == [current]
+        assert road.stale()["stock_features"] == [current]
         assert "2026-11 are left to nightly_refresh" in road.tick()
         road.correct("daily_quotes", "2026-02")
         road.run(["daily_quotes"], "2026-02")
@@ -362,6 +369,70 @@ def test_labels_alone_follow(road: Road) -> None:
     assert road.stale() == {}
 
 
+def edited(monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> tuple[FeatureTable, ...]:
+    """The registry as it would be loaded after an edit of features/technical.py."""
+    text = code_version.source("atft_assets.features.technical")
+    assert text.count(old) == 1
+    original = code_version.source
+    monkeypatch.setattr(
+        code_version, "source", lambda name: text.replace(old, new) if name.endswith(".technical") else original(name)
+    )
+    return tuple(replace(table) for table in TABLES)
+
+
+ADX = 'wilder("_dx", 14)'
+BY_STOCK = {"stock_features", "stock_market_features", "sector_features", "all_features", "feature_report"}
+
+
+def test_a_changed_expression_rebuilds_its_table_and_what_reads_it(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ADX was mended once and nothing noticed: old and new values stood in one table."""
+    assert isinstance(road.tick(), str)
+    root, given = Path(road.store.root), road.settings
+    mended = Road(road.instance, root, given, tables=edited(monkeypatch, ADX, 'wilder("_dx", 15)'))
+    mended.cursor = road.cursor
+    assert mended.stale(["2020-01", "2021-03", LAST]) == {"stock_features": MONTHS}  # and so does Dagster show it
+    (request,) = mended.tick()
+    assert asked(request) == (FIRST, LAST, BY_STOCK)
+    assert request.tags["atft/corrected"] == "code of stock_features"
+    assert mended.tick() == "nothing was materialized since the last look"
+    assert mended.launch(request).success
+    assert mended.stale(["2020-01", LAST]) == {} and isinstance(mended.tick(), str)
+    entries = mended.table("stock_features").manifest().entries
+    assert {entry.code_version for entry in entries.values()} == {mended.specs["stock_features"].code_version}
+
+
+def test_months_that_were_built_again_by_hand_are_left_out_of_the_ranges(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = edited(monkeypatch, ADX, 'wilder("_dx", 15)')
+    mended = Road(road.instance, Path(road.store.root), road.settings, tables=tables)
+    mended.run(["stock_features"], "2021-01", "2021-02")
+    earlier, later = mended.tick()
+    assert asked(earlier) == (FIRST, "2020-12", BY_STOCK - set(WHOLE))
+    assert asked(later) == ("2021-03", LAST, BY_STOCK)
+
+
+def test_words_about_an_expression_rebuild_nothing(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    docstring = '"""100 |plus - minus|/(plus + minus); 0 where'
+    reworded = edited(monkeypatch, docstring, '"""The directional index; 0 where')
+    assert [t.code_version for t in reworded] == [t.code_version for t in TABLES]
+    again = Road(road.instance, Path(road.store.root), road.settings, tables=reworded)
+    assert again.stale() == {} and isinstance(again.tick(), str)
+
+
+def test_a_changed_expression_of_tonights_month_is_left_to_the_evening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evening = datetime(2026, 11, 20, 19, tzinfo=TOKYO).astimezone(UTC)
+    months = months_between("2026-08", "2026-11")
+    with dg.DagsterInstance.ephemeral() as instance:
+        given = live_settings(tmp_path, start=date.fromisoformat(f"{months[0]}-01"))
+        Road(instance, tmp_path, given, now=evening).run([*RAW, *BY_MONTH, *WHOLE], months[0], months[-1])
+        tables = edited(monkeypatch, ADX, 'wilder("_dx", 15)')
+        (request,) = Road(instance, tmp_path, given, now=evening, tables=tables).tick()
+        assert asked(request) == ("2026-08", "2026-10", BY_STOCK)
+
+
 def test_no_training_and_no_panel_is_in_the_job(tmp_path: Path) -> None:
     from atft_assets.build import build_defs
 
@@ -370,7 +441,7 @@ def test_no_training_and_no_panel_is_in_the_job(tmp_path: Path) -> None:
     groups: Mapping[dg.AssetKey, str] = {
         key: defs.resolve_asset_graph().get(key).group_name for key in job.asset_layer.selected_asset_keys
     }
-    assert set(groups.values()) == {"features", "graph"}
+    assert set(groups.values()) == {FEATURES, GRAPH}
     assert {key.to_user_string() for key in groups} == {*BY_MONTH, *WHOLE}
     sensor = defs.resolve_sensor_def("corrections")
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING

@@ -12,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from .helpers import read_log
+from tests.operations.helpers import read_log
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -21,7 +21,8 @@ import os
 import dagster as dg
 from atft_assets.contracts import Verdict, contract_check, failed_check, failures_frame
 from atft_assets.operations.alerts import Alerts
-from atft_assets.operations.sensors import run_failure_alert, schema_failure_alert
+from atft_assets.operations.contract_failures import schema_failure_alert
+from atft_assets.operations.run_failures import run_failure_alert
 
 @dg.asset(check_specs=[contract_check("daily_quotes")])
 def daily_quotes():
@@ -31,11 +32,11 @@ def daily_quotes():
     raise dg.Failure(str(verdict), allow_retries=False)
 
 @dg.asset(deps=[daily_quotes])
-def phase1_features():
+def stock_features():
     raise AssertionError("must not run")
 
 defs = dg.Definitions(
-    assets=[daily_quotes, phase1_features],
+    assets=[daily_quotes, stock_features],
     sensors=[
         schema_failure_alert([dg.AssetCheckKey(dg.AssetKey("daily_quotes"), "contract")], every=1),
         run_failure_alert(every=1),
@@ -81,7 +82,7 @@ def test_a_broken_contract_is_one_line_in_the_alert_log(tmp_path: Path, monkeypa
             names = ("schema_failure_alert", "run_failure_alert")
             wait_for(lambda: all(ticks(instance, name) for name in names), 60)
             assert read_log(log) == []
-            command = ["asset", "materialize", "-f", str(code), "--select", "daily_quotes,phase1_features"]
+            command = ["asset", "materialize", "-f", str(code), "--select", "daily_quotes,stock_features"]
             run = subprocess.run(
                 [sys.executable, "-m", "dagster", *command], env=environ, cwd=tmp_path, capture_output=True, check=False
             )

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atft_assets import groups
 from atft_assets.calendar import TOKYO, days_of_month, is_trading_day, shift_month, trading_days
-from atft_assets.contracts import Contract, contract_check, write_audit_publish
+from atft_assets.contracts import Built, Contract, contract_check, write_audit_publish
 from atft_assets.operations.jobs import nightly_refresh_job
 from atft_assets.operations.schedules import live, months_due, nightly_refresh_schedule
 from atft_assets.settings import Settings
 from atft_assets.store import Store
-
-from .helpers import live_settings
+from tests.operations.helpers import live_settings
 
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -166,9 +166,9 @@ def small_road(root: Path) -> dg.Definitions:
     def whole_asset(name: str, group: str, deps: list[str]) -> dg.AssetsDefinition:
         @dg.asset(name=name, group_name=group, deps=deps, check_specs=[contract_check(name)])
         def whole(context: dg.AssetExecutionContext, store: Store) -> Iterator[Any]:
-            def build(keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
+            def build(keys: list[str]) -> Iterator[Built]:
                 for key in keys:
-                    yield key, pl.DataFrame({"n": [1, 2]})
+                    yield Built(key, pl.DataFrame({"n": [1, 2]}))
 
             contract = Contract(name, pa.DataFrameSchema({"n": pa.Column(pl.Int64)}))
             yield from write_audit_publish(context, store.table(group, name), contract, build, code_version="1")
@@ -177,12 +177,13 @@ def small_road(root: Path) -> dg.Definitions:
 
     return dg.Definitions(
         assets=[
-            whole_asset("trading_calendar", "raw", []),
-            month_asset("daily_quotes", "raw", ["trading_calendar"]),
-            month_asset("phase1_features", "features", ["daily_quotes"]),
-            whole_asset("labels", "features", ["daily_quotes"]),
-            month_asset("correlation_graph", "graph", ["phase1_features"]),
-            whole_asset("train_phase0", "training", ["correlation_graph"]),
+            whole_asset("trading_calendar", groups.RAW, []),
+            month_asset("daily_quotes", groups.RAW, ["trading_calendar"]),
+            month_asset("stock_features", groups.FEATURES, ["daily_quotes"]),
+            whole_asset("labels", groups.FEATURES, ["daily_quotes"]),
+            month_asset("correlation_graph", groups.GRAPH, ["stock_features"]),
+            month_asset("data_release", groups.OPERATIONS, ["correlation_graph"]),
+            whole_asset("train_phase0", groups.TRAINING, ["correlation_graph"]),
         ],
         jobs=[nightly_refresh_job()],
         resources={"store": Store(root=str(root))},
@@ -208,11 +209,12 @@ def test_the_job_runs_months_and_unpartitioned_assets_together_and_no_training(
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
-    assert built.keys() == {"trading_calendar", "daily_quotes", "phase1_features", "labels", "correlation_graph"}
-    for name in ("daily_quotes", "phase1_features", "correlation_graph"):
+    months = {"daily_quotes", "stock_features", "correlation_graph", "data_release"}
+    assert built.keys() == {"trading_calendar", "labels", *months}
+    for name in months:
         assert built[name]["keys"].value == keys
     # a run with partitions does not make tables of months out of the unpartitioned ones
-    for group, name in (("raw", "trading_calendar"), ("features", "labels")):
+    for group, name in ((groups.RAW, "trading_calendar"), (groups.FEATURES, "labels")):
         assert Store(root=str(tmp_path)).table(group, name).keys() == ["all"]
     run = instance.get_run_by_id(result.run_id)
     assert run is not None and run.tags["atft/kind"] == "refresh"

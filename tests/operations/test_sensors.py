@@ -14,18 +14,12 @@ from dagster._core.events import AssetCheckEvaluationPlanned, DagsterEvent, Dags
 
 from atft_assets.contracts import CONTRACT_CHECK, Verdict, contract_check, failed_check, failures_frame
 from atft_assets.operations.alerts import Alerts
-from atft_assets.operations.sensors import (
-    DiskLevels,
-    data_freshness,
-    disk_usage,
-    expected_through,
-    folder_sizes,
-    run_failure_alert,
-    schema_failure_alert,
-)
+from atft_assets.operations.contract_failures import schema_failure_alert
+from atft_assets.operations.disk import DiskLevels, disk_usage, folder_sizes
+from atft_assets.operations.freshness import data_freshness, expected_through
+from atft_assets.operations.run_failures import run_failure_alert
 from atft_assets.store import Store
-
-from .helpers import live_settings, read_log
+from tests.operations.helpers import live_settings, read_log
 
 ROWS = [("C", "in_range(0, 1e7)", 2, "date=2026-11-20 code=13010 C=-1.0"), ("Vo", "not null", 1, "code=130A0")]
 
@@ -239,7 +233,7 @@ def _evaluate(instance: dg.DagsterInstance, name: str, run_id: str, passed: bool
 def test_more_failures_than_a_page_are_all_told(
     instance: dg.DagsterInstance, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atft_assets.operations.sensors.PAGE", 2)
+    monkeypatch.setattr("atft_assets.operations.contract_failures.PAGE", 2)
     ticker = Ticker(schema_failure_alert([key("many")]), instance, alerts=Alerts(log_file=str(log)))
     ticker.tick()
     for _ in range(5):
@@ -373,13 +367,13 @@ def test_levels_can_be_chosen() -> None:
     assert [levels.level(used) for used in (49.9, 50, 59.9, 60)] == ["ok", "warning", "warning", "critical"]
 
 
-def test_a_reading_is_observed_when_it_moved_or_an_hour_passed(
+def test_a_reading_is_observed_when_it_moved_or_six_hours_passed(
     disk: Ticker, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 1e9
-    monkeypatch.setattr("atft_assets.operations.sensors.time.time", lambda: clock)
+    monkeypatch.setattr("atft_assets.operations.disk.time.time", lambda: clock)
     observed = []
-    for used, minutes in [(50, 0), (50, 5), (50.4, 10), (50.6, 15), (50.6, 20), (50.6, 74), (50.6, 76), (50.6, 80)]:
+    for used, minutes in [(50, 0), (50, 5), (50.4, 10), (50.6, 15), (50.6, 20), (50.6, 374), (50.6, 376), (50.6, 380)]:
         volume.used, clock = used, 1e9 + 60 * minutes
         observed.append(len(disk.tick().asset_events))
     assert observed == [1, 0, 0, 1, 0, 0, 1, 0]
@@ -397,6 +391,8 @@ def test_readings_are_numbers_that_the_ui_can_plot(
     values = {name: value.value for name, value in observation.metadata.items()}
     assert values["data_used_percent"] == values["dagster_home_used_percent"] == 50.0
     assert values["data_free_gb"] == 50.0 and values["data_raw_gb"] == 0.003
+    assert values.pop("data_days_to_full") == values.pop("dagster_home_days_to_full") == "-"  # one reading is no trend
+    assert values["dagster_home_gb"] > 0
     assert all(isinstance(value, int | float) for value in values.values())
     instance.report_runless_asset_event(observation)
     kept = instance.fetch_observations(dg.AssetKey("disk_usage"), limit=1).records

@@ -8,13 +8,13 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 import pytest
-from jquants.scripted_server import ScriptedServer, scripted
 
 from atft_assets.contracts import CONTRACT_CHECK
 from atft_assets.jquants.resource import JQuantsResource
-from atft_assets.raw import definitions
+from atft_assets.raw import SOURCES, Source, definitions
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store, Table
+from tests.jquants.scripted_server import ScriptedServer, scripted
 
 from .tiny_exchange import TinyExchange
 
@@ -28,6 +28,7 @@ class Lab:
 
     Attributes:
         now: our present, an ISO instant in Tokyo; the exchange has its own clock.
+        sources: the tables that there are, the calendar apart.
     """
 
     exchange: TinyExchange
@@ -38,13 +39,14 @@ class Lab:
     start: date = START
     end: date | None = END
     max_retries: int = 0
+    sources: tuple[Source, ...] = SOURCES
 
     def run(self, asset: str, first: str = "", last: str = "", **config) -> dg.ExecuteInProcessResult:
         """Materialize an asset for a month, or for the months from `first` to `last`."""
         settings = Settings(
             base_url=self.server.base_url, plan=self.plan, data_root=str(self.root), start=self.start, end=self.end
         )
-        made = definitions(settings, dg.RetryPolicy(max_retries=self.max_retries, delay=0))
+        made = definitions(settings, [0.0] * self.max_retries, sources=self.sources)
         chosen = [one for one in made.assets or [] if one.key.to_user_string() == asset]
         selection: dict = {"partition_key": first} if first and not last else {}
         if last:

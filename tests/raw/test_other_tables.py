@@ -5,14 +5,14 @@ from datetime import date, datetime
 import dagster as dg
 import polars as pl
 import pytest
-from jquants.scripted_server import Answer
 
 from atft_assets import calendar
+from atft_assets.jquants.endpoints import CALENDAR
 from atft_assets.raw import definitions
 from atft_assets.raw.listed_info import opens_week
 from atft_assets.raw.sector_indices import SECTORS
-from atft_assets.raw.trading_calendar import known_since
 from atft_assets.settings import Plan, Settings
+from tests.jquants.scripted_server import Answer
 
 from .conftest import END, START, failed_rules, failure_text, materialized
 from .tiny_exchange import CODES, prices
@@ -141,7 +141,8 @@ def test_every_day_of_the_calendar_is_stored_and_agrees(lab):
     assert frame["date"].to_list() == pl.date_range(START, END, eager=True).to_list()
     kinds = dict(frame.select("date", "HolDiv").iter_rows())
     assert (kinds[date(2024, 1, 4)], kinds[date(2024, 1, 6)], kinds[date(2024, 1, 8)]) == ("1", "0", "3")
-    assert frame["available_at"][0] == known_since(date(2024, 1, 1)) == datetime(2023, 3, 31, 18, tzinfo=TOKYO)
+    known = datetime(2023, 3, 31, 18, tzinfo=TOKYO)
+    assert frame["available_at"][0] == CALENDAR.published_at(date(2024, 1, 1)) == known
     assert metadata["differences_ahead"] == "none"
     before = lab.files("trading_calendar")
     lab.run("trading_calendar")
@@ -249,13 +250,6 @@ def test_where_nothing_was_published_another_source_may_begin(lab):
     assert note.read_text() == "a server on this machine\n"
 
 
-def test_a_damaged_file_is_told_with_its_remedy(lab):
-    lab.run("topix", "2024-01")
-    lab.table("topix").path("2024-01").write_bytes(b"damaged")
-    text = failure_text(lab.run("topix", "2024-01"))
-    assert "changed or damaged" in text and "materialize --select topix --partition 2024-01" in text
-
-
 def test_the_key_is_in_no_event_of_a_run(lab, caplog):
     caplog.set_level("DEBUG")
     lab.exchange.fault = lambda *_: Answer({"message": "bad key-for-tests"}, 403)
@@ -267,5 +261,6 @@ def test_the_key_is_in_no_event_of_a_run(lab, caplog):
 def test_progress_and_the_first_line_are_logged(lab, capfd):
     lab.run("daily_quotes", "2024-01", "2024-02")
     out = "".join(capfd.readouterr())
-    assert "daily_quotes: 2 months, 38 days to ask for, 0 months are complete" in out
-    assert "daily_quotes 2024-02: 2/2 months, 456 rows, 114 requests" in out and "s left" in out
+    assert "daily_quotes: 38 days of 2 months to ask for\n" in out
+    (last,) = [line for line in out.splitlines() if "2/2 months" in line]
+    assert "daily_quotes 2024-02: 2/2 months, 456 rows, 114 requests" in last and "left" not in last

@@ -11,9 +11,8 @@ from datetime import date, datetime, time, timedelta
 from typing import Any
 from zlib import crc32
 
-from jquants.scripted_server import Answer, Request
-
 from atft_assets import calendar
+from tests.jquants.scripted_server import Answer, Request
 
 CODES = ["13010", "130A0", "13320", "13330", "14140", "17190", "25935", "41850", "67580", "72030", "86970", "99840"]
 SECTORS = [f"{number:04X}" for number in range(0x40, 0x61)]
@@ -38,6 +37,7 @@ class TinyExchange:
         gated: paths that the plan does not include.
         closed: days that the server, other than our calendar, holds for closed.
         page_rows: records of a page.
+        extra: further endpoints: path -> records of a query.
     """
 
     now: datetime | None = None
@@ -46,6 +46,7 @@ class TinyExchange:
     gated: set[str] = field(default_factory=set)
     closed: set[date] = field(default_factory=set)
     page_rows: int = 5
+    extra: dict[str, Callable[[dict[str, str]], list[Record]]] = field(default_factory=dict)
 
     def __call__(self, request: Request, number: int) -> Answer:
         if self.fault and (answer := self.fault(request, number)):
@@ -58,6 +59,7 @@ class TinyExchange:
             "/indices/bars/daily/topix": self.topix,
             "/indices/bars/daily": self.indices,
             "/markets/calendar": self.calendar,
+            **self.extra,
         }
         query = dict(request.query)
         offset = int(query.pop("pagination_key", "0"))

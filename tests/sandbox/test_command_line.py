@@ -37,8 +37,11 @@ def test_run_without_or_with_a_missing_command_says_so() -> None:
 
 
 def test_serve_prints_one_ready_line_and_stops_when_interrupted() -> None:
-    command = [*MODULE, "serve", *SMALL, "--api-key", "k", "--fault", "500:1,times=1", "--now", "2022-03-01T12:00"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [*MODULE, "serve", *SMALL, "--fault", "500:1,times=1", "--now", "2022-03-01T12:00"]
+    environment = os.environ | {"ATFT_SANDBOX_KEY": "k\r\n"}  # not an argument: those are shown to every user
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout and process.stderr
         word, _, ready = process.stdout.readline().partition(" ")
         assert word == "ready"

@@ -1,6 +1,7 @@
-"""A trainer with the command line and files of `atft_model`, without a network; its behaviour comes from FAKE_TRAINER.
+"""A trainer with the files of `atft_model`, without a network; its behaviour comes from FAKE_TRAINER.
 
-It imports nothing of the platform: it starts in half a second, and reads the panel as a stranger would.
+It imports nothing but the interchange: it starts in half a second. It reads the panel with the safetensors library, as
+a stranger would.
 
 Words of FAKE_TRAINER, separated by commas: `hang` (train for ever), `deaf` (ignore SIGINT and SIGTERM), `exit=N` (fail
 with N after a message), `starved`, `degenerate` (guards that fail without saying so), `wrong_ic`, `tampered`.
@@ -15,49 +16,46 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 from safetensors import safe_open
 
-HORIZONS = (1, 5, 10, 20)
+from atft_model.interchange import run
+from atft_model.interchange.exits import Exit
+from atft_model.interchange.hashes import file_sha256, write_sidecar
+from atft_model.interchange.horizons import HORIZONS, horizon_weights
+from atft_model.interchange.panel import read_description
+from atft_model.interchange.phases import PHASES
+from atft_model.interchange.request import TrainRequest, predict_request, read_document, train_request
+from atft_model.interchange.run import RunRecord, held, read_finished, write_record
 
 WORDS = os.environ.get("FAKE_TRAINER", "").split(",")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train")
-    for name in ("--panel", "--out", "--init"):
-        train.add_argument(name, type=Path)
-    for name in ("--phase", "--seed", "--n-seeds", "--epochs"):
-        train.add_argument(name, type=int)
-    for name in ("--preset", "--device", "--mode"):
-        train.add_argument(name)
-    train.add_argument("--max-seconds", type=float)
-    train.add_argument("--resume", action="store_true")
-    predict = commands.add_parser("predict")
-    for name in ("--panel", "--run", "--out"):
-        predict.add_argument(name, type=Path)
-    predict.add_argument("--block")
-    for command in (train, predict):
-        command.add_argument("--lock", type=Path)
-        command.add_argument("--threads", type=int)
-        command.add_argument("--die-with-parent", action="store_true")
+    parser.add_argument("command", choices=("train", "predict"))
+    parser.add_argument("request", type=Path)
+    parser.add_argument("--lock", type=Path)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--die-with-parent", action="store_true")
     return parser.parse_args()
 
 
 class Block:
-    """Valid cells of a block of a panel and their returns."""
+    """Valid cells of some days of a panel and their returns."""
 
-    def __init__(self, panel: Path, name: str):
-        self.description = json.loads((panel / "panel.json").read_text())
-        first, last = self.description["split"][name]
-        self.dates = [day for day in self.description["dates"] if first <= day <= last]
-        start = self.description["dates"].index(self.dates[0])
-        rows = slice(start, start + len(self.dates))
+    def __init__(self, panel: Path, first: date | None, last: date | None):
+        self.description = read_description(panel)
+        days = self.description.places(first, last)
+        self.dates = self.description.dates[days.start : days.stop]
+        rows = slice(days.start, days.stop)
         with safe_open(panel / "panel.safetensors", framework="np") as file:
             self.valid, self.y = file.get_slice("valid")[rows], file.get_slice("y_cc")[:, rows]
 
@@ -69,8 +67,8 @@ class Block:
     def write(self, scores: np.ndarray, path: Path) -> None:
         d, n = np.nonzero(self.valid)
         columns = {f"score_{h}d": scores[i, d, n] for i, h in enumerate(HORIZONS)}
-        keys = {"date": np.array(self.dates)[d], "code": np.array(self.description["codes"])[n]}
-        pl.DataFrame({**keys, **columns}).with_columns(pl.col("date").str.to_date()).write_parquet(path)
+        keys = {"date": np.array(self.dates, "datetime64[D]")[d], "code": np.array(self.description.codes)[n]}
+        pl.DataFrame({**keys, **columns}).with_columns(pl.col("date").cast(pl.Date)).write_parquet(path)
 
     def rank_ic(self, scores: np.ndarray) -> dict[str, float]:
         means = {}
@@ -83,23 +81,59 @@ class Block:
         return means
 
 
-def train(args: argparse.Namespace, pipes) -> None:
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "pid").write_text(str(os.getpid()))
-    (args.out / "argv").write_text(" ".join(sys.argv[1:]))
-    (args.out / "environ").write_text(json.dumps(dict(os.environ)))
-    block = Block(args.panel, "validation")
+def record_of(request: TrainRequest, block: Block) -> RunRecord:
+    """The record of a run that has just begun."""
+    description = block.description
+    parent = None
+    if request.init:
+        theirs = read_finished(request.init)
+        parent = run.Parent(theirs.run_id, str(request.init), str(theirs.checkpoint_sha256), theirs.phase)
+    return RunRecord(
+        format=run.FORMAT,
+        status="running",
+        run_id=request.out.name,
+        phase=request.phase,
+        name=PHASES[request.phase].name,
+        fold=request.fold,
+        panel_id=description.panel_id,
+        catalogue_hash=description.catalogue_hash,
+        features=tuple(feature.name for feature in description.features),
+        horizons=description.horizons,
+        label=description.label,
+        target=description.target,
+        config={"model": dict(request.network), "train": dict(request.training)},
+        curriculum={},
+        switches={},
+        parent=parent,
+        code_version="fake",
+        seed=request.seed,
+        n_seeds=request.n_seeds,
+        mode=request.mode,
+        controls={},
+        hardware={},
+        versions={},
+    )
+
+
+def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
+    out = request.out
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "pid").write_text(str(os.getpid()))
+    (out / "environ").write_text(json.dumps(dict(os.environ)))
+    block = Block(request.panel, *request.fold.validation)
+    record = record_of(request, block)
     for number in (signal.SIGINT, signal.SIGTERM):
 
         def stop(number: int, frame: object) -> None:
-            with (args.out / "signals").open("a") as file:
+            with (out / "signals").open("a") as file:
                 file.write(signal.Signals(number).name + "\n")
             if "deaf" not in WORDS:
-                sys.exit(130)
+                write_record(out, replace(record, status="interrupted"))
+                sys.exit(Exit.INTERRUPTED)
 
         signal.signal(number, stop)
-    header = {"status": "running", **{k: block.description[k] for k in ("panel_id", "catalogue_hash")}}
-    (args.out / "run.json").write_text(json.dumps(header))
+    stack.enter_context(held(out))
+    write_record(out, record)
     epochs = []
     for epoch in range(1, 4):
         row = {"event": "epoch", "epoch": epoch, "loss": 1 / epoch, "rank_ic": 0.01 * epoch, "rank_ic_1d": 0.02 * epoch}
@@ -108,7 +142,9 @@ def train(args: argparse.Namespace, pipes) -> None:
         if pipes:
             pipes.log.info(f"epoch {epoch} of 3")
             pipes.report_custom_message(row)
-    (args.out / "ready").write_text("")
+    if {"hang", "exit=130", "exit=74"} & set(WORDS):
+        (out / run.STATE).write_text("an epoch is done")
+    (out / "ready").write_text("")
     while "hang" in WORDS:
         time.sleep(0.05)
     for word in WORDS:
@@ -116,29 +152,26 @@ def train(args: argparse.Namespace, pipes) -> None:
             print("Warning: something harmless", file=sys.stderr)
             print("atft_model: the reason\n  and its second line", file=sys.stderr)
             if word == "exit=3":
-                (args.out / "run.json").write_text(json.dumps({**header, "status": "failed", "guards": guards(True)}))
+                write_record(out, replace(record, status="failed", guards=guards(True)))
             sys.exit(int(word[5:]))
-    scores = block.scores(args.phase)
-    block.write(scores, args.out / "scores.parquet")
-    pl.DataFrame(epochs).drop("event").write_parquet(args.out / "metrics.parquet")
-    checkpoint = args.out / "checkpoint.safetensors"
-    checkpoint.write_bytes(b"weights %d" % args.phase)
+    scores = block.scores(request.phase)
+    block.write(scores, out / run.SCORES)
+    pl.DataFrame(epochs).drop("event").write_parquet(out / run.METRICS)
+    checkpoint = out / run.CHECKPOINT
+    checkpoint.write_bytes(b"weights %d %d" % (request.phase, request.seed))
     sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     if "tampered" in WORDS:
         checkpoint.write_bytes(b"other weights")
     by_horizon = block.rank_ic(scores)
-    rank_ic = float(np.average(list(by_horizon.values()), weights=[1, 0.8, 0.6, 0.4]))
-    record = {
-        **header,
-        "status": "finished",
-        "phase": args.phase,
-        "seed": args.seed,
-        "n_seeds": args.n_seeds,
-        "epochs": 3,
-        "best_epoch": 3,
-        "seconds": 1.5,
-        "stock_days_per_s": 1e4,
-        "validation": {
+    rank_ic = float(np.array(list(by_horizon.values())) @ horizon_weights(HORIZONS))
+    finished = replace(
+        record,
+        status="finished",
+        epochs=3,
+        best_epoch=3,
+        seconds=1.5,
+        stock_days_per_s=1e4,
+        validation={
             "rank_ic": rank_ic + (0.001 if "wrong_ic" in WORDS else 0),
             "rank_ic_by_horizon": by_horizon,
             "t_newey_west_by_horizon": dict.fromkeys(by_horizon, 2.5),
@@ -146,13 +179,15 @@ def train(args: argparse.Namespace, pipes) -> None:
             "icir_by_horizon": dict.fromkeys(by_horizon, 0.5),
             "days": len(block.dates),
         },
-        "guards": guards("degenerate" in WORDS),
-        "checkpoint_sha256": sha256,
-    }
-    (args.out / "run.json").write_text(json.dumps(record))
+        guards=guards("degenerate" in WORDS),
+        checkpoint_sha256=sha256,
+        scores_sha256=file_sha256(out / run.SCORES),
+        metrics_sha256=file_sha256(out / run.METRICS),
+    )
+    write_record(out, finished)
 
 
-def guards(degenerate: bool) -> dict:
+def guards(degenerate: bool) -> dict[str, Any]:
     return {
         "grad_norm": {"vsn": 0.1, "lstm": 1e-9 if "starved" in WORDS else 0.2},
         "alpha": 0.5,
@@ -174,18 +209,22 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print("atft_model: the lock is taken", file=sys.stderr)
-        sys.exit(75)
+        sys.exit(Exit.LOCK_BUSY)
+    document = read_document(args.request, [])
     if args.command == "predict":
-        block = Block(args.panel, args.block)
-        phase = json.loads((args.run / "run.json").read_text())["phase"]
-        block.write(block.scores(phase), args.out)
-    elif "DAGSTER_PIPES_CONTEXT" in os.environ:
-        from dagster_pipes import open_dagster_pipes
+        wanted = predict_request(document)
+        block = Block(wanted.panel, wanted.first, wanted.last)
+        block.write(block.scores(read_finished(wanted.run).phase), wanted.out)
+        write_sidecar(wanted.out, file_sha256(wanted.out))
+        return
+    request = train_request(document)
+    with ExitStack() as stack:
+        pipes = None
+        if "DAGSTER_PIPES_CONTEXT" in os.environ:
+            from dagster_pipes import open_dagster_pipes
 
-        with open_dagster_pipes() as pipes:
-            train(args, pipes)
-    else:
-        train(args, None)
+            pipes = stack.enter_context(open_dagster_pipes())
+        train(request, pipes, stack)
 
 
 if __name__ == "__main__":

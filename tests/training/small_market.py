@@ -1,6 +1,7 @@
 """A small market in a real store: 40 names, 300 trading days, one feature that ranks, one pair that moves together."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -9,10 +10,17 @@ import numpy as np
 import polars as pl
 
 from atft_assets.calendar import month_key, trading_days
+from atft_assets.panel.asset import PublishedPanel, build_audit_publish, panel_asset
+from atft_assets.panel.config import PanelConfig
+from atft_assets.panel.sources import PanelFrames, PanelPlan, plan_panel, read_frames
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
-from atft_assets.training.panel import BuiltPanel, PanelConfig, build_panel, panel_asset
-from atft_assets.training.phases import PHASES, train_asset
+from atft_assets.training.folds import FOLDS, FoldRow, audited, cut_rows, write_folds
+from atft_assets.training.lanes import MAIN_LANE, Lane
+from atft_assets.training.phases import phase_asset
+from atft_model.interchange.fold import MAIN, Fold
+from atft_model.interchange.panel import Panel, latest_panel, point_latest
+from atft_model.interchange.phases import PHASES
 
 START, END = date(2019, 1, 4), date(2020, 6, 30)
 NAMES = 40
@@ -54,17 +62,40 @@ class World:
     codes: list[str]
     returns: np.ndarray  # [T,N], row t is the return from t-1 to t
 
-    def panel(self, **config) -> BuiltPanel:
-        features, digest = catalogue("phase2")
-        return build_panel(
-            self.store, features, feature_set="phase2", catalogue_hash=digest, config=PanelConfig(**config)
-        )
+    def plan(self, features: Sequence[Feature] | None = None, **config) -> PanelPlan:
+        known, digest = catalogue("full")
+        named = {"feature_set": "full", "catalogue_hash": "0" if features else digest}
+        return plan_panel(self.store, features or known, **named, config=PanelConfig(**config))
+
+    def frames(self) -> PanelFrames:
+        return read_frames(self.store, self.plan())
+
+    def panel(self, features: Sequence[Feature] | None = None, **config) -> PublishedPanel:
+        """Build and publish a panel; `latest` and the folds stay as they are."""
+        return build_audit_publish(self.store, self.plan(features, **config))
+
+    def newest(self) -> Panel:
+        return latest_panel(self.store.local("panel"))
+
+    def cut(self, panel: Panel, rows: Sequence[FoldRow] = FOLDS) -> dict[str, Fold]:
+        """Make a panel the newest, and cut the folds on it as the asset does."""
+        point_latest(self.store.local("panel"), panel.panel_id)
+        kept, _ = audited(panel, cut_rows(panel.dates, rows))
+        write_folds(self.store.local("fold", panel.panel_id), kept.folds)
+        return kept.folds
+
+    def fold(self, name: str = MAIN) -> Fold:
+        """A fold of the newest panel."""
+        return cut_rows(self.newest().dates, FOLDS).folds[name]
+
+    def runs(self, phase: int, fold: str = MAIN) -> Path:
+        return self.store.local("runs", fold, f"phase{phase}")
 
     def panel_asset(self):
         return panel_asset(self.settings, catalogue)
 
-    def train_assets(self):
-        return [train_asset(spec, self.settings, lambda name: catalogue(name)[1]) for spec in PHASES]
+    def phase_assets(self, lane: Lane = MAIN_LANE):
+        return [phase_asset(phase, self.settings, lambda name: catalogue(name)[1], lane) for phase in PHASES]
 
     def publish(self, group: str, name: str, frame: pl.DataFrame) -> None:
         """Publish a frame in months, or whole if it has no date or is the labels."""
@@ -75,6 +106,22 @@ class World:
         keyed = frame.with_columns(key=pl.col("date").dt.strftime("%Y-%m"))
         for (key,), rows in keyed.partition_by("key", as_dict=True).items():
             table.publish([table.stage(str(key), rows.drop("key"), code_version="t")])
+
+
+def liquidity_ranks(days: list[date], codes: list[str], va: pl.Series) -> list[int | None]:
+    """Place of each row's name by its median trading value of the year before; null where that year is not held."""
+    value = va.fill_null(0.0).to_numpy().reshape(len(days), len(codes))
+    years = np.array([day.year for day in days])
+    ranks: list[int | None] = []
+    for year in years:
+        before = value[years == year - 1]
+        if not len(before):
+            ranks += [None] * len(codes)
+            continue
+        middle = np.sort(before, axis=0)[::-1][len(before) // 2]
+        order = np.lexsort((codes, -middle))
+        ranks += (np.argsort(order) + 1).tolist()
+    return ranks
 
 
 def make_world(root: Path, seed: int = 0) -> World:
@@ -101,10 +148,16 @@ def make_world(root: Path, seed: int = 0) -> World:
     value[:, 3] = np.where(np.arange(len(days)) % 5 == 0, 1e12, 0)
     value[:170, 4] = np.nan
     va = pl.Series(np.where(untraded, np.nan, value).ravel()).fill_nan(None)
-    world.publish("raw", "daily_quotes", grid.with_columns(C=close, Va=va, AdjFactor=1.0))
+    world.publish(
+        "raw", "daily_quotes", grid.with_columns(O=close, H=close, L=close, C=close, Vo=close, Va=va, AdjFactor=1.0)
+    )
     sectors = [f"{3050 + 100 * (n % 3)}" for n in range(NAMES)]
     universe = grid.with_columns(
-        s33=pl.Series(sectors * len(days)), mkt=pl.Series((["0111", "0112"] * (NAMES // 2)) * len(days))
+        s33=pl.Series(sectors * len(days)),
+        mkt=pl.Series((["0111", "0112"] * (NAMES // 2)) * len(days)),
+        age=pl.Series(np.repeat(np.arange(1, len(days) + 1), NAMES), dtype=pl.Int32),
+        traded=pl.Series(~untraded.ravel()),
+        liquidity_rank=pl.Series(liquidity_ranks(days, codes, va), dtype=pl.UInt32),
     )
     world.publish("features", "universe", universe)
     level = np.repeat(rng.normal(size=len(days)).cumsum(), NAMES)
@@ -116,7 +169,7 @@ def make_world(root: Path, seed: int = 0) -> World:
         mkt_level=pl.Series(level, dtype=pl.Float32),
         is_valid=pl.Series((rng.random(signal.shape) < 0.9).ravel()),
     )
-    world.publish("features", "phase2_features", features)
+    world.publish("features", "all_features", features)
     labels = {}
     for h in HORIZONS:
         y = np.full(prices.shape, np.nan)
@@ -124,7 +177,7 @@ def make_world(root: Path, seed: int = 0) -> World:
         y[:-h][untraded[h:] | untraded[:-h]] = np.nan
         labels[f"y_cc_{h}d"] = labels[f"y_oo_{h}d"] = pl.Series(y.ravel(), dtype=pl.Float32).fill_nan(None)
     world.publish("features", "labels", grid.with_columns(**labels))
-    from atft_assets.training.graph import GraphConfig, month_graphs
+    from atft_assets.graph.asset import GraphConfig, month_graphs
 
     months = sorted({month_key(day) for day in days})
     table = world.store.table("graph", "correlation_graph")

@@ -1,154 +1,282 @@
-"""The scoring function against SciPy, pandas-free direct formulas, and cases whose answer is known."""
+"""Baselines, the table, the test block's ledger, and the printed table."""
 
+import json
+import logging
+from datetime import date
+
+import dagster as dg
 import numpy as np
+import polars as pl
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import pearsonr, spearmanr
 
-from atft_assets.training.evaluation import (
-    evaluate,
-    newey_west_t,
-    paired_difference,
-    trailing_return,
-    trailing_volatility,
+from atft_assets.reports import closing_table as report
+from atft_assets.scoring.block import Block
+from atft_assets.training.baselines import (
+    BASELINES,
+    BaselineConfig,
+    baselines_asset,
+    day_sample,
+    fit_ridge,
+    stored_baselines,
+    training_days,
 )
+from atft_assets.training.evaluation import CLOSED, evaluation_asset, ledger, looked_at
+from atft_assets.training.evaluation import test_evaluation_asset as make_test_evaluation
+from atft_assets.training.folds import FoldRow
+from atft_assets.training.launcher import LocalLauncher
+from atft_assets.training.runs import latest_run
+from atft_model.interchange.errors import MEND
+from atft_model.interchange.run import CHECKPOINT, SCORES
+from tests.training.small_market import World
 
-HORIZONS = (1, 5, 10, 20)
+from .test_phases import failure
 
-
-def block(seed: int, days: int = 6, names: int = 40, ties: bool = False):
-    rng = np.random.default_rng(seed)
-    returns = rng.normal(size=(4, days, names)) * 0.02
-    scores = returns + rng.normal(size=returns.shape) * 0.05
-    if ties:
-        scores = np.round(scores * 20)
-    returns[rng.random(returns.shape) < 0.1] = np.nan
-    eligible = rng.random((days, names)) < 0.9
-    return scores, returns, eligible
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.integers(0, 10_000), st.booleans())
-def test_rank_ic_and_ic_are_the_mean_of_daily_correlations(seed: int, ties: bool) -> None:
-    scores, returns, eligible = block(seed, ties=ties)
-    score = evaluate(scores, returns, eligible, horizons=HORIZONS)
-    for i, h in enumerate(HORIZONS):
-        rank, plain = [], []
-        for d in range(scores.shape[1]):
-            rows = eligible[d] & np.isfinite(returns[i, d])
-            rank.append(spearmanr(scores[i, d, rows], returns[i, d, rows]).statistic)
-            plain.append(pearsonr(scores[i, d, rows], returns[i, d, rows]).statistic)
-        assert score.by_horizon[h].rank_ic == pytest.approx(np.mean(rank), abs=1e-6)
-        assert score.by_horizon[h].ic == pytest.approx(np.mean(plain), abs=1e-9)
-        assert score.by_horizon[h].rank_icir == pytest.approx(np.mean(rank) / np.std(rank, ddof=1), rel=1e-4)
-    means = [score.by_horizon[h].rank_ic for h in HORIZONS]
-    assert score.rank_ic == pytest.approx(np.average(means, weights=[1, 0.8, 0.6, 0.4]))
-    assert score.coverage == 1.0
+pytestmark = pytest.mark.usefixtures("trainer_on_path")
+FAST = {"lightgbm_rounds": 10, "threads": 1}
 
 
-def test_scores_without_variation_have_no_correlation() -> None:
-    scores, returns, eligible = block(1)
-    scores[0, :3] = 7.0  # three of six days
-    scores[1] = 7.0
-    score = evaluate(scores, returns, eligible, horizons=HORIZONS)
-    assert np.isfinite(score.by_horizon[1].rank_ic)
-    assert np.isnan(score.by_horizon[5].rank_ic) and np.isnan(score.rank_ic)
-    assert score.as_json()["rank_ic"] is None  # and not zero
+def road(world: World, instance, *names: str, **config):
+    """Materialize some of the assets after the panel."""
+    phases = [name for name in names if name.startswith("train_")]
+    ops = {phase: {"config": {"allow_ephemeral_instance": True}} for phase in phases}
+    ops |= {name: {"config": value} for name, value in config.items()}
+    return dg.materialize(
+        [
+            *world.phase_assets(),
+            baselines_asset(),
+            evaluation_asset(world.settings),
+            make_test_evaluation(world.settings),
+            dg.AssetSpec("training_panel"),
+            dg.AssetSpec("folds"),
+        ],
+        selection=list(names),
+        resources={"store": world.store, "launcher": LocalLauncher(module="fake_trainer", threads=1)},
+        run_config={"ops": ops},
+        instance=instance,
+        raise_on_error=False,
+    )
 
 
-def test_hand_computed_day() -> None:
-    returns = np.array([[[0.01, 0.02, 0.03, 0.04, 0.05]]])
-    scores = np.array([[[1.0, 1.0, 3.0, 4.0, 2.0]]])
-    score = evaluate(scores, returns, np.ones((1, 5), bool), horizons=(1,), min_names=5)
-    # ranks 1.5 1.5 4 5 3 against 1 2 3 4 5: sum of products of deviations 6.5, squares 9.5 and 10
-    assert score.rank_ic == pytest.approx(6.5 / np.sqrt(9.5 * 10))
+def test_ridge_is_ridge(world: World) -> None:
+    """Against a direct solution over all rows stacked."""
+    panel, fold = world.newest(), world.fold()
+    weights, chosen = fit_ridge(panel, fold)
+    samples = [day_sample(panel, t) for t in training_days(panel, fold)]
+    x, y = np.concatenate([s[0] for s in samples]), np.concatenate([s[1] for s in samples])
+    for h, horizon in enumerate(panel.horizons):
+        known = np.isfinite(y[:, h])
+        design = np.hstack([x[known], np.ones((known.sum(), 1))]).astype(np.float64)
+        penalty = np.sqrt(chosen[f"penalty_{horizon}d"] * known.sum()) * np.eye(design.shape[1])
+        penalty[-1, -1] = 0
+        stacked = np.vstack([design, penalty])
+        expected = np.linalg.lstsq(stacked, np.append(y[known, h], np.zeros(len(penalty))), rcond=None)[0]
+        np.testing.assert_allclose(weights[h], expected, atol=1e-6)
+    assert np.argmax(np.abs(weights[0, :-1])) == panel.features.index("signal")
 
 
-@settings(max_examples=10, deadline=None)
-@given(st.integers(0, 10_000))
-def test_neutral_scores_are_residuals_of_least_squares(seed: int) -> None:
-    scores, returns, eligible = block(seed, days=2)
-    rng = np.random.default_rng(seed + 1)
-    volatility, sectors = rng.lognormal(size=eligible.shape), rng.integers(0, 4, eligible.shape[1])
-    score = evaluate(scores, returns, eligible, horizons=HORIZONS, volatility=volatility, sectors=sectors)
-    daily = []
-    for d in range(2):
-        rows = eligible[d] & np.isfinite(returns[0, d])
-        level = volatility[d, rows].argsort().argsort().astype(float)
-        design = np.column_stack([np.eye(4)[sectors[rows]], level])
-        residuals = [
-            v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (scores[0, d, rows], returns[0, d, rows])
-        ]
-        daily.append(spearmanr(*residuals).statistic)
-    assert score.by_horizon[1].neutral_rank_ic == pytest.approx(np.mean(daily), abs=1e-6)
+def test_baselines_use_the_train_block_only(world: World) -> None:
+    """Other labels after the train block change no fitted score (the rules read past returns, that is other labels)."""
+    panel, fold = world.newest(), world.fold()
+    fitted = ("ridge", "lightgbm")
+
+    def scores(name: str) -> np.ndarray:
+        return BASELINES[name](panel, fold, BaselineConfig(**FAST))[0](panel, fold.places(panel.dates, "validation"))
+
+    before = {name: scores(name) for name in fitted}
+    first = fold.places(panel.dates, "train").stop
+    changed = {**panel.tensors, "y_cc": panel.tensors["y_cc"].copy()}
+    changed["y_cc"][:, first:] = np.random.default_rng(0).normal(size=changed["y_cc"][:, first:].shape)
+    panel.__dict__["tensors"] = changed
+    for name in fitted:
+        np.testing.assert_array_equal(scores(name), before[name])
 
 
-def test_scores_made_of_volatility_and_sector_are_worth_nothing_when_neutral() -> None:
-    scores, returns, eligible = block(3)
-    rng = np.random.default_rng(0)
-    sectors = rng.integers(0, 4, eligible.shape[1])
-    volatility = np.broadcast_to(rng.permutation(eligible.shape[1]).astype(float), eligible.shape)
-    eligible, returns = np.ones_like(eligible), np.nan_to_num(returns)
-    explained = np.broadcast_to(5.0 * sectors - 0.3 * volatility, scores.shape)
-    score = evaluate(explained, returns, eligible, horizons=HORIZONS, volatility=volatility, sectors=sectors)
-    assert np.isfinite(score.rank_ic) and np.isnan(score.neutral_rank_ic)
+def test_training_days_are_thinned_evenly(world: World) -> None:
+    panel, fold = world.newest(), world.fold()
+    days = training_days(panel, fold, 1000)
+    assert (
+        len(set(np.diff(days))) == 1 and panel.valid[days].sum() <= 1000 < panel.valid[training_days(panel, fold)].sum()
+    )
 
 
-def test_missing_scores_lower_the_coverage() -> None:
-    scores, returns, eligible = block(4)
-    scores[:, :, :10] = np.nan
-    score = evaluate(scores, returns, eligible, horizons=HORIZONS)
-    assert 0.7 < score.coverage < 0.8
+def test_rules_read_no_future(world: World) -> None:
+    panel, fold = world.newest(), world.fold()
+    t = fold.places(panel.dates, "validation").start
+    changed = {**panel.tensors, "y_cc": panel.tensors["y_cc"].copy()}
+    rules = [BASELINES[name](panel, fold, BaselineConfig())[0] for name in ("reversal_5d", "low_volatility")]
+    before = [rule(panel, range(t, t + 1)) for rule in rules]
+    changed["y_cc"][:, t:] = 0.5
+    panel.__dict__["tensors"] = changed
+    for rule, scores in zip(rules, before, strict=True):
+        np.testing.assert_array_equal(rule(panel, range(t, t + 1)), scores)
+        assert np.isfinite(scores).all() and scores.std() > 0
 
 
-def test_shapes_must_belong_together() -> None:
-    scores, returns, eligible = block(5)
-    with pytest.raises(ValueError, match="shapes differ"):
-        evaluate(scores, returns, eligible[:, :-1], horizons=HORIZONS)
+def test_frame_and_dense_are_inverse(world: World) -> None:
+    block = Block.of(world.newest(), world.fold(), "validation")
+    scores = np.random.default_rng(0).normal(size=(4, len(block.days), len(block.panel.codes))).astype(np.float32)
+    again = block.dense(block.frame(scores).sample(fraction=1.0, shuffle=True, seed=1))
+    np.testing.assert_array_equal(again[:, block.eligible], scores[:, block.eligible])
+    assert np.isnan(again[:, ~block.eligible]).all()
 
 
-def test_newey_west_without_lag_is_the_ordinary_t() -> None:
-    series = np.random.default_rng(0).normal(0.1, 1, 250)
-    expected = series.mean() / (series.std(ddof=0) / np.sqrt(250))
-    assert newey_west_t(series, 0) == pytest.approx(expected)
-    series[::7] = np.nan
-    assert newey_west_t(series, 0) == pytest.approx(newey_west_t(series[np.isfinite(series)], 0))
+def test_the_whole_comparison(world: World, instance, capsys: pytest.CaptureFixture[str]) -> None:
+    result = road(world, instance, "train_phase0", "train_phase1", "baselines", "evaluation", baselines=FAST)
+    assert result.success
+    agreement = result.get_asset_check_evaluations()[-1]
+    assert agreement.check_name == "agreement" and agreement.passed and agreement.metadata["compared"].value == 2
+    board = json.loads((world.root / "evaluation" / "main" / "validation.json").read_text())
+    assert board["fold"] == "main" and {row["kind"] for row in board["rows"]} == {"phase", "baseline"}
+    rows = {row["name"]: row for row in board["rows"]}
+    assert list(rows) == ["train_phase0", "train_phase1", "ridge", "lightgbm", "reversal_5d", "low_volatility"]
+    assert all(row["coverage"] == 1.0 for row in rows.values())  # the same rows for everybody
+    assert rows["ridge"]["rank_ic"] > 0.03
+    pair = rows["train_phase1"]["against"]["train_phase0"]
+    assert pair["mean"] == pytest.approx(rows["train_phase1"]["rank_ic"] - rows["train_phase0"]["rank_ic"], abs=1e-6)
+    assert rows["train_phase0"]["previous"] is None and set(rows["train_phase0"]["against"]) == set(BASELINES)
+    metadata = result.asset_materializations_for_node("evaluation")[0].metadata
+    assert metadata["ridge/rank_ic"].value == round(rows["ridge"]["rank_ic"], 4)
+    assert list(metadata)[:2] == ["outcome", "table"]  # what a person reads comes first
+    shown = {record.data[""]: record.data for record in metadata["table"].records}
+    assert len(shown) == 6 and {"Δ before", "Δ ridge", "Δ lightgbm"} <= set(shown["ridge"])
+    against = rows["train_phase1"]["against"]["lightgbm"]["mean"]
+    assert shown["train_phase1 Adaptive Norm"]["Δ lightgbm"].strip("()") == f"{against:+.4f}"
+    fitted = result.asset_materializations_for_node("baselines")[0].metadata
+    assert fitted["lightgbm/rank_ic"].value == round(rows["lightgbm"]["rank_ic"], 4)
+    assert [record.data["validation"] for record in fitted["scores"].records] == list(BASELINES)
+
+    text = report.render(board)
+    lines = text.splitlines()
+    assert len({len(line.rstrip()) for line in lines[3:4]}) == 1
+    assert "train_phase1 Adaptive Norm" in text and "One seed and" in lines[-1]
+    assert f"{rows['train_phase1']['rank_ic']:.4f}" in text and "simulated" not in text
+    assert report.main([str(world.root / "evaluation" / "main" / "validation.json")]) == 0
+    assert capsys.readouterr().out.strip() == text
+    assert report.main([str(world.root / "none.json")]) == 1
+    assert "--select evaluation" in capsys.readouterr().err
 
 
-def test_newey_west_by_the_definition() -> None:
-    series = np.convolve(np.random.default_rng(1).normal(size=300), np.ones(5), "valid")
-    n, e, lag = len(series), series - series.mean(), 4
-    weights = np.clip(1 - np.abs(np.subtract.outer(np.arange(n), np.arange(n))) / (lag + 1), 0, None)
-    assert newey_west_t(series, lag) == pytest.approx(series.mean() / np.sqrt(e @ weights @ e / n**2))
-    assert abs(newey_west_t(series, lag)) < abs(newey_west_t(series, 0))  # overlap makes the plain t too large
+def test_a_trainer_whose_own_figure_differs_is_caught(world: World, instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_TRAINER", "wrong_ic")
+    result = road(world, instance, "train_phase0", "evaluation")
+    (verdict,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "agreement"]
+    assert not verdict.passed and verdict.description.startswith("train_phase0 reports 0.")
 
 
-def test_block_bootstrap_covers_the_truth() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for i in range(100):
-        noise = np.convolve(rng.normal(size=263), np.ones(5) / 5, "valid")
-        found = paired_difference(0.02 + noise, np.zeros_like(noise), draws=300, seed=i)
-        covered += found.low <= 0.02 <= found.high
-    assert covered >= 85  # 95 % nominal; 13 blocks a draw are a little too narrow
+def test_damaged_scores_are_not_judged(world: World, instance) -> None:
+    """Of a run or of a baseline, nor is a run whose checkpoint is not its own."""
+    assert road(world, instance, "train_phase0", "baselines", baselines=FAST).success
+    run = latest_run(world.runs(0)).folder
+    ridge = next((world.root / "runs" / "main" / "baselines").glob("*/ridge.validation.parquet"))
+    for path in (run / SCORES, ridge, run / CHECKPOINT):
+        whole = path.read_bytes()
+        half = len(whole) // 2
+        path.write_bytes(whole[:half] + bytes([whole[half] ^ 1]) + whole[half + 1 :])
+        said = failure(road(world, instance, "evaluation"))
+        assert said.startswith("evaluation cannot start: ") and f"{path} is damaged" in said and MEND in said
+        path.write_bytes(whole)
+    assert not (world.root / "evaluation").exists()
 
 
-def test_paired_difference_uses_common_days_only() -> None:
-    ours, theirs = np.full(100, 0.05), np.full(100, 0.03)
-    ours[:40], theirs[60:] = np.nan, np.nan
-    found = paired_difference(ours, theirs)
-    assert found.days == 20 and found.mean == pytest.approx(0.02) and found.low == pytest.approx(0.02)
-    assert found.p < 0.01
+def test_the_test_block_is_scored_once(world: World, instance) -> None:
+    opened = {"test_evaluation": {"open_test": True}}
+    assert road(world, instance, "train_phase0", "baselines", "test_evaluation", baselines=FAST, **opened).success
+    board = json.loads((world.root / "evaluation" / "main" / "test.json").read_text())
+    assert board["block"] == "test" and board["scorings"] == 1
+    assert [row["name"] for row in board["rows"]][:2] == ["train_phase0", "ridge"]
+    first, last = map(str, world.fold().test)
+    assert (board["first"], board["last"]) == (first, last)
+    assert not list((world.root / "evaluation" / "main" / "scores").glob(".*"))  # the request is gone
+    refused = failure(road(world, instance, "test_evaluation", **opened))
+    assert refused.startswith(
+        f"test_evaluation cannot start: days of the test block, {first} to {last}, were scored on"
+    )
+    assert "a second look would make it a validation block" in refused
+    # a network that was trained anew does not open it again
+    before = latest_run(world.runs(0)).run_id
+    again = road(world, instance, "train_phase0", "test_evaluation", **opened)
+    assert latest_run(world.runs(0)).run_id != before and "a second look" in failure(again)
+    assert road(world, instance, "test_evaluation", test_evaluation={"score_again": True}).success
+    entries = ledger(world.root / "evaluation")
+    assert [entry["again"] for entry in entries] == [False, True]
+    assert {(entry["fold"], entry["first"], entry["last"]) for entry in entries} == {("main", first, last)}
+    assert [entry["runs"]["train_phase0"] for entry in entries] == [before, latest_run(world.runs(0)).run_id]
+    # nor does another panel whose test block has a day in common, whatever it is called
+    world.cut(world.panel(end="2020-05-29").panel)
+    assert world.fold().test[1] < date.fromisoformat(last) and str(world.fold().test[1]) > first
+    assert road(world, instance, "train_phase0").success
+    assert "a second look" in failure(road(world, instance, "test_evaluation", **opened))
+    # days that nobody has looked at are open
+    world.cut(world.panel(end="2020-03-31").panel)
+    assert str(world.fold().test[1]) < first
+    assert road(world, instance, "train_phase0", "test_evaluation", **opened).success
 
 
-def test_trailing_figures_see_only_returns_that_are_known() -> None:
-    rng = np.random.default_rng(0)
-    returns = rng.normal(size=(60, 3)) * 0.02  # row t: from t to t+1
-    changed = returns.copy()
-    changed[40:] = 9.0
-    days = range(30, 41)
-    for figure in (lambda r: trailing_volatility(r, days), lambda r: trailing_return(r, days, 5)):
-        np.testing.assert_array_equal(figure(returns), figure(changed))
-    np.testing.assert_allclose(trailing_volatility(returns, days)[0], returns[10:30].std(axis=0, ddof=1))
-    np.testing.assert_allclose(trailing_return(returns, days, 5)[-1], np.prod(1 + returns[35:40], axis=0) - 1)
+def test_a_run_over_everything_does_not_open_the_test_block(world: World, instance) -> None:
+    """*Materialize all* gives no config: the run ends well, nothing is scored, and the asset says why."""
+    result = road(world, instance, "train_phase0", "test_evaluation")
+    assert result.success and not result.asset_materializations_for_node("test_evaluation")
+    observed = [e for e in result.all_events if e.event_type_value == "ASSET_OBSERVATION"]
+    said = [e.asset_observation_data.asset_observation.metadata.get("test_block") for e in observed]
+    assert [one.value for one in said if one] == [CLOSED] and "open_test: true" in CLOSED
+    assert not (world.root / "evaluation").exists()
+
+
+def test_ledger_lines_without_days_cover_all(world: World) -> None:
+    fold = world.fold()
+    first, last = map(str, fold.test)
+    lines = [
+        {"first": first, "last": first},
+        {"first": "2019-01-04", "last": "2019-03-29"},
+        {"at": "of an older version"},
+    ]
+    assert looked_at(lines, fold) == [lines[0], lines[2]]
+    assert looked_at([{"first": last, "last": "2030-01-01"}], fold)
+
+
+def test_runs_of_other_days_are_not_judged(world: World, instance) -> None:
+    assert failure(road(world, instance, "evaluation")).endswith("--select train_phase0")
+    assert road(world, instance, "train_phase0", "train_phase1", "baselines", baselines=FAST).success
+    learned = world.fold().train
+    world.cut(world.newest(), [FoldRow("main", embargo_days=25)])
+    said = failure(road(world, instance, "evaluation"))
+    assert "no phase has a finished run on the days of the fold main" in said and said.endswith("--select train_phase0")
+    assert f"was trained with the train block {learned[0]} to {learned[1]}, not" in said
+    assert "the baselines, which were fitted on another panel or on other days" in said
+    assert road(world, instance, "train_phase0").success
+    result = road(world, instance, "evaluation")
+    assert result.success
+    board = json.loads((world.root / "evaluation" / "main" / "validation.json").read_text())
+    assert [row["name"] for row in board["rows"]] == ["train_phase0"]
+    warnings = [
+        record.user_message
+        for record in instance.all_logs(result.run_id)
+        if record.level == logging.WARNING and "left out" in record.user_message
+    ]
+    assert len(warnings) == 2 and "train_phase1" in warnings[0]
+
+
+def test_a_rebuilt_panel_with_the_same_days_serves_the_same_runs(world: World, instance) -> None:
+    """The days decide, not the panel; the trainer's own figure is of its own panel, and is not held against ours."""
+    assert road(world, instance, "train_phase0").success
+    labels = world.store.table("features", "labels").read()
+    world.publish("features", "labels", labels.with_columns(y_cc_1d=pl.col("y_cc_1d") * 1.5))
+    days = world.fold()
+    world.cut(world.panel().panel)
+    assert world.fold() == days
+    result = road(world, instance, "evaluation")
+    (verdict,) = result.get_asset_check_evaluations()
+    assert verdict.passed and verdict.metadata["compared"].value == 0
+
+
+def test_baselines_are_stored_for_both_blocks(world: World, instance) -> None:
+    assert stored_baselines(world.store.local("runs", "main", "baselines")) is None
+    assert road(world, instance, "baselines", baselines=FAST).success
+    stored = stored_baselines(world.store.local("runs", "main", "baselines"))
+    assert stored.names() == list(BASELINES)
+    panel, fold = world.newest(), world.fold()
+    for block in ("validation", "test"):
+        frame = stored.scores("lightgbm", block)
+        assert frame.columns == ["date", "code", "score_1d", "score_5d", "score_10d", "score_20d"]
+        assert frame.height == Block.of(panel, fold, block).eligible.sum() and frame["date"].dtype == pl.Date
+    assert not list((world.root / "runs" / "main" / "baselines").glob(".*"))

@@ -10,15 +10,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from atft_assets.training.launcher import explain, last_words, lock_holder
-from atft_assets.training.runs import latest_run
+from atft_assets.training.launcher import LocalLauncher, explain, last_words, lock_holder
+from atft_assets.training.runs import end_abandoned, latest_run
+from atft_model.interchange.errors import RunError
+from atft_model.interchange.run import STATE, end_record, held, read_record, write_record
+from tests.training.small_market import World
 
-from .small_market import World
 from .test_phases import failure, train
 
 HERE = Path(__file__).parent
@@ -34,9 +37,11 @@ def wait_for(condition, what: str):
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended; one that only waits to be reaped has."""
+    """Whether the process has ended; one that only waits to be reaped has, once its last thread let go of its files."""
+    process = Path(f"/proc/{pid}")
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len(list((process / "task").iterdir())) == 1
     except (FileNotFoundError, ProcessLookupError):
         return True
 
@@ -62,7 +67,7 @@ def hanging_run(world: World, home: Path, words: str) -> Iterator[tuple[subproce
     )
     trainer = None
     try:
-        runs = world.store.local("runs", "train_phase0")
+        runs = world.runs(0)
         ready = wait_for(lambda: worker.poll() is not None or list(runs.glob("*/ready")), "the training to start")
         assert ready is not True, (home / "log").read_text()[-3000:]
         out = ready[0].parent
@@ -80,15 +85,23 @@ def signals(out: Path) -> list[str]:
     return (out / "signals").read_text().split() if (out / "signals").exists() else []
 
 
-def test_terminating_the_run_interrupts_the_training(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_terminating_the_run_interrupts_the_training(world: World, tmp_path: Path, number: signal.Signals) -> None:
     with hanging_run(world, tmp_path / "home", "hang") as (worker, trainer, out):
         assert os.getpgid(trainer) == trainer != os.getpgid(worker.pid)  # a group of its own
-        worker.send_signal(signal.SIGINT)
+        worker.send_signal(number)
         wait_for(lambda: gone(trainer), "the trainer to end")
         assert worker.wait(PATIENCE) != 0
         assert signals(out) == ["SIGINT"]
+    assert read_record(out).status == "interrupted"
+    rule, what, why, _, todo, end = (tmp_path / "home" / "log").read_text().splitlines()[-6:]
+    assert what.endswith("train_phase0 was interrupted") and why.endswith("nothing half-done was published")
+    assert f"`resume_run: {out.name}`" in todo and rule == end
     with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
-        assert instance.get_runs()[0].status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+        run = instance.get_runs()[0]
+        assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE)
+        told = [entry.user_message for entry in instance.all_logs(run.run_id) if "resume_run" in entry.user_message]
+        assert any('--config-json \'{"ops": {"train_phase0": ' in text for text in told), told
     assert latest_run(out.parent) is None
 
 
@@ -98,6 +111,7 @@ def test_a_trainer_that_ignores_signals_is_killed(world: World, tmp_path: Path) 
         wait_for(lambda: gone(trainer), "the trainer to be killed")
         worker.wait(PATIENCE)
         assert signals(out) == ["SIGINT", "SIGTERM"]
+    assert read_record(out).status == "interrupted"  # it could not say so itself
 
 
 def test_kill_9_of_the_worker_ends_the_training_and_frees_the_device(
@@ -114,7 +128,49 @@ def test_kill_9_of_the_worker_ends_the_training_and_frees_the_device(
         worker.kill()
         wait_for(lambda: gone(trainer), "the trainer to die with the worker")
         assert signals(out) == []
+        assert read_record(out).status == "running"  # nobody was left to say otherwise
+        (line,) = end_abandoned(world.root / "runs")
+        assert f"`resume_run: {out.name}`" in line and read_record(out).status == "interrupted"
         assert train(world, instance, "train_phase0").success
+
+
+def test_what_a_living_training_holds_is_not_marked(world: World, tmp_path: Path) -> None:
+    with hanging_run(world, tmp_path / "home", "hang") as (_, _, out):
+        assert list(end_abandoned(world.root / "runs")) == []
+        assert read_record(out).status == "running"
+        with pytest.raises(RunError, match="being written by another training"), held(out):
+            pass
+
+
+def test_records_end_once_and_damaged_ones_are_left_alone(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE.parents[1])]))
+    monkeypatch.setenv("FAKE_TRAINER", "exit=1")
+    with dg.instance_for_test() as instance:
+        said = failure(train(world, instance, "train_phase0"))
+    (out,) = [path for path in world.runs(0).iterdir() if path.is_dir()]
+    assert "exit code 1" in said and read_record(out).status == "failed"
+    assert not end_record(out, "interrupted") and read_record(out).status == "failed"
+    write_record(out, replace(read_record(out), status="running"))
+    kept = (out / "run.json").read_text()
+    (out / "run.json").write_text(kept.replace('"seed"', '"sown"'))
+    assert list(end_abandoned(world.root / "runs")) == []
+
+
+@pytest.mark.parametrize("code", [130, 74, -9, -11])
+def test_it_says_how_a_training_goes_on(tmp_path: Path, code: int) -> None:
+    out = tmp_path / "runs" / "autumn" / "phase1" / "the-id"
+    out.mkdir(parents=True)
+    said = explain(code, ["x"], out=out, runs=tmp_path, lock=tmp_path / "lock")
+    assert "start it again" in said and "resume_run" not in said  # no epoch has ended
+    (out / STATE).touch()
+    said = explain(code, ["x"], out=out, runs=tmp_path, lock=tmp_path / "lock")
+    assert "`resume_run: the-id`" in said and "--select fold_phase1 --partition autumn --config-json" in said
+
+
+def test_an_interrupted_run_leaves_ten_seconds_to_nobody() -> None:
+    assert LocalLauncher().interrupt_seconds + LocalLauncher().terminate_seconds < 10
 
 
 def test_lock_holder_without_a_holder(tmp_path: Path) -> None:
@@ -134,4 +190,4 @@ def test_last_words() -> None:
     [(-9, "ran out of memory"), (-11, "signal 11 (SIGSEGV)"), (75, "lock /nowhere/x"), (1, "exit code 1")],
 )
 def test_ends_of_a_process(tmp_path: Path, code: int, said: str) -> None:
-    assert said in explain(code, ["x"], out=tmp_path / "runs" / "stage" / "id", lock=Path("/nowhere/x"))
+    assert said in explain(code, ["x"], out=tmp_path / "id", runs=tmp_path, lock=Path("/nowhere/x"))

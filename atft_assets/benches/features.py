@@ -1,0 +1,206 @@
+"""What the features cost: `python -m atft_assets.benches.features` (make bench-features).
+
+Simulates a market, publishes its raw months, then builds every feature table from raw to `all_features`, contracts
+judged, at a quarter, a half and all of the names and of the days, and refreshes the newest month. Each size is built in
+a process of its own, and its raw months are filled in another, so that seconds and peak memory are the build's alone.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import date, timedelta
+
+import polars as pl
+
+from atft_assets import calendar
+from atft_assets.contracts import Built, Contract
+from atft_assets.features.build import Builder
+from atft_assets.features.names import ALL, GROUP
+from atft_assets.features.registry import TABLES, complete
+from atft_assets.features.schemas import contract_of
+from atft_assets.features.table import FeatureTable
+from atft_assets.sandbox import Market, MarketConfig, simulate
+from atft_assets.store import Store
+
+NAMES, DAYS = 4484, 2450
+FIRST_DAY = date(2015, 1, 5)
+
+
+def fill_raw(store: Store, market: Market) -> list[str]:
+    """Publish a simulated market as raw months; returns the months."""
+    quotes = market.quotes().with_columns(_evening(0, 16, 30).alias("available_at"))
+    topix = (
+        market.index_bars("0000")
+        .rename({"Date": "date"})
+        .drop("Code")
+        .with_columns(pl.col("date").str.to_date(), pl.col("O", "H", "L", "C").cast(pl.Float64))
+        .with_columns(_evening(0, 16, 30).alias("available_at"))
+    )
+    keys = calendar.months_between(calendar.month_key(market.days[0]), calendar.month_key(market.days[-1]))
+    weeks = {day.isocalendar()[:2]: day for day in reversed(market.days)}
+    snapshots = pl.concat(market.master(day) for day in sorted({*weeks.values(), market.days[-1]}))
+    listed = (
+        snapshots.rename({"Date": "date", "Code": "code"})
+        .with_columns(pl.col("date").str.to_date())
+        .with_columns(_evening(-1, 17, 30).alias("available_at"))
+    )
+    for name, frame in (("daily_quotes", quotes), ("topix", topix), ("listed_info", listed)):
+        _publish(store, "raw", name, _months(frame, keys))
+    return keys
+
+
+def _evening(days: int, hour: int, minute: int) -> pl.Expr:
+    """Hour and minute in Tokyo, so many calendar days after the row's date."""
+    local = pl.col("date").cast(pl.Datetime("us")) + timedelta(days=days, hours=hour, minutes=minute)
+    return local.dt.replace_time_zone("Asia/Tokyo")
+
+
+def _months(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
+    frame = frame.with_columns(pl.col("date").dt.strftime("%Y-%m").alias("_month"))
+    parts = frame.partition_by("_month", as_dict=True, include_key=False)
+    yield from ((key, parts[(key,)]) for key in keys if (key,) in parts)
+
+
+def _publish(store: Store, group: str, name: str, frames: Iterator[tuple[str, pl.DataFrame]]) -> None:
+    table = store.table(group, name)
+    staged = table.stage_all(frames, code_version="bench")
+    table.publish(staged)
+    table.discard(staged)  # of files that did not change
+
+
+def build_tables(
+    store: Store, keys: list[str], start: date, tables: Iterable[FeatureTable] = TABLES, *, whole: bool = False
+) -> dict[str, float]:
+    """Build and publish the feature tables of the registry that have months, or those that have none; seconds by table.
+
+    Raises:
+        ValueError: a table broke its contract.
+    """
+    rows = complete(tables)
+    builder = Builder(store, frozenset(row.name for row in rows), calendar.month_key(start), start)
+    seconds = {}
+    for row in rows:
+        if row.whole == whole:
+            since = time.perf_counter()
+            _publish(store, GROUP, row.name, _audited(contract_of(row), builder.build(row, ["all"] if whole else keys)))
+            seconds[row.name] = time.perf_counter() - since
+    return seconds
+
+
+def _audited(contract: Contract, months: Iterator[Built]) -> Iterator[tuple[str, pl.DataFrame]]:
+    for built in months:
+        verdict = contract.audit(built.frame, built.key, built.history_days)
+        if not verdict.passed:
+            raise ValueError(str(verdict))
+        yield built.key, built.frame
+
+
+def fill(root: str, names: int, days: int) -> None:
+    """Publish the raw months of a simulated market of a size."""
+    sessions = calendar.trading_days(FIRST_DAY, FIRST_DAY + timedelta(days=days * 2))[:days]
+    fill_raw(Store(root=root), simulate(MarketConfig(n_names=names, start=sessions[0], end=sessions[-1])))
+
+
+def measure(root: str) -> dict[str, float]:
+    """Seconds by step, CPU seconds, rows and peak memory (GB) of a build from the raw months under a root."""
+    store = Store(root=root)
+    keys = store.table("raw", "daily_quotes").keys()
+    start = store.table("raw", "topix").read(keys[:1], ["date"])["date"].item(0)
+    cpu = time.process_time()
+    steps = build_tables(store, keys, start)
+    cpu = time.process_time() - cpu
+    peak = _peak()
+    refresh = sum(build_tables(store, keys[-1:], start).values())
+    entries = store.table(GROUP, ALL).manifest().entries.values()
+    return {
+        "rows": sum(entry.rows for entry in entries),
+        "wall_s": sum(steps.values()),
+        "cpu_s": cpu,
+        "refresh_s": refresh,
+        "whole_s": sum(build_tables(store, keys, start, whole=True).values()),
+        "peak_gb": peak,
+        **{f"{table}_s": seconds for table, seconds in steps.items()},
+    }
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def measure_size(names: int, days: int) -> dict[str, float]:
+    """`measure` of a size, filled and built by processes of their own."""
+    with tempfile.TemporaryDirectory(prefix="atft-bench-") as root:
+        _run("--fill", root, "--names", str(names), "--days", str(days))
+        return {"names": names, "days": days, **json.loads(_run("--build", root).splitlines()[-1])}
+
+
+def _run(*arguments: str) -> str:
+    command = [sys.executable, "-m", "atft_assets.benches.features", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+COLUMNS = ("names", "days", "rows", "wall s", "CPU s", "CPU us/row", "refresh s", "peak GB")
+HEADER = "{:>6} {:>6} {:>11} {:>7} {:>7} {:>10} {:>9} {:>8}".format(*COLUMNS)
+
+
+def line(one: dict[str, float]) -> str:
+    """A size as a line under HEADER."""
+    return (
+        f"{one['names']:>6} {one['days']:>6} {one['rows']:>11,} {one['wall_s']:>7.1f} {one['cpu_s']:>7.1f} "
+        f"{_each(one):>10.1f} {one['refresh_s']:>9.1f} {one['peak_gb']:>8.1f}"
+    )
+
+
+def _each(one: dict[str, float]) -> float:
+    """CPU microseconds a row."""
+    return one["cpu_s"] / one["rows"] * 1e6
+
+
+def linearity(part: dict[str, float], whole: dict[str, float], what: str) -> str:
+    """A sentence on how the cost of a row changes with a size."""
+    return (
+        f"{whole['rows'] / part['rows']:.1f} times the rows by more {what} cost "
+        f"{whole['cpu_s'] / part['cpu_s']:.1f} times the CPU: {_each(part):.1f} us a row became "
+        f"{_each(whole):.1f}, {'more than linear' if _each(whole) > 1.15 * _each(part) else 'no more than linear'}."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--names", type=int, default=NAMES, help="stocks (%(default)s)")
+    parser.add_argument("--days", type=int, default=DAYS, help="trading days (%(default)s)")
+    parser.add_argument("--one", action="store_true", help="this size only, as JSON")
+    parser.add_argument("--fill", metavar="ROOT", help="only publish the raw months of this size under ROOT")
+    parser.add_argument(
+        "--build", metavar="ROOT", help="only build and measure from the raw months under ROOT, as JSON"
+    )
+    given = parser.parse_args()
+    names, days = given.names, given.days
+    if given.fill:
+        fill(given.fill, names, days)
+    elif given.build:
+        print(json.dumps(measure(given.build)))
+    elif given.one:
+        print(json.dumps(measure_size(names, days)))
+    else:
+        print(HEADER, flush=True)
+        sizes = [(names // 4, days), (names // 2, days), (names, days // 4), (names, days // 2), (names, days)]
+        found = {}
+        for size in sizes:
+            found[size] = measure_size(*size)
+            print(line(found[size]), flush=True)
+        whole = found[names, days]
+        # a quarter of the days is warm-up for the most part, so the half is compared as well
+        for part, what in (((names // 4, days), "names"), ((names, days // 4), "days"), ((names, days // 2), "days")):
+            print(linearity(found[part], whole, what))
+        tables = (f"{row.name} {whole[f'{row.name}_s']:.1f}" for row in complete() if not row.whole)
+        print(f"wall s by table: {', '.join(tables)}; labels, not counted, {whole['whole_s']:.1f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Names of the groups of assets, as the UI and `--select group:…` know them.
+
+The UI sorts groups by name, so a name begins with its place on the road; what keeps the machine healthy comes last.
+Folders of the data root are named by the rooms (`raw`, `features`, `graph`) and do not follow these.
+"""
+
+RAW = "road1_raw"
+FEATURES = "road2_features"
+GRAPH = "road3_graph"
+TRAINING = "road4_training"
+OPERATIONS = "upkeep"
+
+TABLES = (RAW, FEATURES, GRAPH)  # what an evening refreshes, month by month
+# Selects what comes month by month; trading_calendar, labels and the reports are built whole.
+MONTHLY = f"({' or '.join(f'group:{name}' for name in TABLES)}) and not tag:atft/partitions=none"

@@ -1,0 +1,277 @@
+"""Tables on disk or in a bucket: month files, a manifest per table, atomic publication.
+
+A partition is one zstd Parquet file `<root>/<group>/<table>/<key>.parquet`, the key being a month `YYYY-MM`, or `all`
+for an unpartitioned table. A publication survives `kill -9` at any instant: staged files are flushed, the manifest
+announces their hashes as pending, the files are renamed into place, the manifest confirms. Whatever step was the last,
+each file is either the old one or the new one, both are vouched for by a hash, and both have passed their contract.
+"""
+
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+from filelock import FileLock
+from pydantic import Field
+from upath import UPath
+
+from atft_assets.failures import PermanentFailure
+from atft_assets.store import files
+from atft_assets.store.errors import DamagedTable, MissingColumns, MissingTable, StoreError
+from atft_assets.store.manifest import Entry, Manifest, digest, entry_of
+from atft_model.interchange.disk import DiskError, keep_private, make_root, writing
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A partition written beside its place, not yet visible to readers."""
+
+    key: str
+    path: UPath
+    entry: Entry
+
+
+class Store(dg.ConfigurableResource):
+    """The root of tables, panels and runs."""
+
+    root: str = Field(
+        description="Absolute path, or a bucket URL that fsspec knows (its driver must be installed): ATFT_DATA"
+    )
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """What a run writes is for its user alone, and where it cannot be written is said before any work.
+
+        Raises:
+            PermanentFailure: the root cannot be made, or nothing can be written there.
+        """
+        keep_private()
+        if context.run is not None and files.is_local(UPath(self.root)):  # sensors read: they must work on a full disk
+            try:
+                make_root(self.local())
+            except DiskError as error:
+                raise PermanentFailure(f"this run cannot begin: {error}") from None
+
+    def table(self, group: str, name: str) -> "Table":
+        """The table `group/name`; it need not exist yet."""
+        return Table(UPath(self.root), group, name)
+
+    def local(self, *parts: str) -> Path:
+        """A local path under the root, for panels and runs, which other processes open by path.
+
+        Raises:
+            StoreError: the root is a bucket.
+        """
+        if "://" in self.root and not self.root.startswith("file://"):
+            raise StoreError(
+                f"ATFT_DATA is {self.root}: panels and training runs need a local disk; set ATFT_DATA to a local path"
+            )
+        return Path(self.root.removeprefix("file://")).joinpath(*parts)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the store."""
+
+    root: UPath
+    group: str
+    name: str
+
+    @property
+    def folder(self) -> UPath:
+        """Where its files lie."""
+        return self.root / self.group / self.name
+
+    def path(self, key: str) -> UPath:
+        """The file of a partition."""
+        return self.folder / f"{key}.parquet"
+
+    def manifest(self) -> Manifest:
+        """What has been published; empty for a table that does not exist yet.
+
+        Where a publication died half way, its renamed files count as published.
+
+        Raises:
+            DamagedTable: it cannot be read.
+        """
+        path = self.folder / MANIFEST
+        try:
+            manifest = Manifest.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return Manifest()
+        except (OSError, ValueError) as error:
+            why = "it is no manifest" if isinstance(error, ValueError) else str(error.strerror or error)
+            raise DamagedTable(self.name, path, why) from error
+        for key, entry in manifest.pending.items():
+            if self._holds(key, entry.sha256):
+                manifest.entries[key] = entry
+        return manifest
+
+    def keys(self) -> list[str]:
+        """Published partitions in order."""
+        return sorted(self.manifest().entries)
+
+    def version(self, keys: Sequence[str] | None = None) -> str:
+        """Hash over the contents of the given partitions (default: all): the data version of what a reader sees.
+
+        Raises:
+            MissingTable: a given partition has not been published.
+        """
+        entries = self._entries(keys)
+        text = "\n".join(f"{key} {entry.sha256}" for key, entry in sorted(entries.items()))
+        return digest(text.encode())
+
+    def read(self, keys: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The rows of the given partitions (default: all) in order of partition, date and code.
+
+        A column that only some partitions have (the server added it) is null in the others.
+
+        Raises:
+            MissingTable: a partition has not been published.
+            MissingColumns: a partition lacks a column that was asked for.
+            DamagedTable: a file, or the manifest, is not as it was written.
+        """
+        frames = []
+        for key, entry in sorted(self._entries(keys).items()):
+            data = self._bytes(key, entry)
+            present = pl.read_parquet_schema(io.BytesIO(data))
+            if columns is not None and (missing := [c for c in columns if c not in present]):
+                raise MissingColumns(self.name, key, missing, list(present))
+            frame = pl.read_parquet(data, columns=None if columns is None else list(columns))
+            if columns is not None:
+                frame = frame.select(columns)
+            frames.append(frame)
+        return pl.concat(frames, how="diagonal") if frames else pl.DataFrame()
+
+    def _entries(self, keys: Sequence[str] | None) -> dict[str, Entry]:
+        entries = self.manifest().entries
+        if keys is None:
+            if not entries:
+                raise MissingTable(self.group, self.name, [])
+            return entries
+        if missing := [key for key in keys if key not in entries]:
+            raise MissingTable(self.group, self.name, missing)
+        return {key: entries[key] for key in keys}
+
+    def _bytes(self, key: str, entry: Entry) -> bytes:
+        """A partition's file, held against its hash; read again once, for it may just have been replaced."""
+        data = self._file(key)
+        if digest(data) == entry.sha256:
+            return data
+        data, newer = self._file(key), self.manifest().entries.get(key)
+        if newer and digest(data) == newer.sha256:
+            return data
+        raise DamagedTable(self.name, self.path(key), "it is not the file that its manifest describes", key)
+
+    def _file(self, key: str) -> bytes:
+        try:
+            return self.path(key).read_bytes()
+        except OSError as error:
+            gone = "it is gone, though its manifest lists it"
+            why = gone if isinstance(error, FileNotFoundError) else str(error.strerror or error)
+            raise DamagedTable(self.name, self.path(key), why, key) from error
+
+    def stage(self, key: str, frame: pl.DataFrame, *, code_version: str, contract_passed: bool = True) -> Staged:
+        """Write a partition beside its place and flush it to the disk; readers do not see it.
+
+        Raises:
+            DiskFull, Unwritable: there is no room for it, or nobody may write there.
+        """
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        frame = _in_order(frame)
+        path = self.folder / f".{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}{files.STAGED_SUFFIX}"
+        frame = frame.rechunk()  # equal frames must give equal bytes, and the layout in memory shows in them
+        buffer = io.BytesIO()  # through memory: the hash needs no second read, and a full disk is a plain OSError
+        # level 1: floats hardly compress, and higher levels take a fifth more time for a hundredth of the size
+        frame.write_parquet(buffer, compression="zstd", compression_level=1)
+        files.write(path, buffer.getbuffer(), self.path(key))
+        sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        entry = entry_of(frame, sha256, code_version=code_version, contract_passed=contract_passed)
+        return Staged(key, path, entry)
+
+    def stage_all(self, frames: Iterable[tuple[str, pl.DataFrame]], *, code_version: str) -> list[Staged]:
+        """Stage partitions, each by a thread of its own while the next is computed; all of them, or an error and none.
+
+        Args:
+            frames: (key, frame), computed as they are asked for; no more than one waits to be written.
+        """
+        writing: list[Future[Staged]] = []
+        try:
+            with ThreadPoolExecutor(1, thread_name_prefix="stage") as writer:
+                for key, frame in frames:
+                    if writing:
+                        writing[-1].result()  # a full disk is heard of here, before more is computed
+                    writing.append(writer.submit(self.stage, key, frame, code_version=code_version))
+            return [one.result() for one in writing]
+        except BaseException:
+            self.discard([one.result() for one in writing if one.exception() is None])
+            raise
+
+    def publish(self, staged: Sequence[Staged]) -> None:
+        """Make staged partitions visible: announce, rename, confirm. A file that would not change is not touched."""
+        with self.locked():
+            manifest = self.manifest()
+            held = {key: entry.sha256 for key, entry in manifest.entries.items()}
+            manifest.pending = {one.key: one.entry for one in staged}
+            self.write_manifest(manifest)
+            for one in staged:
+                if held.get(one.key) != one.entry.sha256 or not self._holds(one.key, one.entry.sha256):
+                    with writing(self.path(one.key)):
+                        files.replace(one.path, self.path(one.key))
+            manifest.entries |= manifest.pending
+            manifest.pending = {}
+            self.write_manifest(manifest)
+
+    def _holds(self, key: str, sha256: str) -> bool:
+        try:
+            return digest(self.path(key).read_bytes()) == sha256
+        except OSError:
+            return False
+
+    def discard(self, staged: Sequence[Staged]) -> None:
+        """Remove staged partitions that are not to be published."""
+        for one in staged:
+            one.path.unlink(missing_ok=True)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace the manifest."""
+        files.write_atomically(self.folder / MANIFEST, manifest.text())
+
+    @contextmanager
+    def locked(self, timeout: float = -1) -> Iterator[None]:
+        """One publisher at a time on a local disk; a bucket must be written by one run at a time.
+
+        Args:
+            timeout: seconds to wait for another one; -1: as long as it takes.
+
+        Raises:
+            filelock.Timeout: another one is still writing.
+        """
+        if files.is_local(self.folder):
+            with writing(self.folder):
+                lock = FileLock(str(self.folder / ".lock"), mode=0o600)
+                lock.acquire(timeout)
+            try:
+                yield
+            finally:
+                lock.release()
+        else:
+            yield
+
+
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Sorted by date and code, as far as it has them; a wide frame that is in order already is not copied."""
+    order = [c for c in ("date", "code") if c in frame.columns]
+    if not order:
+        return frame
+    places = frame.select(pl.arg_sort_by(order, maintain_order=True)).to_series()
+    return frame if places.is_sorted() else frame[places]

@@ -1,0 +1,58 @@
+"""How long the road will take, said before it begins: what is lacking, and what the plan lets through a minute."""
+
+from datetime import datetime
+
+from atft_assets.calendar import TOKYO, days_of_month
+from atft_assets.jquants.plans import REQUESTS_PER_MINUTE, USED_SHARE, includes, window
+from atft_assets.partitions import months
+from atft_assets.raw import SOURCES, daily_quotes
+from atft_assets.raw.ingest import GROUP
+from atft_assets.settings import Settings
+from atft_assets.store import Store, StoreError
+
+# Of `make demo` on two quiet cores: 36 simulated months 70 s, panel to evaluation 110 s.
+SECONDS_A_MONTH = 2.0
+SECONDS_OF_TRAINING = 110.0
+PAGES_A_DAY = 2  # of the 4,400 names of a day
+
+
+def requests_lacking(settings: Settings, store: Store) -> int:
+    """Requests for the days of months that are not published yet, of the tables that are asked for day by day."""
+    today = datetime.now(TOKYO).date()
+    covered, total = window(settings.plan, today), 0
+    for source in SOURCES:
+        if source.at_once or not includes(settings.plan, source.endpoint):
+            continue
+        held = _held(store, source.name)
+        days = [
+            day
+            for key in months(settings).get_partition_keys()
+            if key not in held
+            for day in days_of_month(key)
+            if day in covered and settings.start <= day <= (settings.end or today)
+        ]
+        weekly = len({day.isocalendar()[:2] for day in days}) if source.choose else len(days)
+        total += weekly * PAGES_A_DAY
+    return total
+
+
+def _held(store: Store, name: str) -> set[str]:
+    try:
+        return set(store.table(GROUP, name).keys())
+    except StoreError:
+        return set()  # what is damaged is said by the step that reads it
+
+
+def forecast(settings: Settings, store: Store) -> str:
+    """One clause about the time; an order of magnitude, of two cores."""
+    if settings.sandbox:
+        lacking = set(months(settings).get_partition_keys()) - _held(store, daily_quotes.SOURCE.name)
+        minutes = (len(lacking) * SECONDS_A_MONTH + SECONDS_OF_TRAINING) / 60
+        return f"about {minutes:.0f} minutes on two cores"
+    asked, rate = requests_lacking(settings, store), REQUESTS_PER_MINUTE[settings.plan] * USED_SHARE
+    if not asked:
+        return "nothing to fetch but the newest days; features and training take the time"
+    minutes = asked / rate
+    spent = f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{max(minutes, 1):.0f} minutes"
+    plan = f"{rate:.0f} a minute (plan {settings.plan})"
+    return f"about {asked:,} requests at {plan}: {spent} of fetching, then features and training"

@@ -1,0 +1,36 @@
+"""The four phases of the curriculum, by the names that both sides and the users call them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase.
+
+    Attributes:
+        index: its place; a phase starts from the best weights of the one before.
+        name: for people.
+        what_is_on: what the phase adds, in a sentence.
+    """
+
+    index: int
+    name: str
+    what_is_on: str
+
+    @property
+    def key(self) -> str:
+        """Its name in paths: `runs/<fold>/<key>/<run_id>`."""
+        return f"phase{self.index}"
+
+
+PHASES = (
+    Phase(0, "Baseline", "the temporal fusion encoder and the heads, from random weights"),
+    Phase(1, "Adaptive Norm", "frequency- and slice-adaptive normalisation (FAN, SAN) opens its gates"),
+    Phase(2, "GAT", "graph attention over the correlation graph joins through the residual gate alpha"),
+    Phase(3, "Fine-tuning", "everything, at a low learning rate"),
+)
+
+
+def ancestors(phase: Phase) -> tuple[Phase, ...]:
+    """The phases before one, oldest first; it starts from the weights of the last."""
+    return PHASES[: phase.index]

@@ -1,0 +1,60 @@
+"""What `make test-fast` leaves out: files, or single tests, that take more than about three seconds on a quiet core.
+
+Measured with `pytest --durations=30`. The mark `slow` is given to them by tests/conftest.py, so that the list can be
+read, and kept short, in one place. A test of a file of its own may carry `pytest.mark.slow` instead.
+"""
+
+SLOW = (
+    # the attack: a hundred hostile answers, damaged files, processes that are killed
+    "tests/attack/test_api.py",
+    "tests/attack/test_corruption.py",
+    "tests/attack/test_kill.py",
+    "tests/attack/test_secrets.py::test_the_key_is_in_no_file_after_an_attack",
+    "tests/attack/test_wrong_settings.py",
+    # real runs of Dagster with a daemon, a killed process, or every table
+    "tests/test_closing_words.py::test_a_wrong_setting",
+    "tests/test_closing_words.py::test_a_step_that_refuses",
+    "tests/test_closing_words.py::test_an_interrupt_wherever_it_strikes",
+    "tests/operations/test_corrections.py",
+    "tests/operations/test_daemon.py",
+    "tests/operations/test_data_release.py",
+    "tests/operations/test_run_history.py",
+    "tests/benches/test_evenings.py",
+    "tests/test_home.py::test_the_homes_that_are_asked_who_is_writing",
+    "tests/test_home.py::test_the_code_location_is_not_loaded_with_a_home_of_another_root",
+    "tests/tools/test_home.py",
+    "tests/tools/test_reaper.py",
+    "tests/tools/test_ui.py",
+    "tests/tools/test_road.py",
+    "tests/tools/test_test_alert.py",
+    "tests/store/test_tables.py::test_kill_at_every_step_of_a_publication_leaves_each_file_old_or_new",
+    "tests/store/test_tables.py::test_two_writers_lose_nothing",
+    # tables by real runs: from the sandbox with its faults and real waiting, and from raw months to features
+    "tests/raw/test_daily_quotes.py",
+    "tests/raw/test_damaged.py",
+    "tests/raw/test_interrupted.py",
+    "tests/raw/test_killed.py",
+    "tests/raw/test_other_rules.py",
+    "tests/raw/test_with_sandbox.py",
+    "tests/raw/test_toy_endpoint.py",
+    "tests/features/test_assets.py",
+    "tests/features/test_corrected.py",
+    "tests/features/test_lineage.py",
+    "tests/features/test_toy_table.py",
+    "tests/reports/test_feature_report.py",
+    # a simulated market large enough to measure what is planted
+    "tests/sandbox/test_command_line.py",
+    "tests/sandbox/test_faults.py",
+    "tests/sandbox/test_signals.py",
+    # trainings: processes with torch, and networks that must have learned something
+    "tests/model/test_checkpoint.py",
+    "tests/model/test_cli.py",
+    "tests/model/test_gates.py::test_a_compiled_network_is_two_graphs",
+    "tests/model/test_learning.py",
+    "tests/model/test_train.py",
+    "tests/training/test_folds.py::test_a_third_fold_is_one_line",
+    "tests/training/test_launcher.py",
+    "tests/training/test_phases.py",
+    "tests/training/test_evaluation.py",
+    "tests/training/test_disk.py",
+)

@@ -1,0 +1,25 @@
+"""The list of slow tests names what exists; a renamed test would otherwise slip back among the fast ones."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.slow import SLOW
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("entry", SLOW)
+def test_what_is_called_slow_exists(entry: str) -> None:
+    path, _, test = entry.partition("::")
+    tree = ast.parse((REPOSITORY / path).read_text())
+    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assert not test or test in names
+
+
+def test_a_slow_test_carries_the_mark(request: pytest.FixtureRequest) -> None:
+    """Of what was collected in this run."""
+    for item in request.session.items:
+        listed = any(item.nodeid.partition("[")[0] == entry or item.nodeid.startswith(f"{entry}::") for entry in SLOW)
+        assert not listed or item.get_closest_marker("slow"), item.nodeid
