@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-PATIENCE = 200.0  # seconds; below the 300 s of pytest-timeout, so that the wait says what it waited for
+PATIENCE = 200.0  # seconds; below the 600 s of pytest-timeout, so that the wait says what it waited for
 
 T = TypeVar("T")
 

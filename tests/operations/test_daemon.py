@@ -51,7 +51,7 @@ def ticks(instance: dg.DagsterInstance, name: str) -> list[Any]:
     return list(instance.get_ticks(state.instigator_origin_id, state.selector_id)) if state else []
 
 
-@pytest.mark.timeout(600)  # three waits
+@pytest.mark.timeout(900)  # three waits
 def test_a_broken_contract_is_one_line_in_the_alert_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, log, code = tmp_path / "home", tmp_path / "data" / "alerts.log", tmp_path / "location.py"
     home.mkdir()
