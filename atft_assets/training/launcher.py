@@ -299,7 +299,8 @@ def explain(code: int, stderr: Iterable[str], *, out: Path, runs: Path, lock: Pa
     if code == Exit.DISK_FULL:
         return (
             f"the disk or quota under {out.parent} is full ({_free(out)} free); the last good checkpoint is intact. "
-            f"Free space ({_what_to_free(runs)}; `python -m atft_assets.tools.retention` lists what may go). {said}. {_how_to_go_on(out)}"
+            f"Free space ({_what_to_free(runs)}; `python -m atft_assets.tools.retention` lists what may go). {said}. "
+            f"{_how_to_go_on(out)}"
         )
     if code == Exit.LOCK_BUSY:
         return f"the device is in use by {lock_holder(lock)}: wait for it or end it (lock {lock})"
