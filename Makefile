@@ -88,6 +88,15 @@ docs: setup  ## render from code and record: docs/features.md, docs/formats.md, 
 	$(BIN)/python -m tests.test_docs
 	$(BIN)/python -W ignore -m tests.readme
 
+# make hpo-run HPO_TRIALS=20 HPO_STUDY=atft_phase2_hpo; what else the search may be told: CONFIG=FILE, a run config
+HPO_TRIALS ?= 20
+HPO_STUDY ?= atft_phase2_hpo
+
+.PHONY: hpo-run
+hpo-run: setup  ## search for knobs on development folds: HPO_TRIALS trials in the study HPO_STUDY, gone on with if it is there
+	@$(IN_ENV) python -m atft_assets.tools.reaper && exec dagster asset materialize --select hpo \
+		$(if $(CONFIG),--config $(CONFIG),--config-json '{"ops": {"hpo": {"config": {"study": "$(HPO_STUDY)", "trials": $(HPO_TRIALS)}}}}')
+
 .PHONY: attack
 attack: setup  ## the whole kill matrix: every process of the road, struck in every phase; most of an hour
 	@$(IN_ENV) python -m tests.attack.kill --all

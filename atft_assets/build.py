@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from atft_assets import features, graph, operations, panel, raw, training
+from atft_assets import features, graph, hpo, operations, panel, raw, training
 from atft_assets.contracts import CONTRACT_CHECK
 from atft_assets.jquants.resource import jquants_resource
 from atft_assets.settings import Settings
@@ -42,6 +42,7 @@ def build_defs(
         graph.definitions(settings),
         panel.definitions(settings),
         training.definitions(settings, folds),
+        hpo.definitions(settings),
     )
     rooms = dg.Definitions.merge(
         road, operations.definitions(settings, contract_checks=_contract_checks(road))

@@ -12,6 +12,8 @@ SLOW = (
     "tests/attack/test_secrets.py::test_the_key_is_in_no_file_after_an_attack",
     "tests/attack/test_wrong_settings.py",
     # real runs of Dagster with a daemon, a killed process, or every table
+    "tests/hpo/test_hpo.py",
+    "tests/hpo/test_study.py",
     "tests/test_closing_words.py::test_a_wrong_setting",
     "tests/test_closing_words.py::test_a_step_that_refuses",
     "tests/test_closing_words.py::test_an_interrupt_wherever_it_strikes",

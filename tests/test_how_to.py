@@ -14,11 +14,14 @@ from pathlib import Path
 import apprise
 import matplotlib
 import pytest
+import yaml
 
 from atft_assets.build import build_defs
+from atft_assets.hpo.asset import HpoConfig
+from atft_assets.hpo.space import check_space
 from atft_assets.settings import Settings
 from atft_assets.training.runs import latest_run, point_latest_run
-from atft_model.interchange.config import ModelConfig, PhaseChanges, TrainConfig
+from atft_model.interchange.config import PRESETS, ModelConfig, PhaseChanges, TrainConfig
 from atft_model.interchange.request import PredictRequest, TrainRequest
 from tests.test_command_lines import parser_of
 from tests.test_docs import _anchors
@@ -173,9 +176,17 @@ def test_python_blocks_are_python_and_every_language_is_run_or_shown(page: Path)
     for code in blocks(page, "python"):
         ast.parse(code)
     named = set(re.findall(r"^```(\w*)$", page.read_text(), re.M)) - {""}
-    assert named <= {"python", "bash", "console", "text"}
+    assert named <= {"python", "bash", "console", "text", "yaml"}
     if blocks(page, "python"):  # run by this file, or by tests/features/test_docs.py
         assert page.name in ("notebook.md", "adding-a-feature.md")
+
+
+def test_the_config_of_a_search_is_one_that_it_takes() -> None:
+    (block,) = blocks(REPOSITORY / "docs" / "how-to" / "hpo.md", "yaml")
+    config = HpoConfig(**yaml.safe_load(block)["ops"]["hpo"]["config"])
+    space = {name: one.dimension() for name, one in config.space.items()}
+    check_space(space, PRESETS["demo"])
+    assert space["network.hidden_size"].choices == (32, 64, 128) and config.request()["curriculum"].epochs == 6
 
 
 ADDRESSES = {

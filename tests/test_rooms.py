@@ -20,6 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("definitions",),
     ("build",),
     ("operations",),
+    ("hpo",),
     ("trading", "training", "raw"),
     ("reports", "panel", "graph", "features", "scoring"),
     ("jquants", "contracts", "store", "sandbox"),
