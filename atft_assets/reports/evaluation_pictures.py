@@ -1,6 +1,6 @@
 """Pictures of an evaluation. Each title states what is seen; the same score has the same colour in all of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -12,7 +12,7 @@ from atft_assets.reports.pictures import base64_png, figure
 from atft_assets.reports.sector_names import SECTOR33
 from atft_assets.scoring.daily import ROLLING_DAYS, rolling_mean
 from atft_assets.scoring.profiles import Profile, Profiles
-from atft_assets.scoring.surroundings import TERCILES
+from atft_assets.scoring.surroundings import DECAY_DAYS, TERCILES
 
 WIDTH = 11.25  # inches: 900 pixels
 ACCENT, GREY, PALE = "#1f5fa8", "#555555", "#b5b5b5"
@@ -38,7 +38,7 @@ class Picture:
 
 def cumulative(profiles: Profiles, subject: Profile) -> Picture:
     """Running sums of the daily headline RankIC, all scores."""
-    made, axes = _axes(4.6)
+    made, axes = _lines(4.6)
     days = _days(profiles)
     ends = {}
     for one in profiles.scores:
@@ -50,7 +50,7 @@ def cumulative(profiles: Profiles, subject: Profile) -> Picture:
     best = max(ends, key=lambda name: ends[name])
     title = f"Over {len(days)} days the daily RankIC of {subject.name} adds up to {ends[subject.name]:+.1f}"
     title += "" if best == subject.name else f", that of {best} to {ends[best]:+.1f}"
-    return Picture(title, _finished(made, axes))
+    return Picture(title, base64_png(made))
 
 
 def rolling(profiles: Profiles, subject: Profile) -> Picture | None:
@@ -59,30 +59,28 @@ def rolling(profiles: Profiles, subject: Profile) -> Picture | None:
     known = np.isfinite(means)
     if not known.any():
         return None
-    made, axes = _axes(3.8)
+    made, axes = _lines(3.8)
     axes.plot(days, means, color=ACCENT, linewidth=2)
     low, high = means - subject.rolling_band, means + subject.rolling_band
     axes.fill_between(days, low, high, color=ACCENT, alpha=0.15, linewidth=0)
     axes.set(ylabel=f"RankIC, mean of the last {ROLLING_DAYS} days")
-    above = float((low[known] > 0).mean())
-    title = (
-        f"The {ROLLING_DAYS}-day RankIC of {subject.name} lies above zero, band included, on {above:.0%} of the days"
-    )
-    return Picture(title, _finished(made, axes))
+    above = f"{float((low[known] > 0).mean()):.0%} of the days"
+    title = f"{subject.name}: the {ROLLING_DAYS}-day RankIC lies above zero with its whole band on {above}"
+    return Picture(title, base64_png(made))
 
 
 def decay(subject: Profile, other: Profile | None) -> Picture:
     """RankIC with the one-day return of the k-th day after."""
-    made, axes = _axes(3.8)
+    made, axes = _lines(3.8)
     lags = np.arange(1, len(subject.decay) + 1)
     axes.bar(lags, subject.decay, color=ACCENT, width=0.7, label=subject.name)
     if other is not None:
-        axes.plot(lags, other.decay, color=GREY, marker="o", markersize=4, linewidth=1, label=other.name)
+        axes.plot(lags, other.decay, "D", color="black", markersize=6, markeredgecolor="white", label=other.name)
     axes.set(xlabel="trading days after the score", ylabel="RankIC with the return of that day alone", xticks=lags)
-    axes.legend(frameon=False)
+    _legend(axes)
     life = f"halves in {subject.decay_half_life:.1f} days" if np.isfinite(subject.decay_half_life) else "does not fall"
     first = _text(subject.decay[0], "+.4f")
-    return Picture(f"The RankIC of {subject.name} is {first} on the first day and {life}", _finished(made, axes))
+    return Picture(f"The RankIC of {subject.name} is {first} on the first day and {life}", base64_png(made))
 
 
 def deciles(subject: Profile) -> Picture:
@@ -106,7 +104,7 @@ def deciles(subject: Profile) -> Picture:
 
 def spread_paths(profiles: Profiles, subject: Profile) -> Picture:
     """Running sum of the spread by horizon, each a book of which one part is chosen anew each day."""
-    made, axes = _axes(4.2)
+    made, axes = _lines(4.2)
     days, ends = _days(profiles), {}
     for colour, (horizon, figures) in zip(HORIZON_COLOURS, subject.by_horizon.items(), strict=False):
         axes.plot(days, np.array(figures.path) * 100, color=colour, linewidth=1.6)
@@ -115,12 +113,12 @@ def spread_paths(profiles: Profiles, subject: Profile) -> Picture:
     axes.set(ylabel="highest less lowest tenth, sum, %")
     best = max(ends, key=lambda name: ends[name])
     title = f"Highest less lowest tenth of {subject.name}, held for {best}, adds up to {ends[best]:+.1f} % before costs"
-    return Picture(title, _finished(made, axes))
+    return Picture(title, base64_png(made))
 
 
 def by_year(subject: Profile, other: Profile | None) -> Picture:
     """Headline and neutral RankIC of each calendar year."""
-    made, axes = _axes(3.4)
+    made, axes = _lines(3.4)
     years = list(subject.by_year)
     places = np.arange(len(years))
     bars = [(f"{subject.name}", ACCENT, [y.rank_ic for y in subject.by_year.values()])]
@@ -131,10 +129,10 @@ def by_year(subject: Profile, other: Profile | None) -> Picture:
         axes.bar(places + (i - 1) * 0.27, values, width=0.25, color=colour, label=label)
     axes.set_xticks(places, [f"{year}\n{subject.by_year[year].days} days" for year in years])
     axes.set(ylabel="mean daily RankIC")
-    axes.legend(frameon=False)
+    _legend(axes)
     known = {year: f.rank_ic for year, f in subject.by_year.items() if np.isfinite(f.rank_ic)}
     positive = sum(value > 0 for value in known.values())
-    return Picture(f"{subject.name}: RankIC above zero in {positive} of {len(known)} years", _finished(made, axes))
+    return Picture(f"{subject.name}: RankIC above zero in {positive} of {len(known)} years", base64_png(made))
 
 
 def liquidity_heat(subject: Profile) -> Picture | None:
@@ -175,11 +173,11 @@ def exposures(subject: Profile, other: Profile | None) -> Picture:
     axes.set_yticks(places, [name.replace("_", " ") for name in names])
     axes.set(xlabel="daily rank correlation with the ranking: mean, and tenth to ninetieth percentile of the days")
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.legend(frameon=False)
+    _legend(axes)
     most = max(subject.exposures, key=lambda name: abs(np.nan_to_num(subject.exposures[name].mean)))
     lean = _text(subject.exposures[most].mean, "+.2f")
     title = f"{subject.name} leans most on {most.replace('_', ' ')} ({lean})"
-    return Picture(title, _finished(made, axes, zero=False))
+    return Picture(title, base64_png(made))
 
 
 def sector_weights(subject: Profile) -> Picture | None:
@@ -195,11 +193,9 @@ def sector_weights(subject: Profile) -> Picture | None:
     axes.axvline(0, color="black", linewidth=0.8)
     most = max(tilt, key=lambda code: abs(tilt[code]))
     name = SECTOR33.get(most, most)
-    direction = "more" if tilt[most] >= 0 else "less"
-    title = (
-        f"The highest tenth of {subject.name} holds {abs(tilt[most]):.1f} points {direction} of {name} than there is"
-    )
-    return Picture(title, _finished(made, axes, zero=False))
+    tilted = f"{abs(tilt[most]):.1f} points {'more' if tilt[most] >= 0 else 'less'} of {name}"
+    title = f"The highest tenth of {subject.name} holds {tilted} than the universe"
+    return Picture(title, base64_png(made))
 
 
 def differences(board: Mapping[str, Any]) -> Picture | None:
@@ -224,12 +220,12 @@ def differences(board: Mapping[str, Any]) -> Picture | None:
     axes.set(xlabel="difference of daily RankIC, mean and 95 % interval")
     axes.axvline(0, color="black", linewidth=1)
     title = f"{told} of {len(pairs)} differences are told from zero"
-    return Picture(title, _finished(made, axes, zero=False))
+    return Picture(title, base64_png(made))
 
 
 def persistence(profiles: Profiles, subject: Profile) -> Picture:
     """Rank autocorrelation of all rankings by lag."""
-    made, axes = _axes(3.8)
+    made, axes = _lines(3.8)
     ends = {}
     for one in profiles.scores:
         known = np.flatnonzero(np.isfinite(one.autocorrelation))
@@ -238,21 +234,23 @@ def persistence(profiles: Profiles, subject: Profile) -> Picture:
             axes.plot(known + 1, values, color=_colour(one, subject), linewidth=2 if one is subject else 1.2)
             ends[one.name] = float(values[-1])
     _name_lines(axes, ends, {one.name: _colour(one, subject) for one in profiles.scores})
-    axes.set(xlabel="trading days apart", ylabel="rank correlation of two rankings")
+    axes.set(xlabel="trading days apart", ylabel="rank correlation of two rankings", xticks=range(1, DECAY_DAYS + 1))
     life = f"halves in {subject.half_life:.1f} days" if np.isfinite(subject.half_life) else "does not fade"
-    return Picture(f"The order of {subject.name} {life}", _finished(made, axes))
+    return Picture(f"The order of {subject.name} {life}", base64_png(made))
 
 
 def _axes(height: float) -> tuple[Any, Any]:
     made = figure(WIDTH, height)
-    return made, made.subplots()
-
-
-def _finished(made: Any, axes: Any, zero: bool = True) -> str:
-    if zero:
-        axes.axhline(0, color="black", linewidth=0.8)
+    axes = made.subplots()
     _plain(axes)
-    return base64_png(made)
+    return made, axes
+
+
+def _lines(height: float) -> tuple[Any, Any]:
+    """Axes with a line at zero, drawn first: it decides on the limits."""
+    made, axes = _axes(height)
+    axes.axhline(0, color="black", linewidth=0.8)
+    return made, axes
 
 
 def _plain(axes: Any) -> None:
@@ -260,14 +258,36 @@ def _plain(axes: Any) -> None:
         axes.spines[side].set_visible(False)
 
 
+def _legend(axes: Any) -> None:
+    """Above the picture, not in it."""
+    axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+
+
 def _name_lines(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
     """Names beside the ends of their lines, pushed apart where they would lie over each other."""
     low, high = axes.get_ylim()
-    at = -np.inf
-    for name in sorted(ends, key=lambda one: ends[one]):
-        at = max((ends[name] - low) / ((high - low) or 1.0), at + LEAST_GAP)
-        place = {"xycoords": "axes fraction", "annotation_clip": False, "va": "center"}
-        axes.annotate(f" {name}", (1.0, at), color=colours[name], **place)
+    names = sorted(ends, key=lambda one: ends[one])
+    places = apart([(ends[name] - low) / ((high - low) or 1.0) for name in names])
+    for name, place in zip(names, places, strict=True):
+        axes.annotate(
+            f" {name}", (1.0, place), xycoords="axes fraction", annotation_clip=False, va="center", color=colours[name]
+        )
+
+
+def apart(places: Sequence[float], gap: float = LEAST_GAP) -> list[float]:
+    """Ascending places moved as little as it takes for each to lie a gap above the one before.
+
+    Neighbours that are too close become a block about the mean of where its members were (pool adjacent violators).
+    """
+    blocks: list[tuple[float, int]] = []  # where the first member would like to be, on the mean; members
+    for place in places:
+        wish, size = place, 1
+        while blocks and wish < blocks[-1][0] + gap * blocks[-1][1]:
+            before, members = blocks.pop()
+            wish = (before * members + (wish - gap * members) * size) / (members + size)
+            size += members
+        blocks.append((wish, size))
+    return [first + gap * i for first, size in blocks for i in range(size)]
 
 
 def _colour(one: Profile, subject: Profile) -> str:
