@@ -124,8 +124,8 @@ class _Judged:
         whole = np.asarray(np.isfinite(self.masked).all(axis=0))
         for d, rows in enumerate(whole):
             if rows.sum() >= MIN_NAMES:
-                # rounded: equal names must stay equal whatever the order of the sum
-                combined[d, rows] = np.round(gaussian_ranks(self.masked[:, d, rows].T).astype(np.float64) @ weights, 9)
+                # gaussian ranks are float32: what lies closer than that is equal
+                combined[d, rows] = np.round(gaussian_ranks(self.masked[:, d, rows].T).astype(np.float64) @ weights, 6)
         return levels_of(combined)
 
     @cached_property
