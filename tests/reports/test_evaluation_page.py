@@ -77,7 +77,9 @@ def test_the_page_fetches_nothing_and_knows_no_path(page: str, whole: Judged, tm
     assert "&lt;label&gt;" in page and "<label>" not in page
 
     class Balanced(HTMLParser):
-        open: list[str] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.open: list[str] = []
 
         def handle_starttag(self, tag: str, attrs: object) -> None:
             if tag not in ("meta", "img"):

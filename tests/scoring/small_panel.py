@@ -1,4 +1,4 @@
-"""A panel of 60 names and 200 days in a directory, and the members of its universe: what the judge looks at."""
+"""A panel of 135 names and 200 days in a directory, and the members of its universe: what the judge looks at."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from atft_model.interchange.panel import (
     write_panel,
 )
 
-DAYS, NAMES = 200, 60
+DAYS, NAMES = 200, 135
 FIRST, LAST = 90, 170  # of the block, so that it begins in one year and ends in the next
 SECTORS = ("3050", "3650", "7050", "9999")
 CLASSES = ("TOPIX Core30", "TOPIX Small 2", "-")

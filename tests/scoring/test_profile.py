@@ -88,7 +88,7 @@ def test_groups_are_ranked_among_themselves(block: Block, around: Surroundings, 
 
 def test_skill_among_the_illiquid_alone_is_seen(block: Block, around: Surroundings) -> None:
     scores = persistent_scores(block, rho=0.9, skill=0.0)
-    scores[:, :, :20] = persistent_scores(block, rho=0.9, skill=2.0)[:, :, :20]  # trading value rises with the place
+    scores[:, :, :45] = persistent_scores(block, rho=0.9, skill=2.0)[:, :, :45]  # trading value rises with the place
     found = profile("illiquid", scores, block.score_dense(scores), around).by_liquidity
     assert found["illiquid"].rank_ic > 0.5 > 5 * abs(found["liquid"].rank_ic)
 
