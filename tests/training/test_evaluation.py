@@ -153,7 +153,8 @@ def test_the_whole_comparison(world: World, instance, capsys: pytest.CaptureFixt
     ridge = next(one for one in profiles.scores if one.name == "ridge")
     assert ridge.spread > 0 and np.isfinite([ridge.contribution, ridge.turnover, ridge.half_life, ridge.jpx]).all()
     assert set(ridge.by_segment) == {"Prime", "Standard"}  # as the universe has them
-    assert {"trading_value", "by_liquidity", "size"} <= set(profiles.left_out)  # this small panel has no such column
+    assert {"trading_value", "by_liquidity"} <= set(profiles.left_out)  # this small panel has no such column
+    assert {"volatility", "beta", "size"} <= set(ridge.exposures)
     ranked = [record.data for record in metadata["rankings"].records]
     assert [line[""].split()[0] for line in ranked] == list(rows)
     page = world.root / "reports" / "evaluation.html"
