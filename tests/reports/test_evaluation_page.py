@@ -131,3 +131,18 @@ def test_names_of_lines_are_moved_apart_and_no_further(places: list[float]) -> N
     assert sum(moved) == pytest.approx(sum(places))
     if (np.diff(places) >= 0.1).all():
         assert moved == places
+
+
+@pytest.mark.parametrize("days", [1, 3, 30])
+def test_a_short_block_and_scores_that_say_nothing_have_a_page(tmp_path: Path, days: int) -> None:
+    """Figures that cannot be had are dashes, not errors; a block below sixty days has no rolling picture."""
+    whole = small_block(tmp_path / "small")
+    block = Block(whole.panel, range(100, 100 + days), "validation")
+    around = surroundings_of(block, members(block))
+    nothing, constant = np.full((4, *block.eligible.shape), np.nan), np.zeros((4, *block.eligible.shape))
+    rows = [Row(str(i), "phase", block.score_dense(s)) for i, s in enumerate((nothing, constant))]
+    for row, scores in zip(rows, (nothing, constant), strict=True):
+        found = profile(row.name, scores, row.score, around)
+        told = Profiles(tuple(map(str, around.dates)), around.horizons, (found,), around.left_out, meanings())
+        page = render(table([row], block, "main"), told)
+        assert "no 60-day mean" in page and "<td>–</td>" in page and "nan" not in re.sub(r"base64,[^\"]+", "", page)
