@@ -56,10 +56,14 @@ def members_of(store: Store, block: Block) -> pl.DataFrame | None:
 
 def write_page(store: Store, board: Mapping[str, Any], profiles: Profiles) -> Path:
     """Write the page of an evaluation; that of the fold `main` is `reports/evaluation.html`."""
-    name = "evaluation" if board["fold"] == MAIN else f"evaluation-{board['fold']}"
-    page = store.local("reports", f"{name}.html")
+    page = page_of(store, board["fold"])
     write_text(page, render(board, profiles))
     return page
+
+
+def page_of(store: Store, fold: str = MAIN) -> Path:
+    """Where the page of a fold's evaluation lies."""
+    return store.local("reports", "evaluation.html" if fold == MAIN else f"evaluation-{fold}.html")
 
 
 def shown(page: Path, board: Mapping[str, Any], profiles: Profiles) -> dict[str, Any]:
