@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from atft_assets.reports.shown import numbers
 from atft_assets.scoring.block import Block
@@ -19,13 +20,19 @@ ORACLE = "oracle"
 
 @dataclass
 class Row:
-    """One line of the table."""
+    """One line of the table.
+
+    Attributes:
+        kind: phase, baseline or oracle.
+        scores: date, code, score_<h>d that were judged, where more is to be said of them.
+    """
 
     name: str
-    kind: str  # phase, baseline or oracle
+    kind: str
     score: Score
     label: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    scores: pl.DataFrame | None = None
 
 
 def table(rows: Sequence[Row], block: Block, fold: str) -> dict[str, Any]:

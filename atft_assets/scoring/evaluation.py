@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atft_assets.scoring.neutral import residual
-from atft_assets.scoring.ranking import average_ranks
+from atft_assets.scoring.daily import pearson, spearman_of_values
+from atft_assets.scoring.neutral import residual, volatility_level
+from atft_assets.scoring.ordering import deciles_of, levels_of, ranks_of, spread_of
 from atft_assets.scoring.trailing import Floats
 from atft_model.interchange.horizons import MIN_NAMES, headline, horizon_weights
 from atft_model.interchange.records import to_plain
@@ -98,14 +99,13 @@ def evaluate(
             if judged[h, d] < min_names:
                 continue
             s, r = scores[h, d, rows].astype(np.float64), returns[h, d, rows].astype(np.float64)
-            (ranks, return_ranks), _ = _ranks(s, r)
-            rank_ic[h, d] = _pearson(ranks, return_ranks)
-            ic[h, d] = _pearson(s, r)
-            spread[h, d] = _decile_spread(ranks, r)
+            ranks = ranks_of(levels_of(s))
+            rank_ic[h, d] = pearson(ranks, ranks_of(levels_of(r)))
+            ic[h, d] = pearson(s, r)
+            spread[h, d] = spread_of(deciles_of(ranks), r)
             if volatility is not None and sectors is not None:
-                s, r = (residual(v, volatility[d, rows], sectors[rows]) for v in (s, r))
-                (ranks, return_ranks), _ = _ranks(s, r)
-                neutral[h, d] = _pearson(ranks, return_ranks)
+                left = residual(np.stack([s, r], axis=1), volatility_level(volatility[d, rows]), sectors[rows])
+                neutral[h, d] = spearman_of_values(left[:, 0], left[:, 1])
     rank_means, neutral_means = (np.array([mean(row) for row in table]) for table in (rank_ic, neutral))
     weights = horizon_weights(horizons)
     daily, daily_neutral = headline(rank_ic, horizons), headline(neutral, horizons)
@@ -136,23 +136,3 @@ def evaluate(
         daily=daily,
         daily_neutral=daily_neutral,
     )
-
-
-def _ranks(*columns: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    ranks, counts = average_ranks(np.stack(columns, axis=1))
-    return ranks.T.astype(np.float64), counts
-
-
-def _pearson(a: Floats, b: Floats) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    # a residual of a constant is round-off, not variation
-    return float(a @ b / scale) if scale > 1e-20 and np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")
-
-
-def _decile_spread(ranks: Floats, returns: Floats) -> float:
-    n = len(ranks)
-    top, bottom = ranks > 0.9 * n, ranks <= 0.1 * n
-    if not top.any() or not bottom.any():  # everything tied
-        return float("nan")
-    return float(returns[top].mean() - returns[bottom].mean())

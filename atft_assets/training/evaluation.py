@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 from pydantic import Field
 
 from atft_assets.code_version import code_version
@@ -31,7 +32,6 @@ from atft_assets.reports.scoreboard import (
     table,
 )
 from atft_assets.scoring.block import Block
-from atft_assets.scoring.evaluation import Score
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.training.baselines import StoredBaselines, stored_baselines
@@ -39,6 +39,7 @@ from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
 from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
+from atft_assets.training.profiling import profiles_of, shown, write_page
 from atft_assets.training.runs import Run, latest_run, scores_of
 from atft_model.interchange.errors import RunError, damaged
 from atft_model.interchange.fold import BLOCKS, MAIN, Fold
@@ -56,13 +57,12 @@ CLOSED = (
 )
 CODE_VERSION = code_version(
     "atft_assets.reports.scoreboard",
-    "atft_assets.scoring.block",
     "atft_assets.scoring.evaluation",
-    "atft_assets.scoring.neutral",
-    "atft_assets.scoring.ranking",
-    "atft_assets.scoring.trailing",
+    "atft_assets.scoring.profile",
+    "atft_assets.scoring.surroundings",
     "atft_model.interchange.horizons",
     "atft_model.interchange.statistics",
+    rooms=("atft_assets.scoring",),
 )
 
 
@@ -92,7 +92,8 @@ class Candidates:
             return
         for name in self.baselines.names():
             facts = {"seconds": self.baselines.record["baselines"][name]["seconds"]}
-            yield Row(name, "baseline", block.score(self.baselines.scores(name, block.name)), facts=facts)
+            scores = self.baselines.scores(name, block.name)
+            yield Row(name, "baseline", block.score(scores), facts=facts, scores=scores)
 
 
 def candidates(store: Store, lane: Lane, fold_name: str) -> Candidates:
@@ -137,7 +138,7 @@ def _other_days(theirs: Fold, ours: Fold) -> str:
     return ""
 
 
-def phase_row(asset: str, phase: Phase, run: Run, score: Score) -> Row:
+def phase_row(asset: str, phase: Phase, run: Run, block: Block, scores: pl.DataFrame) -> Row:
     """A phase's line."""
     record = run.record
     facts = {
@@ -147,7 +148,7 @@ def phase_row(asset: str, phase: Phase, run: Run, score: Score) -> Row:
         "epochs": record.epochs,
         "reported_rank_ic": (record.validation or {}).get("rank_ic"),
     }
-    return Row(asset, "phase", score, phase.name, facts)
+    return Row(asset, "phase", block.score(scores), phase.name, facts, scores)
 
 
 def oracle_row(settings: Settings, block: Block) -> Row | None:
@@ -158,7 +159,8 @@ def oracle_row(settings: Settings, block: Block) -> Row | None:
     from atft_assets.sandbox.oracle import oracle_scores
 
     market = simulate(demo_config(settings.start, settings.end))
-    return Row(ORACLE, "oracle", block.score(oracle_scores(market, block.panel.horizons)))
+    scores = oracle_scores(market, block.panel.horizons)
+    return Row(ORACLE, "oracle", block.score(scores), scores=scores)
 
 
 def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefinition:
@@ -188,16 +190,18 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
             found = candidates(store, lane, lane.fold(context))
         _warn(context, found)
         block = Block.of(found.panel, found.fold, "validation")
-        scored = {phase: block.score(run.scores()) for phase, run in found.runs.items()}
-        rows = [phase_row(lane.phase(phase), phase, found.runs[phase], score) for phase, score in scored.items()]
+        rows = [phase_row(lane.phase(phase), phase, run, block, run.scores()) for phase, run in found.runs.items()]
         rows += found.baseline_rows(block)
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
+        with permanent(f"{asset} cannot read the universe"):
+            profiles = profiles_of(rows, block, store)
         board = table(rows, block, found.fold.name)
         path = store.local("evaluation", found.fold.name, VALIDATION_FILE)
         with permanent(f"{asset} cannot be kept"):
-            write_json(path, board)
-        yield _shown(asset, board, path)
+            write_json(path, {**board, "profiles": profiles})
+            page = write_page(store, board, profiles)
+        yield _shown(asset, board, path, **shown(page, board, profiles))
         compared = sum(run.record.panel_id == found.panel.panel_id for run in found.runs.values())
         wrong = disagreements(board)
         verdict = dg.AssetCheckResult(
@@ -296,7 +300,7 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             except TrainingFailed as failure:
                 raise PermanentFailure(f"{TEST_EVALUATION}: {asset} {run.run_id}: {failure}") from failure
             with permanent(f"{TEST_EVALUATION}: {asset} {run.run_id}"):
-                rows.append(phase_row(asset, phase, run, block.score(scores_of(scores))))
+                rows.append(phase_row(asset, phase, run, block, scores_of(scores)))
         rows += found.baseline_rows(block)
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
@@ -335,7 +339,7 @@ def _warn(context: dg.AssetExecutionContext, found: Candidates) -> None:
         context.log.warning(f"left out: {why}")
 
 
-def _shown(asset: str, board: Mapping[str, Any], path: Path, **more: int) -> dg.MaterializeResult:
+def _shown(asset: str, board: Mapping[str, Any], path: Path, **more: Any) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         asset_key=asset,
         metadata={

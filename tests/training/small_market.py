@@ -155,6 +155,7 @@ def make_world(root: Path, seed: int = 0) -> World:
     universe = grid.with_columns(
         s33=pl.Series(sectors * len(days)),
         mkt=pl.Series((["0111", "0112"] * (NAMES // 2)) * len(days)),
+        scale_cat=pl.Series((["TOPIX Small 1", "-"] * (NAMES // 2)) * len(days)),
         age=pl.Series(np.repeat(np.arange(1, len(days) + 1), NAMES), dtype=pl.Int32),
         traded=pl.Series(~untraded.ravel()),
         liquidity_rank=pl.Series(liquidity_ranks(days, codes, va), dtype=pl.UInt32),

@@ -11,6 +11,7 @@ import pytest
 
 from atft_assets.reports import closing_table as report
 from atft_assets.scoring.block import Block
+from atft_assets.scoring.profiles import Profiles
 from atft_assets.training.baselines import (
     BASELINES,
     BaselineConfig,
@@ -26,6 +27,7 @@ from atft_assets.training.folds import FoldRow
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import latest_run
 from atft_model.interchange.errors import MEND
+from atft_model.interchange.records import from_plain
 from atft_model.interchange.run import CHECKPOINT, SCORES
 from tests.training.small_market import World
 
@@ -144,6 +146,20 @@ def test_the_whole_comparison(world: World, instance, capsys: pytest.CaptureFixt
     fitted = result.asset_materializations_for_node("baselines")[0].metadata
     assert fitted["lightgbm/rank_ic"].value == round(rows["lightgbm"]["rank_ic"], 4)
     assert [record.data["validation"] for record in fitted["scores"].records] == list(BASELINES)
+
+    profiles = from_plain(Profiles, board["profiles"], "profiles")
+    assert [one.name for one in profiles.scores] == list(rows) and len(profiles.dates) == board["days"]
+    assert all(one.rank_ic == pytest.approx(rows[one.name]["rank_ic"]) for one in profiles.scores)
+    ridge = next(one for one in profiles.scores if one.name == "ridge")
+    assert ridge.spread > 0 and np.isfinite([ridge.contribution, ridge.turnover, ridge.half_life, ridge.jpx]).all()
+    assert set(ridge.by_segment) == {"Prime", "Standard"}  # as the universe has them
+    assert {"trading_value", "by_liquidity"} <= set(profiles.left_out)  # this small panel has no such column
+    assert {"volatility", "beta", "size"} <= set(ridge.exposures)
+    ranked = [record.data for record in metadata["rankings"].records]
+    assert [line[""].split()[0] for line in ranked] == list(rows)
+    page = world.root / "reports" / "evaluation.html"
+    assert metadata["page"].value == str(page)
+    assert str(world.root) not in page.read_text() and ranked[0]["break-even, bp"] in page.read_text()
 
     text = report.render(board)
     lines = text.splitlines()
