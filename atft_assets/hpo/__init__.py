@@ -1,6 +1,6 @@
 """The search for knobs: many short curricula on development folds, remembered in one Optuna study.
 
-What belongs here: the space, the study, one trial, the page of a study. What does not: how a phase is trained
+What belongs here: the space, the study, one trial, the page of a study. Not here: how a phase is trained
 (`training`), and any look at the test block of a fold: the search sees validation blocks that end before the last test
 block begins.
 """
