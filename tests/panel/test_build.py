@@ -176,7 +176,13 @@ def test_same_sources_same_panel_other_config_other_panel(world) -> None:
     built = world.panel()
     assert built.reused
     assert world.panel(min_names=19).reused  # judges the panel, does not make it
-    for config in ({"warm_up_days": 9}, {"end": "2020-06-29"}, {"min_history": 61}, {"target": "neutral"}):
+    for config in (
+        {"warm_up_days": 9},
+        {"end": "2020-06-29"},
+        {"min_history": 61},
+        {"target": "neutral"},
+        {"turnover_floor": 1},
+    ):
         assert world.panel(**config).panel.panel_id != built.panel.panel_id
     table = world.store.table("features", "all_features")
     table.publish(
