@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("definitions",),
     ("build",),
     ("operations",),
-    ("trading", "training", "raw"),
+    ("trading", "training", "baselines", "raw"),
     ("reports", "panel", "graph", "features", "scoring"),
     ("jquants", "contracts", "store", "sandbox"),
     (

@@ -60,9 +60,9 @@ class PanelConfig(dg.Config):
     turnover_floor: int | None = Field(
         None,
         ge=0,
-        description="Yen: a name is eligible on a day only if it traded at least so much a day on average over its last "
-        "60 rows, that day's included. 0: no floor. By default 0 on the sandbox, "
-        f"{TURNOVER_FLOOR:,} elsewhere. It decides what is learned from and judged, not what a look-back window holds.",
+        description="Yen: a name is eligible on a day only if it traded so much a day or more on average over its last "
+        f"60 rows, that day's included. 0: no floor. By default 0 on the sandbox, {TURNOVER_FLOOR:,} elsewhere. It "
+        "decides what is learned from and judged, not what a look-back window holds.",
     )
     target: Target | None = Field(
         None,

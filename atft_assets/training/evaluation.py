@@ -1,4 +1,5 @@
-"""Everything that ranks, judged on one block: the phases' newest runs, the baselines, on the sandbox the oracle.
+"""Everything that ranks, judged on one block: the phases' newest runs, the baselines, the blend of the last phase with
+LightGBM, on the sandbox the oracle.
 
 `evaluation` scores the validation block, as often as one likes. `test_evaluation` scores the test block, once: days
 that were looked at before a choice was made are no test any more. So the ledger is kept by days, whatever was scored on
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 from pydantic import Field
 
+from atft_assets.baselines.blend import blend
+from atft_assets.baselines.registry import LIGHTGBM
 from atft_assets.code_version import code_version
 from atft_assets.contracts import Event
 from atft_assets.failures import PermanentFailure, Refusal, permanent
@@ -54,7 +58,9 @@ CLOSED = (
     "the test block stays closed, nothing was scored: a look at it is made once, at the end; to make it, run "
     f"{TEST_EVALUATION} with the config open_test: true"
 )
+BLEND = "blend"
 CODE_VERSION = code_version(
+    "atft_assets.baselines.blend",
     "atft_assets.reports.scoreboard",
     "atft_assets.scoring.block",
     "atft_assets.scoring.evaluation",
@@ -94,6 +100,18 @@ class Candidates:
             facts = {"seconds": self.baselines.record["baselines"][name]["seconds"]}
             yield Row(name, "baseline", block.score(self.baselines.scores(name, block.name)), facts=facts)
 
+    def blend_rows(self, block: Block, lane: Lane, network: pl.DataFrame) -> Iterator[Row]:
+        """The line of the last phase and LightGBM in equal parts; none where there is no LightGBM.
+
+        Args:
+            network: scores of the last phase.
+        """
+        if self.baselines is None or LIGHTGBM not in self.baselines.names():
+            return
+        parts = (block.dense(network), block.dense(self.baselines.scores(LIGHTGBM, block.name)))
+        score = block.score_dense(blend(parts, block.eligible))
+        yield Row(BLEND, "blend", score, parts=(lane.phase([*self.runs][-1]), LIGHTGBM))
+
 
 def candidates(store: Store, lane: Lane, fold_name: str) -> Candidates:
     """Gather what may be judged.
@@ -118,6 +136,10 @@ def candidates(store: Store, lane: Lane, fold_name: str) -> Candidates:
     if baselines and not baselines.fitted_on(panel, fold):
         left_out.append("the baselines, which were fitted on another panel or on other days")
         baselines = None
+    if baselines:
+        left_out += [f"{name}: {why}" for name, why in baselines.left_out().items()]
+    if not baselines or LIGHTGBM not in baselines.names():
+        left_out.append(f"the {BLEND}, for which there are no scores of {LIGHTGBM} on these days")
     if not runs:
         first = lane.phase(PHASES[0])
         raise NothingToScore(
@@ -180,7 +202,8 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
         tags={"atft/kind": "evaluation"},
         code_version=CODE_VERSION,
         description="All phases and baselines, judged on the validation block. The newest run of each phase, paired by "
-        "day with the phase before and with the baselines; on the sandbox also the oracle.",
+        "day with the phase before and with the baselines; the last phase blended with LightGBM; on the sandbox also "
+        "the oracle.",
         **lane.partitioning,
     )
     def evaluation(context: dg.AssetExecutionContext, store: Store) -> Iterator[Event]:
@@ -188,9 +211,12 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
             found = candidates(store, lane, lane.fold(context))
         _warn(context, found)
         block = Block.of(found.panel, found.fold, "validation")
-        scored = {phase: block.score(run.scores()) for phase, run in found.runs.items()}
-        rows = [phase_row(lane.phase(phase), phase, found.runs[phase], score) for phase, score in scored.items()]
+        rows = []
+        for phase, run in found.runs.items():
+            network = run.scores()
+            rows.append(phase_row(lane.phase(phase), phase, run, block.score(network)))
         rows += found.baseline_rows(block)
+        rows += found.blend_rows(block, lane, network)
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
         board = table(rows, block, found.fold.name)
@@ -296,8 +322,10 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             except TrainingFailed as failure:
                 raise PermanentFailure(f"{TEST_EVALUATION}: {asset} {run.run_id}: {failure}") from failure
             with permanent(f"{TEST_EVALUATION}: {asset} {run.run_id}"):
-                rows.append(phase_row(asset, phase, run, block.score(scores_of(scores))))
+                network = scores_of(scores)
+                rows.append(phase_row(asset, phase, run, block.score(network)))
         rows += found.baseline_rows(block)
+        rows += found.blend_rows(block, lane, network)
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
         board = {**table(rows, block, MAIN), "scorings": len(before) + 1}

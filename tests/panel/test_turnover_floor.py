@@ -89,7 +89,7 @@ def test_a_universe_of_an_older_version_serves_without_a_floor(world: World) -> 
     shutil.rmtree(world.root / "features" / "universe")
     world.publish("features", "universe", frame)
     assert world.panel().panel.valid.any()
-    with pytest.raises(MissingColumns, match="universe .* lacks the column turnover_mean_60"):
+    with pytest.raises(MissingColumns, match=r"universe .* lacks the column turnover_mean_60"):
         world.panel(turnover_floor=1)
 
 
