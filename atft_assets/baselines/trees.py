@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atft_assets.baselines.config import TREES, BaselineConfig
-from atft_assets.baselines.fitted import Fitted
+from atft_assets.baselines.fitted import Fitted, Predict
 from atft_assets.baselines.samples import Judge, JudgedDay, Rows, eligible, features_of, inner_split, targets_of
 from atft_assets.scoring.ranking import average_ranks
 from atft_assets.scoring.trailing import Floats
@@ -129,7 +129,7 @@ def lightgbm(panel: Panel, fold: Fold, config: BaselineConfig) -> Fitted:
     """Regression on the gaussian ranks."""
     parameters = _parameters(panel, fold, config, {"objective": "regression"})
     models, facts = fit_trees(panel, fold, config, parameters, range(len(panel.horizons)), eligible)
-    return Fitted(_predict(models), facts)
+    return Fitted(_predict(models, parameters["num_threads"]), facts)
 
 
 def lambdarank(panel: Panel, fold: Fold, config: BaselineConfig) -> Fitted:
@@ -144,7 +144,7 @@ def lambdarank(panel: Panel, fold: Fold, config: BaselineConfig) -> Fitted:
 
         found, chosen = fit_trees(panel, fold, config, parameters, [h], labelled)
         models, facts = models + found, facts | chosen
-    return Fitted(_predict(models), facts)
+    return Fitted(_predict(models, parameters["num_threads"]), facts)
 
 
 def fit_trees(
@@ -176,8 +176,7 @@ def fit_trees(
     table = Table.of(panel, days, rows, parameters)
     models = []
     for h, growth in zip(heads, growths, strict=True):
-        model = engine.train({**parameters, **growth.setting}, table.learning(h), num_boost_round=growth.trees)
-        models.append(model.free_dataset())
+        models.append(engine.train({**parameters, **growth.setting}, table.learning(h), num_boost_round=growth.trees))
         horizon = panel.horizons[h]
         facts |= {f"trees_{horizon}d": growth.trees, f"inner_rank_ic_{horizon}d": growth.rank_ic}
         facts |= {f"{name}_{horizon}d": value for name, value in growth.setting.items()}
@@ -236,7 +235,7 @@ def _parameters(panel: Panel, fold: Fold, config: BaselineConfig, objective: dic
     return {**FIXED, **objective, "seed": config.seed, "num_threads": config.threads or int(small)}
 
 
-def _predict(models: Sequence[engine.Booster]) -> Any:
+def _predict(models: Sequence[engine.Booster], threads: int) -> Predict:
     def predict(panel: Panel, days: range) -> Floats:
         scores = np.full((len(models), len(days), len(panel.codes)), np.nan, np.float32)
         for d, t in enumerate(days):
@@ -244,7 +243,7 @@ def _predict(models: Sequence[engine.Booster]) -> Any:
             if rows.any():
                 x = features_of(panel, t, rows)
                 for h, model in enumerate(models):
-                    scores[h, d, rows] = model.predict(x)
+                    scores[h, d, rows] = model.predict(x, num_threads=threads)
         return scores
 
     return predict

@@ -127,7 +127,7 @@ def main() -> None:
     given = parser.parse_args()
     names = given.only or list(BASELINES)
     if given.fit:
-        config = BaselineConfig(trees=given.trees, settings=given.settings)
+        config = BaselineConfig.model_validate({"trees": given.trees, "settings": given.settings})
         print(json.dumps(measure(given.fit, names[0], config)))
         return
     with tempfile.TemporaryDirectory(prefix="atft-bench-") as root:

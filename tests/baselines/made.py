@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from atft_assets.baselines.config import BaselineConfig
+from atft_assets.scoring.block import Block
 from atft_model.interchange.fold import Fold, cut
 from atft_model.interchange.horizons import HORIZONS
 from atft_model.interchange.panel import FORMAT, Panel, PanelDescription, PanelFeature, from_bfloat16, to_bfloat16
 
 Floats = NDArray[np.floating]
+
+QUICK = BaselineConfig(trees=120, threads=1)
+WEIGHTS = np.array([1.0, -0.6, 0.3, 0, 0, 0])
 
 
 def made_panel(
@@ -69,3 +74,23 @@ def changed(panel: Panel, **tensors: NDArray) -> Panel:
 
 def made_fold(panel: Panel, purge: int = 20, embargo: int = 5) -> Fold:
     return cut(panel.dates, "made", purge_days=purge, embargo_days=embargo)
+
+
+def linear(x: Floats) -> Floats:
+    """A line of three of six features."""
+    return x @ WEIGHTS
+
+
+def interaction(x: Floats) -> Floats:
+    """What no line can say."""
+    return 1.5 * np.sign(x[..., 0] * x[..., 1])
+
+
+def validation(panel: Panel) -> range:
+    """Places of the validation block's days."""
+    return made_fold(panel).places(panel.dates, "validation")
+
+
+def rank_ic(panel: Panel, scores: Floats) -> float:
+    """Headline RankIC of scores [H,D,N] of the validation block."""
+    return Block.of(panel, made_fold(panel), "validation").score_dense(scores).rank_ic
