@@ -109,6 +109,10 @@ bench-load: setup  ## seconds that the code location takes to load
 bench-features: setup  ## features at 4,484 names x 2,450 days
 	@$(IN_ENV) python -m atft_assets.benches.features
 
+.PHONY: bench-baselines
+bench-baselines: setup  ## seconds and memory of each baseline at 1,500 names x 1,000 days x 149 features
+	@$(IN_ENV) python -m atft_assets.benches.baselines
+
 .PHONY: bench-evenings
 bench-evenings: setup  ## megabytes of Dagster's home after 250 evenings, with retention and without
 	@$(IN_ENV) python -m atft_assets.benches.evenings

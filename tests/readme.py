@@ -37,7 +37,7 @@ def condensed(board: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: row.get(name) for name in ROW}
-    others = sorted({row["previous"], "ridge", "lightgbm"} & set(row["against"])) if row["kind"] == "phase" else []
+    others = sorted({row["previous"], "ridge", "lightgbm"} & set(row["against"]))
     against = {name: {k: v for k, v in row["against"][name].items() if k not in NOT_SHOWN} for name in others}
     return _short({**shown, "against": against})
 

@@ -54,6 +54,8 @@ SLOW = (
     "tests/model/test_gates.py::test_a_compiled_network_is_two_graphs",
     "tests/model/test_learning.py",
     "tests/model/test_train.py",
+    "tests/baselines/test_choices.py",
+    "tests/baselines/test_trees.py",
     "tests/training/test_folds.py::test_a_third_fold_is_one_line",
     "tests/training/test_launcher.py",
     "tests/training/test_phases.py",

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("build",),
     ("operations",),
     ("hpo",),
-    ("trading", "training", "raw"),
+    ("trading", "training", "baselines", "raw"),
     ("reports", "panel", "graph", "features", "scoring"),
     ("jquants", "contracts", "store", "sandbox"),
     (

@@ -23,8 +23,9 @@ class Row:
     """One line of the table.
 
     Attributes:
-        kind: phase, baseline or oracle.
+        kind: phase, baseline, blend or oracle.
         scores: date, code, score_<h>d that were judged, where more is to be said of them.
+        parts: of a blend the rows that it is made of, the network first.
     """
 
     name: str
@@ -33,12 +34,13 @@ class Row:
     label: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
     scores: pl.DataFrame | None = None
+    parts: tuple[str, ...] = ()
 
 
 def table(rows: Sequence[Row], block: Block, fold: str) -> dict[str, Any]:
     """The scoreboard as plain values: every row with its figures and its paired daily differences.
 
-    A phase is compared with the phase before it, and with each baseline.
+    A phase is compared with the phase before it, and with each baseline; a blend with what it is made of.
     """
     by_name = {row.name: row for row in rows}
     phases = [row for row in rows if row.kind == "phase"]
@@ -46,7 +48,8 @@ def table(rows: Sequence[Row], block: Block, fold: str) -> dict[str, Any]:
     lines = []
     for row in rows:
         against = {other.name: other for other in baselines} if row.kind == "phase" else {}
-        previous = phases[phases.index(row) - 1] if row in phases[1:] else None
+        against |= {part: by_name[part] for part in row.parts}
+        previous = phases[phases.index(row) - 1] if row in phases[1:] else by_name[row.parts[0]] if row.parts else None
         if previous:
             against[previous.name] = previous
         lines.append(

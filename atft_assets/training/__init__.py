@@ -38,7 +38,7 @@ def definitions(settings: Settings, folds: Sequence[FoldRow] = FOLDS) -> dg.Defi
                 for lane in (MAIN_LANE, *([others] if others.folds else []))
                 for asset in (
                     *(phase_asset(phase, settings, lane=lane) for phase in PHASES),
-                    baselines_asset(lane),
+                    baselines_asset(settings, lane),
                     evaluation_asset(settings, lane),
                 )
             ),

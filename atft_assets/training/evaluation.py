@@ -1,4 +1,5 @@
-"""Everything that ranks, judged on one block: the phases' newest runs, the baselines, on the sandbox the oracle.
+"""Everything that ranks, judged on one block: the phases' newest runs, the baselines, the blend of the last phase with
+LightGBM, on the sandbox the oracle.
 
 `evaluation` scores the validation block, as often as one likes. `test_evaluation` scores the test block, once: days
 that were looked at before a choice was made are no test any more. So the ledger is kept by days, whatever was scored on
@@ -6,7 +7,7 @@ them, and a second look must be asked for by config, and is recorded as one.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
+from atft_assets.baselines.blend import blend
+from atft_assets.baselines.registry import LIGHTGBM
 from atft_assets.code_version import code_version
 from atft_assets.contracts import Event
 from atft_assets.failures import PermanentFailure, Refusal, permanent
@@ -55,7 +58,9 @@ CLOSED = (
     "the test block stays closed, nothing was scored: a look at it is made once, at the end; to make it, run "
     f"{TEST_EVALUATION} with the config open_test: true"
 )
+BLEND = "blend"
 CODE_VERSION = code_version(
+    "atft_assets.baselines.blend",
     "atft_assets.reports.scoreboard",
     "atft_assets.scoring.evaluation",
     "atft_assets.scoring.profile",
@@ -119,6 +124,10 @@ def candidates(store: Store, lane: Lane, fold_name: str) -> Candidates:
     if baselines and not baselines.fitted_on(panel, fold):
         left_out.append("the baselines, which were fitted on another panel or on other days")
         baselines = None
+    if baselines:
+        left_out += [f"{name}: {why}" for name, why in baselines.left_out().items()]
+    if not baselines or LIGHTGBM not in baselines.names():
+        left_out.append(f"the {BLEND}, for which there are no scores of {LIGHTGBM} on these days")
     if not runs:
         first = lane.phase(PHASES[0])
         raise NothingToScore(
@@ -149,6 +158,18 @@ def phase_row(asset: str, phase: Phase, run: Run, block: Block, scores: pl.DataF
         "reported_rank_ic": (record.validation or {}).get("rank_ic"),
     }
     return Row(asset, "phase", block.score(scores), phase.name, facts, scores)
+
+
+def blend_rows(block: Block, rows: Sequence[Row]) -> Iterator[Row]:
+    """The line of the last phase and LightGBM in equal parts; none where one of them is not among the rows."""
+    phases = [row for row in rows if row.kind == "phase"]
+    trees = [row for row in rows if row.name == LIGHTGBM]
+    if not phases or not trees:
+        return
+    parts = (phases[-1], trees[0])
+    dense = blend([block.dense(row.scores) for row in parts if row.scores is not None], block.eligible)
+    scores = block.frame(dense)
+    yield Row(BLEND, "blend", block.score_dense(dense), scores=scores, parts=tuple(row.name for row in parts))
 
 
 def oracle_row(settings: Settings, block: Block) -> Row | None:
@@ -182,7 +203,8 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
         tags={"atft/kind": "evaluation"},
         code_version=CODE_VERSION,
         description="All phases and baselines, judged on the validation block. The newest run of each phase, paired by "
-        "day with the phase before and with the baselines; on the sandbox also the oracle.",
+        "day with the phase before and with the baselines; the last phase blended with LightGBM; on the sandbox also "
+        "the oracle.",
         **lane.partitioning,
     )
     def evaluation(context: dg.AssetExecutionContext, store: Store) -> Iterator[Event]:
@@ -192,6 +214,7 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
         block = Block.of(found.panel, found.fold, "validation")
         rows = [phase_row(lane.phase(phase), phase, run, block, run.scores()) for phase, run in found.runs.items()]
         rows += found.baseline_rows(block)
+        rows += blend_rows(block, rows)
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
         with permanent(f"{asset} cannot read the universe"):
@@ -302,6 +325,7 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             with permanent(f"{TEST_EVALUATION}: {asset} {run.run_id}"):
                 rows.append(phase_row(asset, phase, run, block, scores_of(scores)))
         rows += found.baseline_rows(block)
+        rows += blend_rows(block, rows)
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
         board = {**table(rows, block, MAIN), "scorings": len(before) + 1}

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from atft_assets.baselines.registry import LIGHTGBM
 from atft_assets.calendar import month_key, months_between
 from atft_assets.reports.evaluation_page import rankings, render
 from atft_assets.reports.scoreboard import Row
@@ -18,7 +19,6 @@ from atft_assets.store import MissingColumns, MissingTable, Store
 from atft_model.interchange.fold import MAIN
 from atft_model.interchange.records import write_text
 
-LIGHTGBM = "lightgbm"
 UNIVERSE = ("features", "universe")  # before the panel on the road: there is no panel without it
 MEMBER_COLUMNS = ("date", "code", "mkt", "scale_cat")
 

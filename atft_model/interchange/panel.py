@@ -58,7 +58,7 @@ class TensorSpec:
 
 SPECS = (
     TensorSpec("x", "BF16", "T N F", "Features, scaled within the day; missing is 0, never NaN"),
-    TensorSpec("valid", "BOOL", "T N", "Eligible: in the universe, old enough, traded that day"),
+    TensorSpec("valid", "BOOL", "T N", "Eligible: in the universe, old enough, traded that day, and enough of late"),
     TensorSpec("y_cc", "F32", "H T N", "Raw return from the close of t to the close h days later, NaN where unknown"),
     TensorSpec("y_oo", "F32", "H T N", "Raw return from the open of t+1 to the open h days after it"),
     TensorSpec("y_neutral", "F32", "H T N", "y_cc without what sector and 20-day volatility explain", optional=True),
@@ -95,6 +95,7 @@ class PanelDescription:
     target: str = entry("Tensor that is learned and that chooses epochs", "y_cc")
     sources: Mapping[str, str] = entry("Data versions of the tables it was built from", factory=dict)
     sector33: tuple[str, ...] = entry("Newest sector33 code of each name, along N", ())
+    turnover_floor: int = entry("Least mean turnover of an eligible name over its last 60 rows, yen a day; 0: none", 0)
     created_at: str = entry("When it was built, UTC", "")
     bytes: int = entry("Size of panel.safetensors", 0)
     hashes: Mapping[str, str] = entry("Hash of each tensor", factory=dict)

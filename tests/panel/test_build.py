@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from atft_assets.baselines.samples import day_sample
 from atft_assets.contracts import ContractViolation
 from atft_assets.panel.build import build_panel
 from atft_assets.panel.config import NoDate
@@ -20,7 +21,6 @@ from atft_assets.panel.sources import PanelRefused
 from atft_assets.scoring.block import Block
 from atft_assets.scoring.ranking import gaussian_ranks
 from atft_assets.store import MissingColumns, MissingTable
-from atft_assets.training.baselines import day_sample
 from atft_model.interchange.errors import MEND, FoldError, PanelError
 from atft_model.interchange.fold import cut
 from atft_model.interchange.panel import from_bfloat16, latest_panel, point_latest, staged_panel, to_bfloat16
@@ -176,7 +176,13 @@ def test_same_sources_same_panel_other_config_other_panel(world) -> None:
     built = world.panel()
     assert built.reused
     assert world.panel(min_names=19).reused  # judges the panel, does not make it
-    for config in ({"warm_up_days": 9}, {"end": "2020-06-29"}, {"min_history": 61}, {"target": "neutral"}):
+    for config in (
+        {"warm_up_days": 9},
+        {"end": "2020-06-29"},
+        {"min_history": 61},
+        {"target": "neutral"},
+        {"turnover_floor": 1},
+    ):
         assert world.panel(**config).panel.panel_id != built.panel.panel_id
     table = world.store.table("features", "all_features")
     table.publish(

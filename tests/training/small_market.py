@@ -124,6 +124,15 @@ def liquidity_ranks(days: list[date], codes: list[str], va: pl.Series) -> list[i
     return ranks
 
 
+def turnover_means(days: list[date], codes: list[str], va: pl.Series) -> list[float | None]:
+    """Mean trading value of each row's name over its last 60 rows; null before there are so many."""
+    value = va.fill_null(0.0).to_numpy().reshape(len(days), len(codes))
+    sums = np.vstack([np.zeros(len(codes)), value.cumsum(axis=0)])
+    means = np.full(value.shape, np.nan)
+    means[59:] = (sums[60:] - sums[:-60]) / 60
+    return pl.Series(means.ravel()).fill_nan(None).to_list()
+
+
 def make_world(root: Path, seed: int = 0) -> World:
     """Returns follow today's `signal`; codes 0 and 1 share their residual, 2 moves against them."""
     rng = np.random.default_rng(seed)
@@ -158,6 +167,7 @@ def make_world(root: Path, seed: int = 0) -> World:
         scale_cat=pl.Series((["TOPIX Small 1", "-"] * (NAMES // 2)) * len(days)),
         age=pl.Series(np.repeat(np.arange(1, len(days) + 1), NAMES), dtype=pl.Int32),
         traded=pl.Series(~untraded.ravel()),
+        turnover_mean_60=pl.Series(turnover_means(days, codes, va), dtype=pl.Float64),
         liquidity_rank=pl.Series(liquidity_ranks(days, codes, va), dtype=pl.UInt32),
     )
     world.publish("features", "universe", universe)

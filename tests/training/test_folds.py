@@ -227,7 +227,7 @@ settings = Settings(base_url="http://127.0.0.1:9/v2", plan=Plan.STANDARD, data_r
 lane = other_folds(FOLDS)
 phases = [phase_asset(phase, settings, lambda name: catalogue(name)[1], lane) for phase in PHASES]
 defs = dg.Definitions(
-    [folds_asset(FOLDS), *phases, baselines_asset(lane), evaluation_asset(settings, lane)],
+    [folds_asset(FOLDS), *phases, baselines_asset(settings, lane), evaluation_asset(settings, lane)],
     resources={"store": Store(root=root), "launcher": LocalLauncher(module="fake_trainer", threads=1)},
     executor=dg.in_process_executor,
 )
