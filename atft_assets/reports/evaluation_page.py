@@ -23,12 +23,13 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2em auto;
 h2 { margin: 2em 0 .3em; border-top: 1px solid #ddd; padding-top: 1em } figure { margin: 1em 0 }
 figcaption { font-weight: 600 } img { max-width: 100% } div { overflow-x: auto }
 dt { font-weight: 600; margin-top: .4em }
-td, th { padding: .1em .7em; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td, th { padding: .1em .6em; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 td:first-child, th:first-child { text-align: left } tr.subject td { font-weight: 600 }
+table { font-size: 13.5px } th { font-weight: 600 }
 tr:nth-child(even) td { background: #f6f6f6 } details { margin: .5em 0 } .left-out { color: #555 }
 @media print { details { display: block } h2 { break-after: avoid } figure { break-inside: avoid } }
 """
-RANKING_HEAD = ("", "RankIC", "neutral", "spread, bp/day", "turnover/day", "half-life, days", "break-even, bp")
+RANKING_HEAD = ("", "RankIC", "neutral", "spread, bp", "turnover", "half-life, days", "break-even, bp")
 BESIDE_HEAD = (
     "",
     "RankIC",

@@ -199,12 +199,18 @@ def sector_weights(subject: Profile) -> Picture | None:
 
 
 def differences(board: Mapping[str, Any]) -> Picture | None:
-    """Paired daily differences with their intervals; None where nothing is compared."""
+    """Paired daily differences with their intervals; None where nothing is compared.
+
+    Those of each phase with the one before it, and of the last phase and the blend with everything: all pairs of a whole
+    table would hide the few that decide something.
+    """
+    phases = [row["name"] for row in board["rows"] if row["kind"] == "phase"]
     pairs = [
         (f"{row['name']} less {other}", pair)
         for row in board["rows"]
         for other, pair in row["against"].items()
         if pair["mean"] is not None and pair["low"] is not None
+        if row["kind"] != "phase" or row["name"] == phases[-1] or other == row["previous"]
     ][::-1]
     if not pairs:
         return None

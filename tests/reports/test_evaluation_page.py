@@ -103,8 +103,8 @@ def test_one_line_a_score(page: str, whole: Judged) -> None:
     assert [line[""] for line in lines] == [f"{one.name} <label>" for one in told.scores]
     assert list(lines[0]) == list(RANKING_HEAD)
     for one, line in zip(told.scores, lines, strict=True):
-        assert float(line["spread, bp/day"]) == pytest.approx(1e4 * one.spread, abs=0.05)
-        assert line["turnover/day"] == f"{one.turnover:.1%}" and line["RankIC"] == f"{one.rank_ic:.4f}"
+        assert float(line["spread, bp"]) == pytest.approx(1e4 * one.spread, abs=0.05)
+        assert line["turnover"] == f"{one.turnover:.1%}" and line["RankIC"] == f"{one.rank_ic:.4f}"
     assert subject_of(board, told) is told.scores[1]  # the last phase
 
 
