@@ -201,8 +201,8 @@ def sector_weights(subject: Profile) -> Picture | None:
 def differences(board: Mapping[str, Any]) -> Picture | None:
     """Paired daily differences with their intervals; None where nothing is compared.
 
-    Those of each phase with the one before it, and of the last phase and the blend with everything: all pairs of a whole
-    table would hide the few that decide something.
+    Those of each phase with the one before it, and of the last phase and the blend with everything; all pairs of a
+    whole table would hide the few that decide something.
     """
     phases = [row["name"] for row in board["rows"] if row["kind"] == "phase"]
     pairs = [
