@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from atft_assets.calendar import month_key, months_between
-from atft_assets.panel.config import Target
+from atft_assets.panel.config import Label, Target
 from atft_assets.panel.contract import FeatureSums
 from atft_assets.panel.normalise import Scaling
 from atft_assets.panel.sources import PanelFrames, PanelPlan, PanelRefused
@@ -56,10 +56,10 @@ def build_panel(plan: PanelPlan, frames: PanelFrames) -> BuiltPanel:
     x, sums = features(frames.features, plan.features, plan.days, names.codes, present, kept)
     names, valid = names.only(kept), valid[:, kept]
     y = labels(frames.labels, plan.days, names.codes)
-    label = target = LABELS[0]
+    label = target = str(plan.config.label or Label.y_cc)
     if plan.config.target is Target.neutral:
         target = NEUTRAL
-        y[NEUTRAL] = neutral_returns(y[label], valid, sector_numbers(names.sectors))
+        y[NEUTRAL] = neutral_returns(y[label], y[Label.y_cc][0], valid, sector_numbers(names.sectors))
     tensors = {"x": x, "valid": valid, **y, **graph(frames.graphs, plan.months, plan.days, names.codes)}
     description = PanelDescription(
         format=FORMAT,

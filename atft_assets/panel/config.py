@@ -28,6 +28,13 @@ class FeatureSet(StrEnum):
     full = "full"
 
 
+class Label(StrEnum):
+    """Which return is learned and judged."""
+
+    y_cc = "y_cc"
+    y_oo = "y_oo"
+
+
 class Target(StrEnum):
     """What models are fitted to."""
 
@@ -64,6 +71,12 @@ class PanelConfig(dg.Config):
         f"60 rows, that day's included. 0: no floor. By default 0 on the sandbox, {TURNOVER_FLOOR:,} elsewhere. It "
         "decides what is learned from and judged, not what a look-back window holds.",
     )
+    label: Label | None = Field(
+        None,
+        description="Which return is learned and judged: from the close of the evening (y_cc, as in most papers), or "
+        "from the next open to the open h days after it (y_oo), which somebody who reads the scores that evening can "
+        "still have. By default y_cc on the sandbox, y_oo elsewhere.",
+    )
     target: Target | None = Field(
         None,
         description="What models are fitted to: raw returns, or what is left of them (neutral) once sector and 20-day "
@@ -84,6 +97,8 @@ def with_defaults(config: PanelConfig, settings: Settings) -> PanelConfig:
         changes["warm_up_days"] = SANDBOX_WARM_UP_DAYS
     if config.turnover_floor is None:
         changes["turnover_floor"] = 0 if settings.sandbox else TURNOVER_FLOOR
+    if config.label is None:
+        changes["label"] = Label.y_cc if settings.sandbox else Label.y_oo
     if config.target is None:
         changes["target"] = Target.raw if settings.sandbox else Target.neutral
     return config.model_copy(update=changes)

@@ -35,7 +35,7 @@ CODE_VERSION = code_version(
 )
 
 # what of a config decides on the content of a panel, beside its features and days
-DECIDING = {"min_history", "most_liquid", "turnover_floor", "target"}
+DECIDING = {"min_history", "most_liquid", "turnover_floor", "label", "target"}
 
 MARKET_MONTHS = 13  # before the panel's first: market-level features are standardised over a year
 

@@ -55,19 +55,23 @@ def volatility_level(volatility: Floats) -> Floats:
 
 
 def neutral_returns(
-    returns: NDArray[np.float32], valid: NDArray[np.bool_], sectors: NDArray[np.integer]
+    returns: NDArray[np.float32],
+    one_day: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    sectors: NDArray[np.integer],
 ) -> NDArray[np.float32]:
     """Returns without what sector and 20-day volatility explain of them on the day.
 
     Args:
-        returns: [H,T,N] raw, the first horizon one day; NaN where unknown.
+        returns: [H,T,N] raw, NaN where unknown.
+        one_day: [T,N] close-to-close returns, of which the volatility is; row t is known on t+1.
         valid: [T,N], the names that are ranked against each other.
         sectors: [N] numbers.
 
     Returns:
         [H,T,N] residuals, NaN where a name is not valid or its return unknown.
     """
-    volatility = trailing_volatility(returns[0], range(returns.shape[1]))
+    volatility = trailing_volatility(one_day, range(len(one_day)))
     neutral = np.full_like(returns, np.nan)
     for h, t in np.ndindex(returns.shape[:2]):
         rows = valid[t] & np.isfinite(returns[h, t])

@@ -133,11 +133,13 @@ def test_eligibility_is_what_the_universe_says(world) -> None:
     np.testing.assert_array_equal(panel.valid[:, panel.codes.index(world.codes[5])], rows["traded"].to_numpy())
 
 
-def test_neutral_target_is_the_residual_of_each_day(world) -> None:
-    """Against numpy's least squares on sector dummies and the rank of the trailing volatility."""
-    panel = world.panel(target="neutral").panel
-    assert panel.description.label == "y_cc" and panel.description.target == "y_neutral"
-    np.testing.assert_array_equal(panel.y, world.panel().panel.y)
+@pytest.mark.parametrize("label", ["y_cc", "y_oo"])
+def test_neutral_target_is_the_residual_of_each_day(world, label: str) -> None:
+    """Against numpy's least squares on sector dummies and the rank of the trailing close-to-close volatility."""
+    panel = world.panel(target="neutral", label=label).panel
+    assert panel.description.label == label and panel.description.target == "y_neutral"
+    np.testing.assert_array_equal(panel.y, world.panel(label=label).panel.y)
+    np.testing.assert_array_equal(panel.y, world.panel().panel.tensors[label])
     one_day = panel.tensors["y_cc"][0].astype(np.float64)
     for h, t in [(0, 40), (2, 150), (3, 260)]:
         rows = panel.valid[t] & np.isfinite(panel.y[h, t])
@@ -181,6 +183,7 @@ def test_same_sources_same_panel_other_config_other_panel(world) -> None:
         {"end": "2020-06-29"},
         {"min_history": 61},
         {"target": "neutral"},
+        {"label": "y_oo"},
         {"turnover_floor": 1},
     ):
         assert world.panel(**config).panel.panel_id != built.panel.panel_id

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from atft_assets.calendar import decision_instant
 from atft_assets.features.universe import universe
 from atft_assets.panel.build import listed, members, trades_enough
-from atft_assets.panel.config import TURNOVER_FLOOR, PanelConfig, Target, with_defaults
+from atft_assets.panel.config import TURNOVER_FLOOR, Label, PanelConfig, Target, with_defaults
 from atft_assets.panel.sources import PanelPlan
 from atft_assets.settings import Settings
 from atft_assets.store import MissingColumns
@@ -96,10 +96,14 @@ def test_a_universe_of_an_older_version_serves_without_a_floor(world: World) -> 
 def test_the_defaults_are_those_of_the_source() -> None:
     sandbox, real = Settings.from_env({}), Settings.from_env({"JQUANTS_BASE_URL": "http://127.0.0.1:9/v2"})
     demo, tokyo = with_defaults(PanelConfig(), sandbox), with_defaults(PanelConfig(), real)
-    assert (demo.turnover_floor, demo.target) == (0, Target.raw)
-    assert (tokyo.turnover_floor, tokyo.target) == (TURNOVER_FLOOR, Target.neutral) and TURNOVER_FLOOR == 10_000_000
-    asked = with_defaults(PanelConfig(turnover_floor=0, target=Target.raw), real)
-    assert (asked.turnover_floor, asked.target) == (0, Target.raw)
+    assert (demo.turnover_floor, demo.label, demo.target) == (0, Label.y_cc, Target.raw)
+    assert (tokyo.turnover_floor, tokyo.label, tokyo.target) == (
+        TURNOVER_FLOOR,
+        Label.y_oo,
+        Target.neutral,
+    ) and TURNOVER_FLOOR == 10_000_000
+    asked = with_defaults(PanelConfig(turnover_floor=0, label=Label.y_cc, target=Target.raw), real)
+    assert (asked.turnover_floor, asked.label, asked.target) == (0, Label.y_cc, Target.raw)
 
 
 def eligible(quotes: pl.DataFrame, master: pl.DataFrame, floor: int, days: list[date]) -> np.ndarray:
@@ -119,8 +123,9 @@ def test_eligibility_knows_nothing_of_later_records(seed: int, place: int) -> No
     quotes, master = market(seed)
     day, known = DAYS[place], DAYS[: place + 1]
     floor = int(quotes["Va"].median())
-    whole = eligible(quotes, master, floor, DAYS)[: place + 1]
-    assert whole.any() and not whole[:59].any()
+    every_day = eligible(quotes, master, floor, DAYS)
+    whole = every_day[: place + 1]
+    assert every_day.any() and not whole[:59].any()
     past = master.filter(pl.col("available_at") <= decision_instant(day))
     np.testing.assert_array_equal(eligible(quotes.filter(pl.col("date") <= day), past, floor, known), whole)
     later = pl.col("date") > day
