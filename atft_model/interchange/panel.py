@@ -61,9 +61,7 @@ SPECS = (
     TensorSpec("valid", "BOOL", "T N", "Eligible: in the universe, old enough, traded that day, and enough of late"),
     TensorSpec("y_cc", "F32", "H T N", "Raw return from the close of t to the close h days later, NaN where unknown"),
     TensorSpec("y_oo", "F32", "H T N", "Raw return from the open of t+1 to the open h days after it"),
-    TensorSpec(
-        "y_neutral", "F32", "H T N", "The label, sector and 20-day volatility taken out", optional=True
-    ),
+    TensorSpec("y_neutral", "F32", "H T N", "The label, sector and 20-day volatility taken out", optional=True),
     TensorSpec("neighbours", "I32", "P N K", "Place of each neighbour on the axis of names; slot 0 is the name itself"),
     TensorSpec("neighbour_attr", "F32", "P N K 3", "Correlation, same market segment, same sector33"),
     TensorSpec("neighbour_mask", "BOOL", "P N K", "Slots in use"),
