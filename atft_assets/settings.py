@@ -21,7 +21,7 @@ ALERT_URLS_VARIABLE = "ATFT_ALERT_URLS"
 SHORTEST_SECRET = 6  # shorter pieces of an address are words ("json", "chat"), and masking them would eat sentences
 
 JQUANTS_URL = "https://api.jquants.com/v2"
-DEMO_START, DEMO_END = date(2022, 1, 4), date(2024, 12, 30)
+DEMO_START, DEMO_END = date(2022, 1, 4), date(2025, 9, 30)
 
 
 class Plan(StrEnum):

@@ -26,6 +26,7 @@ from atft_model.interchange.records import from_plain, read_json, read_pointer
 from atft_model.interchange.request import PredictRequest, TrainRequest, predict_request, train_request
 from atft_model.interchange.run import CHECKPOINT, LATEST, METRICS, REQUEST, RUN_JSON, STATE, RunRecord, read_record
 from atft_model.listing import run_folders, runs_table
+from atft_model.tables import p_cell
 
 KNOWN = (
     "a run, panel or baselines directory, a folder of runs or of panels, a pointer `latest`, a fold file, a request, "
@@ -224,7 +225,8 @@ def describe_run(run: RunRecord) -> str:
     if run.validation:
         v = run.validation
         ranks = ", ".join(
-            f"{h}d {r:+.4f} (t {v['t_newey_west_by_horizon'][h]:+.1f})" for h, r in v["rank_ic_by_horizon"].items()
+            f"{h}d {r:+.4f} (t {v['t_newey_west_by_horizon'][h]:+.1f}{_told_p(v, h)})"
+            for h, r in v["rank_ic_by_horizon"].items()
         )
         lines.append(f"  validation RankIC {v['rank_ic']:+.4f} on {v['days']} days: {ranks}")
         lines.append(
@@ -237,3 +239,9 @@ def describe_run(run: RunRecord) -> str:
     if run.guards:
         lines.append("  guards: " + ("passed" if run.guards["passed"] else "; ".join(run.guards["messages"])))
     return "\n".join(lines)
+
+
+def _told_p(validation: Mapping[str, Any], horizon: str) -> str:
+    """The p of a horizon; records of earlier versions, and blocks of few days, have none."""
+    p = validation.get("p_by_horizon", {}).get(horizon)
+    return "" if p is None else f", p {p_cell(p)}"

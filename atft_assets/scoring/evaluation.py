@@ -17,21 +17,28 @@ from atft_assets.scoring.ordering import deciles_of, levels_of, ranks_of, spread
 from atft_assets.scoring.trailing import Floats
 from atft_model.interchange.horizons import MIN_NAMES, headline, horizon_weights
 from atft_model.interchange.records import to_plain
-from atft_model.interchange.statistics import information_ratio, mean, newey_west_t
+from atft_model.interchange.statistics import information_ratio, mean, mean_verdict
 
 
 @dataclass(frozen=True)
 class HorizonScore:
-    """Means over days of one horizon; t is Newey-West with lag h - 1, ICIRs are mean / standard deviation, daily."""
+    """Means over days of one horizon; ICIRs are mean / standard deviation, daily.
+
+    Attributes:
+        t, p, spaced_t, neutral_t, neutral_p: as in `MeanVerdict`, of the horizon's daily RankIC and neutral RankIC.
+    """
 
     rank_ic: float
     t: float
+    p: float
+    spaced_t: float
     rank_icir: float
     ic: float
     icir: float
     decile_spread: float  # mean raw return of the highest-scored tenth minus the lowest's
     neutral_rank_ic: float  # scores and returns residualised per day on 20-day volatility and sector
     neutral_t: float
+    neutral_p: float
 
 
 @dataclass(frozen=True)
@@ -40,16 +47,24 @@ class Score:
 
     Attributes:
         rank_ic: headline, the weighted mean of the horizons' RankICs; `neutral_rank_ic` likewise.
-        t, icir: of the daily headline series; t is Newey-West with the lag of the longest horizon.
+        t, critical, p, low, high, spaced_t: what `mean_verdict` says of the daily headline series, with the longest
+            horizon; p and the 95 % interval are NaN where the days are too few. `neutral_t`, `neutral_p` likewise.
+        icir: of the daily headline series.
         coverage: share of the eligible (day, name) pairs that have a score.
         daily, daily_neutral: headline series [D], NaN on days on which a horizon has no figure.
     """
 
     rank_ic: float
     t: float
+    critical: float
+    p: float
+    low: float
+    high: float
+    spaced_t: float
     icir: float
     neutral_rank_ic: float
     neutral_t: float
+    neutral_p: float
     days: int
     names_a_day: float
     coverage: float
@@ -76,7 +91,7 @@ def evaluate(
     """Score a block.
 
     Args:
-        scores: [H,D,N], higher is better, NaN where a name was not scored.
+        scores: [H,D,N], the days ascending, higher is better, NaN where a name was not scored.
         returns: [H,D,N] raw forward returns, NaN where unknown.
         eligible: [D,N].
         horizons: H label horizons in trading days.
@@ -109,30 +124,41 @@ def evaluate(
     rank_means, neutral_means = (np.array([mean(row) for row in table]) for table in (rank_ic, neutral))
     weights = horizon_weights(horizons)
     daily, daily_neutral = headline(rank_ic, horizons), headline(neutral, horizons)
-    lag = max(horizons) - 1
+    longest = max(horizons)
+    verdict, neutral_verdict = mean_verdict(daily, longest), mean_verdict(daily_neutral, longest)
+    by_horizon = {}
+    for i, h in enumerate(horizons):
+        of_ranks, of_neutral = mean_verdict(rank_ic[i], h), mean_verdict(neutral[i], h)
+        by_horizon[h] = HorizonScore(
+            rank_ic=of_ranks.mean,
+            t=of_ranks.t,
+            p=of_ranks.p,
+            spaced_t=of_ranks.spaced_t,
+            rank_icir=information_ratio(rank_ic[i]),
+            ic=mean(ic[i]),
+            icir=information_ratio(ic[i]),
+            decile_spread=mean(spread[i]),
+            neutral_rank_ic=of_neutral.mean,
+            neutral_t=of_neutral.t,
+            neutral_p=of_neutral.p,
+        )
     known = (eligible[None] & np.isfinite(returns)).sum()
     return Score(
         rank_ic=float(weights @ rank_means),
-        t=newey_west_t(daily, lag),
+        t=verdict.t,
+        critical=verdict.critical,
+        p=verdict.p,
+        low=verdict.low,
+        high=verdict.high,
+        spaced_t=verdict.spaced_t,
         icir=information_ratio(daily),
         neutral_rank_ic=float(weights @ neutral_means),
-        neutral_t=newey_west_t(daily_neutral, lag),
+        neutral_t=neutral_verdict.t,
+        neutral_p=neutral_verdict.p,
         days=int(np.isfinite(rank_ic).any(axis=0).sum()),
         names_a_day=float(eligible.sum(axis=1).mean()) if days else 0.0,
         coverage=float(judged.sum() / known) if known else 0.0,
-        by_horizon={
-            h: HorizonScore(
-                rank_ic=mean(rank_ic[i]),
-                t=newey_west_t(rank_ic[i], h - 1),
-                rank_icir=information_ratio(rank_ic[i]),
-                ic=mean(ic[i]),
-                icir=information_ratio(ic[i]),
-                decile_spread=mean(spread[i]),
-                neutral_rank_ic=mean(neutral[i]),
-                neutral_t=newey_west_t(neutral[i], h - 1),
-            )
-            for i, h in enumerate(horizons)
-        },
+        by_horizon=by_horizon,
         daily=daily,
         daily_neutral=daily_neutral,
     )

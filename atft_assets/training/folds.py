@@ -24,7 +24,18 @@ from atft_assets.training.fold_contract import audit_fold
 from atft_assets.training.lanes import Lane
 from atft_assets.training.runs import prune_panels
 from atft_model.interchange.errors import FoldError
-from atft_model.interchange.fold import BLOCKS, EMBARGO_DAYS, MAIN, PURGE_DAYS, Block, Fold, cut, read_fold, write_fold
+from atft_model.interchange.fold import (
+    BLOCKS,
+    EMBARGO_DAYS,
+    MAIN,
+    PURGE_DAYS,
+    VALIDATION_DAYS,
+    Block,
+    Fold,
+    cut,
+    read_fold,
+    write_fold,
+)
 from atft_model.interchange.panel import Panel, latest_panel
 
 NAME = "folds"
@@ -47,6 +58,7 @@ class FoldRow:
         name: in paths, and of the partition.
         validation_start, test_start: first days of the blocks; by default the last 15 % of the days are test, as many
             before them, the gap between, validation.
+        validation_days: without a start, validation has so many days at least, as far as 30 % of all days go.
         end: last day that the fold uses; by default the panel's last.
         purge_days, embargo_days: trading days left out between two blocks.
     """
@@ -55,6 +67,7 @@ class FoldRow:
     validation_start: date | None = None
     test_start: date | None = None
     end: date | EndOf | None = None
+    validation_days: int = VALIDATION_DAYS
     purge_days: int = PURGE_DAYS
     embargo_days: int = EMBARGO_DAYS
 
@@ -74,7 +87,9 @@ class FoldConfig(dg.Config):
     """How the fold `main` is cut; the other folds are rows of `atft_assets.training.folds.FOLDS`."""
 
     validation_start: str | None = Field(
-        None, description="First day of the validation block, YYYY-MM-DD; by default as many days as the test block."
+        None,
+        description=f"First day of the validation block, YYYY-MM-DD; by default it has as many days as the test block, "
+        f"and {VALIDATION_DAYS} at least where that is no more than 30 % of all days.",
     )
     test_start: str | None = Field(
         None, description="First day of the test block, YYYY-MM-DD; by default the last 15 % of the days are test."
@@ -126,6 +141,7 @@ def cut_rows(days: Sequence[date], rows: Sequence[FoldRow]) -> CutFolds:
                 row.name,
                 validation_start=row.validation_start,
                 test_start=row.test_start,
+                validation_days=row.validation_days,
                 purge_days=row.purge_days,
                 embargo_days=row.embargo_days,
             )

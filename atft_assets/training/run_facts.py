@@ -33,6 +33,7 @@ FIGURES: Mapping[str, str] = {
 BY_HORIZON: Mapping[str, str] = {
     "rank_ic": "rank_ic_by_horizon",
     "t": "t_newey_west_by_horizon",
+    "p": "p_by_horizon",
     "ic": "ic_by_horizon",
     "icir": "icir_by_horizon",
 }
