@@ -228,7 +228,7 @@ def describe_run(run: RunRecord) -> str:
         )
         lines.append(f"  validation RankIC {v['rank_ic']:+.4f} on {v['days']} days: {ranks}")
         lines.append(
-            f"  best epoch {run.best_epoch} of {run.epochs}, {run.seconds:.1f} s, "
+            f"  best epoch {run.kept_epoch} of {run.epochs}, {run.seconds:.1f} s, "
             f"{run.stock_days_per_s:,.0f} stock-days/s"
         )
     if run.family_importance:

@@ -74,7 +74,7 @@ def _cells(run: RunRecord) -> tuple[str, ...]:
         rank_ic = (run.validation or {}).get("rank_ic")
         figures = (
             str(run.epochs),
-            "" if run.best_epoch is None else str(run.best_epoch),
+            "" if run.kept_epoch is None else str(run.kept_epoch),
             "" if rank_ic is None else f"{rank_ic:+.4f}",
             "" if run.seconds is None else f"{run.seconds:.1f}",
         )

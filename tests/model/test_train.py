@@ -298,7 +298,7 @@ def test_what_is_scored_in_the_end_is_what_chose_the_epoch(ask, panel_directory,
     set_mode("optimized", CPU)
     run = train(ask(tmp_path / "r", mode="optimized"), QUIET)
     rows = pq.read_table(tmp_path / "r" / METRICS).to_pylist()
-    chosen = rows[run.best_epoch - 1]["rank_ic"]
+    chosen = rows[run.kept_epoch - 1]["rank_ic"]
     assert run.validation["rank_ic"] == chosen == max(row["rank_ic"] for row in rows)
 
     models, panel = load_run(tmp_path / "r", panel_directory, CPU)
@@ -353,13 +353,13 @@ def test_epochs_shuffle_with_a_random_phase(small_panel, small_fold):
     assert not torch.equal(orders[0].flatten()[:5], orders[1].flatten()[:5])
 
 
-def test_patience_stops_and_the_best_epoch_is_kept(small_panel, small_fold):
+def test_patience_stops_and_the_kept_epoch_is_kept(small_panel, small_fold):
     still = replace(phase_plan(1), epochs=50, patience=2, rate=0.0, rates={"head": 1e-9}, keep_parent=False)
     fit = Fit(small_panel, small_fold, TINY, still)
     ranks = [row["rank_ic"] for row, _ in fit.epochs()]
     assert fit.stopped == "patience" and len(ranks) < 10
-    assert fit.best_rank_ic == max(ranks) and ranks[fit.best_epoch - 1] == max(ranks)
-    assert len(ranks) - fit.best_epoch == 2
+    assert fit.best_rank_ic == max(ranks) and ranks[fit.kept_epoch - 1] == max(ranks)
+    assert len(ranks) - fit.kept_epoch == 2
 
 
 def test_a_deadline_shortens_a_run(small_panel, small_fold):

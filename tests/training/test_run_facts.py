@@ -20,7 +20,7 @@ def record(**changes) -> RunRecord:
         "panel_id": "p", "catalogue_hash": "c", "features": (), "horizons": (1, 5), "label": "y_cc", "target": "y_cc",
         "config": DEMO, "curriculum": {"epochs": 7, "rate": 0.3, "patience": 5}, "switches": {}, "parent": None,
         "code_version": "v", "seed": 3, "n_seeds": 2, "mode": "safe", "controls": {}, "hardware": {"device": "cpu"},
-        "versions": {}, "epochs": 6, "best_epoch": 4, "seconds": 12.3456,
+        "versions": {}, "epochs": 6, "kept_epoch": 4, "seconds": 12.3456,
         "validation": {"rank_ic": 0.123456, "rank_ic_by_horizon": {"1": 0.2}, "t_newey_west_by_horizon": {"1": 3.21}},
     }  # fmt: skip
     return RunRecord(**{**given, **changes})
@@ -42,11 +42,11 @@ def test_a_network_is_called_after_the_nearest_preset() -> None:
 
 def test_figures_are_rounded_and_those_of_epochs_have_names_of_their_own() -> None:
     figures = figures_of(record())
-    assert figures["rank_ic"] == 0.1235 and figures["rank_ic_1d"] == 0.2 and figures["best_epoch"] == 4
+    assert figures["rank_ic"] == 0.1235 and figures["rank_ic_1d"] == 0.2 and figures["kept_epoch"] == 4
     by_epoch = epoch_figures({"event": "epoch", "epoch": 1, "rank_ic": 0.1, "epoch_seconds": 2.0})
     assert by_epoch == {"epoch_rank_ic": 0.1, "epoch_seconds": 2.0}
     assert headline(record()) == "validation RankIC 0.1235, t 3.2 at one day; epoch 4 of 6 kept; 12 s"
-    assert "its parent's weights kept" in headline(record(best_epoch=0))
+    assert "its parent's weights kept" in headline(record(kept_epoch=0))
 
 
 def test_a_size_other_than_the_parents_is_told() -> None:
