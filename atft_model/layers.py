@@ -10,12 +10,14 @@ is one GEMM. From the first hidden state on they are row-major too ([M, A]). Wha
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
 FAN_FLOOR = 0.05  # smallest standard deviation that a FAN window is divided by; inputs have unit scale across names
+FAN_GATE = 0.5  # at the start; half of a value is then its deviation from its own level
 SAN_FLOOR = 1e-3
 TILE = 16  # queries that attend together on a CPU: long chunks are cut so that little outside the band is computed
 
@@ -88,14 +90,15 @@ class FAN(nn.Module):
 
     y = (1 - g_f) x + g_f * sum_w a_{f,w} z_w(x): a mixture of high-pass filters whose cut-off (a, softmax over
     windows) and strength (g, tanh) every input learns. A gate near 0 keeps the level, which is often the signal
-    itself; all start there, as an identity. Below 0 the level is raised over what is fast.
+    itself; below 0 the level is raised over what is fast. All start half open: level and deviation are both there to be
+    learned from the first step, and no score changes by it, for the encoder joins by a map that starts at zero.
     """
 
     def __init__(self, features: int, windows: tuple[int, ...]) -> None:
         super().__init__()
         self.windows = windows
         self.logits = nn.Parameter(torch.zeros(features, len(windows)))
-        self.gamma = nn.Parameter(torch.zeros(features))
+        self.gamma = nn.Parameter(torch.full((features,), math.atanh(FAN_GATE)))
 
     def coefficients(self) -> Tensor:
         """[R, 1 + windows]: weight of the raw value, then of each window's z-score; rows sum to 1."""

@@ -408,7 +408,7 @@ def test_groups_freeze_and_thaw_as_declared(small_panel, small_fold):
 
 
 def test_curriculum_is_the_declared_one():
-    assert [p.epochs for p in CURRICULUM] == [3, 7, 6, 5]
+    assert [p.epochs for p in CURRICULUM] == [10, 7, 6, 5]
     assert not any(p.patience for p in CURRICULUM), "a phase has a fixed number of epochs"
     assert [(p.on.temporal, p.on.fan, p.on.san, p.on.gat) for p in CURRICULUM] == [
         (False, False, False, False), (True, True, True, False), (True, True, True, True), (True, True, True, True),
@@ -463,9 +463,7 @@ def test_what_a_row_cannot_be_is_named(changes, words):
     ids=["newest", "encoder", "whole"],
 )
 def test_a_compiled_network_is_two_graphs(small_panel, switches, expected_graphs):
-    """One break, around the recurrent cell: one graph before it, one after it, and the same scores. The newest row alone
-    is one graph.
-    """
+    """One break, around the recurrent cell: one graph before it, one after it, and the same scores; without it, one."""
     model = awake(TINY, small_panel, switches)
     batch = small_panel.batch(starts(100))
     expected = model(*batch.inputs).scores

@@ -55,7 +55,8 @@ def test_the_written_bytes_are_safetensors(small_panel, panel_directory):
 def parts(panel, **changes):
     """The tensors of a resident panel, some of them replaced."""
     names = (
-        "x", "sequences", "valid", "returns", "one_day", "neighbours", "neighbour_mask", "neighbour_attr", "graph_period",
+        "x", "sequences", "valid", "returns", "one_day", "neighbours", "neighbour_mask", "neighbour_attr",
+        "graph_period",
     )  # fmt: skip
     return {name: getattr(panel, name) for name in names} | changes
 
