@@ -13,7 +13,7 @@ from atft_model.interchange.records import read_pointer
 from atft_model.interchange.run import LATEST, REQUEST, RUN_JSON, RunRecord, read_record
 from atft_model.tables import table
 
-HEADER = ("fold/phase", "id", "", "status", "preset", "hidden", "epochs", "best epoch", "RankIC", "seconds")
+HEADER = ("fold/phase", "id", "", "status", "preset", "hidden", "epochs", "kept epoch", "RankIC", "seconds")
 NEWEST, BASELINES = "*", "baselines"
 LEGEND = (
     f"{NEWEST}: the newest that passed its checks, which `latest` names. RankIC: of the validation block. "

@@ -38,7 +38,7 @@ def overlay_png(runs: Mapping[str, tuple[pl.DataFrame, int | None]]) -> str:
     """Two runs over each other as a PNG in base64.
 
     Args:
-        runs: metrics and best epoch by the name that the legend gives.
+        runs: metrics and kept epoch by the name that the legend gives.
     """
     made = figure(12.5, 4.6)
     left, right = made.subplots(1, 2)

@@ -133,7 +133,10 @@ def test_what_is_no_whole_panel_says_what_to_run(tmp_path: Path) -> None:
             {**whole, "codes": ["13010", "13050", "20001"]},
             f"panel.json is damaged .it is not as it was written.*{MEND}",
         ),
-        ({k: v for k, v in whole.items() if k != "hashes"}, f"panel.json is damaged .it is not as it was written.*{MEND}"),
+        (
+            {k: v for k, v in whole.items() if k != "hashes"},
+            f"panel.json is damaged .it is not as it was written.*{MEND}",
+        ),
         ({**whole, "format": 2}, f"has format 2, this version reads 3; {remedy}"),
         ([], f"panel.json is damaged .it describes no panel.*{MEND}"),
     ):
