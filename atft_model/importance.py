@@ -29,7 +29,10 @@ def permutation_importances(
         training = model.training
         model.eval()
         with model.precision():
-            read = model.read(batch.windows) if model.switches.temporal else None
+            read = None
+            if model.switches.temporal:
+                assert batch.windows is not None
+                read = model.read(batch.windows)
             whole = model.score(batch.newest, read, batch.graph).scores
             for place in range(len(costs)):
                 generator = torch.Generator().manual_seed(seed)  # the same cells for every feature

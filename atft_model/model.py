@@ -157,7 +157,13 @@ class ATFTGATFAN(nn.Module):
         Raises:
             ValueError: a module is on and what it reads is not given.
         """
-        return self.score(newest, self.read(windows) if self._switches.temporal else None, graph)
+        sequences = None
+        if self._switches.temporal:  # as `read`, but not through it: compiled, a call that is cut is one more graph
+            if windows is None:
+                raise ValueError("the temporal encoder is switched on but no windows were given")
+            embedded = self._embed(windows)
+            sequences = self._attend(self._recur(embedded), embedded, newest.shape[1])
+        return self.score(newest, sequences, graph)
 
     def score(self, newest: Tensor, sequences: Tensor | None, graph: Graph | None) -> Output:
         """As `forward`, of newest rows [D, W, F] and what `read` made of the sequences, [D, W, C]."""
@@ -175,32 +181,29 @@ class ATFTGATFAN(nn.Module):
 
         return Output(*self.head(state))  # [H, D, W], [H, Q, D, W]
 
-    def read(self, windows: Tensor | None) -> Tensor:
-        """What the sequences add to the states: windows [R, S, G, W] -> [D, W, C], zero until `join` has learned.
+    def read(self, windows: Tensor) -> Tensor:
+        """What the sequences add to the states: windows [R, S, G, W] -> [D, W, C], zero until `join` has learned."""
+        embedded = self._embed(windows)
+        return self._attend(self._recur(embedded), embedded, names=windows.shape[-1])
 
-        Raises:
-            ValueError: there are no windows.
-        """
-        if windows is None:
-            raise ValueError("the temporal encoder is switched on but no windows were given")
-        on, lookback = self._switches, self.config.lookback
-        rows, names = windows.shape[1], windows.shape[3]
-
+    def _embed(self, windows: Tensor) -> Tensor:
+        """windows [R, S, G, W] -> [S, G*W, A]."""
         x = windows.flatten(2)  # [R, S, G*W]
-        if on.fan:
+        if self._switches.fan:
             x = self.fan(x)  # [R, S, G*W]
-
         inputs = x.flatten(1).to(self._compute_dtype)  # [R, M]
-        embedded = self.vsn(inputs).unflatten(0, x.shape[1:])  # [S, G*W, A]
+        return self.vsn(inputs).unflatten(0, x.shape[1:])  # [S, G*W, A]
 
-        recurrent = self._recur(embedded)  # [S, G*W, A]
+    def _attend(self, recurrent: Tensor, embedded: Tensor, names: int) -> Tensor:
+        """What the LSTM made of the embedded rows, and these, [S, G*W, A] both -> [D, W, C]."""
+        rows, lookback = embedded.shape[0], self.config.lookback
         state = self.lstm["add_norm"](recurrent, embedded)  # [S, G*W, A]
 
         for block in self.attention[:-1]:
             state = block(state, rows, lookback)  # [S, G*W, A]
         state = self.attention[-1](state, rows - lookback + 1, lookback)  # [B, G*W, A]
 
-        if on.san:
+        if self._switches.san:
             state = self.san(state, embedded)  # [B, G*W, A]
         state = self.dropout(state).unflatten(1, (-1, names)).flatten(0, 1)  # [D, W, A]
         return self.join(state)  # [D, W, C]

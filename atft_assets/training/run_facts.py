@@ -10,12 +10,17 @@ from atft_model.interchange.run import RunRecord
 
 # what is shown: where it stands in `run.json`
 SETTINGS: Mapping[str, str] = {
+    "newest_size": "config.model.newest_size",
     "hidden_size": "config.model.hidden_size",
+    "temporal_size": "config.model.temporal_size",
     "lookback": "config.model.lookback",
     "dropout": "config.model.dropout",
     "learning_rate": "config.train.learning_rate",
     "learning_rate_factor": "curriculum.rate",
+    "schedule": "config.train.schedule",
     "weight_decay": "config.train.weight_decay",
+    "names": "config.train.names",
+    "keep": "config.train.keep",
     "epochs_asked": "curriculum.epochs",
     "patience": "curriculum.patience",
     "seed": "seed",

@@ -75,8 +75,8 @@ def test_a_parent_must_fit_the_panel_it_is_trained_on_next(ask, finished, panel_
 
 
 def test_another_architecture_is_refused_with_the_difference(ask, finished, tmp_path):
-    with pytest.raises(files.Mismatch, match="hidden_size: checkpoint 16, this network 32"):
-        train(ask(tmp_path / "o", 1, init=finished, network={**NETWORK, "hidden_size": 32}), QUIET)
+    with pytest.raises(files.Mismatch, match="hidden_size: checkpoint 32, this network 64"):
+        train(ask(tmp_path / "o", 1, init=finished, network={**NETWORK, "hidden_size": 64}), QUIET)
 
 
 def test_shapes_are_checked_one_by_one(finished):

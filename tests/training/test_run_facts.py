@@ -28,15 +28,16 @@ def record(**changes) -> RunRecord:
 
 def test_hyper_parameters_are_among_what_is_shown() -> None:
     shown = settings_of(record())
-    assert shown["preset"] == "demo" and shown["hidden_size"] == 16 and shown["lookback"] == 20
-    assert (shown["epochs_asked"], shown["learning_rate"], shown["dropout"]) == (7, 0.003, 0.3)
+    assert shown["preset"] == "demo" and shown["hidden_size"] == 32 and shown["newest_size"] == 64 and shown["lookback"] == 20
+    assert (shown["epochs_asked"], shown["learning_rate"], shown["dropout"]) == (7, 0.003, 0.2)
+    assert (shown["names"], shown["keep"], shown["schedule"]) == (1200, "best", "cosine")
     assert (shown["device"], shown["mode"], shown["seed"], shown["n_seeds"]) == ("cpu", "safe", 3, 2)
 
 
 def test_a_network_is_called_after_the_nearest_preset() -> None:
     assert [preset_of(to_plain(preset)) for preset in PRESETS.values()] == list(PRESETS)
-    changed = {**DEMO, "model": {**DEMO["model"], "dropout": 0.2}}
-    assert preset_of(changed) == "demo, but dropout 0.2"
+    changed = {**DEMO, "model": {**DEMO["model"], "dropout": 0.3}}
+    assert preset_of(changed) == "demo, but dropout 0.3"
     assert preset_of({}) == "none"
 
 
@@ -51,7 +52,7 @@ def test_figures_are_rounded_and_those_of_epochs_have_names_of_their_own() -> No
 
 def test_a_size_other_than_the_parents_is_told() -> None:
     parent = record()
-    assert other_network({"preset": "small"}, parent).startswith("hidden_size 16, not 64")
+    assert other_network({"preset": "small"}, parent).startswith("newest_size 64, not 128, hidden_size 32, not 64")
     assert other_network({"network": {"lookback": 30}}, parent) == "lookback 20, not 30"
     for fits in ({}, {"preset": "demo"}, {"network": {"dropout": 0.1}}):
         assert other_network(fits, parent) is None
