@@ -28,7 +28,12 @@ def record(**changes) -> RunRecord:
 
 def test_hyper_parameters_are_among_what_is_shown() -> None:
     shown = settings_of(record())
-    assert shown["preset"] == "demo" and shown["hidden_size"] == 32 and shown["newest_size"] == 64 and shown["lookback"] == 20
+    assert (
+        shown["preset"] == "demo"
+        and shown["hidden_size"] == 32
+        and shown["newest_size"] == 64
+        and shown["lookback"] == 20
+    )
     assert (shown["epochs_asked"], shown["learning_rate"], shown["dropout"]) == (7, 0.003, 0.2)
     assert (shown["names"], shown["keep"], shown["schedule"]) == (1200, "best", "cosine")
     assert (shown["device"], shown["mode"], shown["seed"], shown["n_seeds"]) == ("cpu", "safe", 3, 2)
