@@ -20,7 +20,7 @@ from atft_model.fit import Fit
 from atft_model.interchange.config import preset
 from atft_model.interchange.errors import PanelError
 from atft_model.interchange.statistics import newey_west_t, paired_difference
-from atft_model.metrics import daily_series, headline_series, summarise
+from atft_model.metrics import daily_series, headline_series, spearman_by_day, summarise
 from atft_model.predict import read_scores, score_days, write_scores
 from atft_model.study import Source, curriculum, sizes, study
 from atft_model.synthetic import Shape, synthetic, write
@@ -48,6 +48,29 @@ def planted():
 def earned(scores, panel, fold):
     """Daily headline RankIC on the test block, of the days on which all labels are known."""
     return headline_series(series_of(scores, panel, fold.places(panel.dates, "test")), panel.horizons)
+
+
+def test_the_newest_row_alone_finds_levels_and_their_interaction(planted):
+    """Phase 0 against the true components: it is like each of those that stand in a day's row, and not like the shocks
+    of the neighbours, whose features it cannot see.
+    """
+    panel, fold, outcomes = planted
+    days = fold.places(panel.dates, "test")
+    scores, mask = outcomes[0].scores["test"][0], panel.valid_on(days)
+    x = panel.x[days.start : days.stop].float()
+    neighbours, present = panel.neighbours.long(), panel.neighbour_mask.clone()
+    present[..., 0] = False  # the self edge
+    period = panel.graph_period[days.start : days.stop]
+    near, counted = neighbours[period].flatten(1), present[period].float()
+    shocks = x[..., 4].gather(1, near).view(counted.shape)
+    lead = (shocks * counted).sum(-1) / counted.sum(-1).clamp_min(1)
+    alike = {
+        name: float(spearman_by_day(scores, truth, mask).nanmean())
+        for name, truth in (("level", x[..., 0]), ("product", x[..., 1] * x[..., 2]), ("lead", lead))
+    }
+    assert alike["level"] > 0.5 and alike["product"] > 0.3, alike
+    assert abs(alike["lead"]) < 0.05, alike
+    assert newey_west_t(earned(outcomes[0].scores["test"], panel, fold), 19) > 4
 
 
 def test_every_phase_adds_its_own_signal(planted):
