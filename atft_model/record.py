@@ -22,7 +22,7 @@ from atft_model.interchange.run import CHECKPOINT, FORMAT, METRICS, SCORES, Pare
 from atft_model.panel import Batch, DevicePanel
 from atft_model.predict import config_of, ensemble, evaluate_scores, networks, score_days, write_scores
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def opening_record(
         panel_id=description.panel_id, catalogue_hash=description.catalogue_hash,
         features=tuple(f.name for f in description.features),
         sequences=tuple(f.name for f in description.features if f.sequence), horizons=description.horizons,
-        label=description.label,
-        target=description.target, config=to_plain(config), curriculum=to_plain(plan), switches=to_plain(plan.on),
-        parent=parent, code_version=CODE_VERSION, seed=request.seed, n_seeds=request.n_seeds, mode=request.mode,
+        label=description.label, target=description.target, config=to_plain(config), curriculum=to_plain(plan),
+        switches=to_plain(plan.on), parent=parent, code_version=CODE_VERSION, seed=request.seed,
+        n_seeds=request.n_seeds, mode=request.mode,
         controls={"shuffle_edges": request.shuffle_edges, "permute_labels": request.permute_labels},
         hardware=hardware(panel.device), versions=versions(),
     )  # fmt: skip

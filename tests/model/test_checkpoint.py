@@ -62,6 +62,16 @@ def test_reordered_features_are_refused(finished, panel_directory, tmp_path):
         load_run(finished, altered_panel(panel_directory, tmp_path / "p", swap), CPU)
 
 
+def test_other_sequences_are_refused(finished, panel_directory, tmp_path):
+    """The same features, another of them read over the look-back: the encoder's inputs would be others."""
+
+    def mark(document):
+        document["features"][0]["sequence"], document["features"][7]["sequence"] = False, True
+
+    with pytest.raises(files.Mismatch, match=r"sequence inputs: .*planted_level; unknown to the checkpoint: noise_7"):
+        load_run(finished, altered_panel(panel_directory, tmp_path / "p", mark), CPU)
+
+
 def test_other_horizons_are_refused(finished, panel_directory, tmp_path):
     panel = altered_panel(panel_directory, tmp_path / "p", lambda d: d.update(horizons=[1, 5, 10, 60]))
     with pytest.raises(files.Mismatch, match=r"horizons: checkpoint \[1, 5, 10, 20\], panel \[1, 5, 10, 60\]"):
