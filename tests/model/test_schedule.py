@@ -1,4 +1,4 @@
-"""The order of the days, the seeds of a step, the learning rate, the average: pure functions of where training stands."""
+"""The order of the days, the seeds of a step, the learning rate, the average: functions of where training stands."""
 
 from __future__ import annotations
 
