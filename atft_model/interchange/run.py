@@ -3,8 +3,8 @@
 `run.json` is the record below. Beside it lie `checkpoint.safetensors` (weights of the epoch that was kept, under
 `<member>/<parameter>`), `metrics.parquet` (a row an epoch), `scores.parquet` (the validation block: date, code,
 score_<h>d), `log.jsonl`, `request.json`, and while the run is under way `state.safetensors`, from which it is resumed.
-Every reader holds checkpoint, scores and metrics against the hashes of the record. Runs of before these hashes were
-recorded are read as they stand. Scores that `predict` writes have their hash beside them, in `<file>.sha256`.
+Every reader holds checkpoint, scores and metrics against the hashes of the record; a file without one is read as it
+stands. Scores that `predict` writes have their hash beside them, in `<file>.sha256`.
 A text file `latest` beside the run directories names the newest published one; the side that judged the run writes it.
 While a training writes a run directory it holds the directory's file lock, which no orphan can give away: a record that
 says "running" without it is of a process that is gone.
@@ -87,8 +87,8 @@ class RunRecord:
     )
     family_importance: Mapping[str, float] | None = entry("The same summed by family", None)
     checkpoint_sha256: str | None = entry("Hash of checkpoint.safetensors", None)
-    scores_sha256: str | None = entry("Hash of scores.parquet; null in runs of version 0.2 and before", None)
-    metrics_sha256: str | None = entry("Hash of metrics.parquet; null in runs of version 0.2 and before", None)
+    scores_sha256: str | None = entry("Hash of scores.parquet", None)
+    metrics_sha256: str | None = entry("Hash of metrics.parquet", None)
     sequences: tuple[str, ...] = entry("Names of the features that are read over the look-back, in order", ())
 
     def hash_of(self, file: str) -> str | None:
