@@ -105,7 +105,7 @@ def describe_file(path: Path) -> str:
     if path.name == CHECKPOINT and (path.parent / RUN_JSON).exists():
         record = read_record(path.parent)
         checked_bytes(path, record.checkpoint_sha256, InterchangeError)
-        return f"checkpoint, weights of the best epoch, {path.stat().st_size:,} bytes\n{describe_run(record)}"
+        return f"checkpoint, weights of the epoch that was kept, {path.stat().st_size:,} bytes\n{describe_run(record)}"
     if path.suffix == ".safetensors":
         carried = checked_state(path, InterchangeError)
         what = "state of an unfinished run" if path.name == STATE else "tensors"
@@ -230,7 +230,7 @@ def describe_run(run: RunRecord) -> str:
         )
         lines.append(f"  validation RankIC {v['rank_ic']:+.4f} on {v['days']} days: {ranks}")
         lines.append(
-            f"  best epoch {run.best_epoch} of {run.epochs}, {run.seconds:.1f} s, "
+            f"  epoch {run.kept_epoch} of {run.epochs} kept, {run.seconds:.1f} s, "
             f"{run.stock_days_per_s:,.0f} stock-days/s"
         )
     if run.family_importance:

@@ -76,7 +76,7 @@ def sizes(
         for _ in fit.epochs():
             pass
         seconds = time.perf_counter() - started
-        load_weights(fit.model, fit.best)
+        load_weights(fit.model, fit.kept)
         days = fit.validation_days
         summary = summarise(series_of(score_days(fit.model, panel, days), panel, days), horizons)
         rate = fit.rows[-1]["stock_days_per_s"]
@@ -118,13 +118,13 @@ def curriculum(
         fit = Fit(panel, fold, config, plan, seed=seed, mode=mode, weights=current)
         for _ in fit.epochs():
             pass
-        current = fit.best
-        load_weights(fit.model, fit.best)
+        current = fit.kept
+        load_weights(fit.model, fit.kept)
         scores = {block: score_days(fit.model, panel, fold.places(panel.dates, block)) for block in blocks}
         seconds = time.perf_counter() - started
         trained = sum(r["seconds"] for r in fit.rows)
         rate = sum(r["stock_days_per_s"] * r["seconds"] for r in fit.rows) / max(trained, 1e-9)
-        outcomes.append(Outcome(plan, fit.best, scores, seconds, fit.best_rank_ic, len(fit.rows), rate))
+        outcomes.append(Outcome(plan, fit.kept, scores, seconds, fit.kept_rank_ic, len(fit.rows), rate))
     return outcomes
 
 

@@ -103,7 +103,9 @@ def test_open_labels_at_the_end_of_a_block_cost_both_sides_the_same_days() -> No
     ours = metrics.headline_series(raw, KNOWN)
     assert np.isfinite(ours).sum() == np.isfinite(theirs.daily).sum() == 60 - 20 - 3  # three days have no figure
     assert metrics.summarise(raw, KNOWN)["days"] == theirs.days > np.isfinite(ours).sum()
-    assert statistics.paired_difference(ours, np.zeros(60)) == statistics.paired_difference(theirs.daily, np.zeros(60))
+    assert statistics.paired_difference(ours, np.zeros(60), 5) == (
+        statistics.paired_difference(theirs.daily, np.zeros(60), 5)
+    )
 
 
 def test_the_losses_weigh_horizons_as_the_headline_does() -> None:

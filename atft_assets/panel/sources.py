@@ -58,6 +58,8 @@ class FeatureRow(Protocol):
     def kind(self) -> str: ...
     @property
     def lookback(self) -> int: ...
+    @property
+    def sequence(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def plan_panel(
     return PanelPlan(
         panel_id=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
         days=tuple(days),
-        features=tuple(PanelFeature(f.name, f.family, str(f.kind)) for f in features),
+        features=tuple(PanelFeature(f.name, f.family, str(f.kind), f.sequence) for f in features),
         feature_set=feature_set,
         catalogue_hash=catalogue_hash,
         config=config,

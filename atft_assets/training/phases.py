@@ -230,9 +230,9 @@ def _metadata(asset: str, phase: Phase, run: Run, parent: str) -> dict[str, Any]
     return {
         "outcome": headline(record),
         "rank_ic_by_epoch": dg.MetadataValue.md(
-            spark_markdown(metrics["rank_ic"].to_list(), record.best_epoch, "validation RankIC")
+            spark_markdown(metrics["rank_ic"].to_list(), record.kept_epoch, "validation RankIC")
         ),
-        "curves": dg.MetadataValue.md(curves_markdown(metrics, title, record.best_epoch)),
+        "curves": dg.MetadataValue.md(curves_markdown(metrics, title, record.kept_epoch)),
         **settings_of(record),
         **figures_of(record),
         "run_id": run.run_id,

@@ -67,8 +67,8 @@ def test_runs_are_listed_with_the_newest_marked(root, said, monkeypatch):
     lines = {line.split()[1]: line.split() for line in printed.splitlines() if line.startswith("main/")}
     assert list(lines) == ["20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb", "20260103T000000-cccccccc"]
     record = json.loads((root / "runs/main/phase0/20260101T000000-aaaaaaaa" / RUN_JSON).read_text())
-    figures = [str(record["epochs"]), str(record["best_epoch"]), f"{record['validation']['rank_ic']:+.4f}"]
-    assert lines["20260101T000000-aaaaaaaa"][2:8] == ["finished", preset_name(record["config"]), "16", *figures]
+    figures = [str(record["epochs"]), str(record["kept_epoch"]), f"{record['validation']['rank_ic']:+.4f}"]
+    assert lines["20260101T000000-aaaaaaaa"][2:8] == ["finished", preset_name(record["config"]), "32", *figures]
     assert lines["20260102T000000-bbbbbbbb"][2] == "*" and "baselines" not in printed
     assert lines["20260103T000000-cccccccc"][2:] == ["no", "record"]
     monkeypatch.setenv("ATFT_DATA", str(root))

@@ -177,7 +177,7 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
         record,
         status="finished",
         epochs=3,
-        best_epoch=3,
+        kept_epoch=3,
         seconds=1.5,
         stock_days_per_s=1e4,
         validation={

@@ -35,11 +35,12 @@ class Feature:
     family: str = "price"
     kind: str = "time_series"
     lookback: int = 5
+    sequence: bool = False
 
 
 FEATURES = (
-    Feature("signal"),
-    Feature("noise"),
+    Feature("signal", sequence=True),
+    Feature("noise", sequence=True),
     Feature("tied"),
     Feature("mkt_level", family="market", kind="market"),
     Feature("is_valid", family="validity", kind="flag"),
