@@ -23,12 +23,12 @@ def test_constants_and_statistics_are_one_object_on_both_sides() -> None:
         (losses.MIN_NAMES, judge.MIN_NAMES),
         (metrics.horizon_weights, judge.horizon_weights),
         (metrics.headline, judge.headline),
-        (metrics.newey_west_t, judge.newey_west_t),
+        (metrics.mean_verdict, judge.mean_verdict),
         (study.paired_difference, verdicts.paired_difference),
         (comparison.paired_difference, verdicts.paired_difference),
     ):
         assert ours is theirs
-    assert metrics.MIN_NAMES is horizons.MIN_NAMES and metrics.newey_west_t is statistics.newey_west_t
+    assert metrics.MIN_NAMES is horizons.MIN_NAMES and metrics.mean_verdict is statistics.mean_verdict
     assert metrics.VOLATILITY_WINDOW == trailing.VOLATILITY_WINDOW
 
 

@@ -52,7 +52,7 @@ def earned(scores, panel, fold):
 
 def next_day(scores, panel, fold):
     """Daily RankIC with the return of the next day: sixty days tell of it, and nothing of a headline with 20 days."""
-    return series_of(scores, panel, fold.places(panel.dates, "test"))[panel.horizons.index(1)]
+    return series_of(scores, panel, fold.places(panel.dates, "test"))["rank_ic"][panel.horizons.index(1)]
 
 
 def test_the_newest_row_alone_finds_levels_and_their_interaction(planted):
