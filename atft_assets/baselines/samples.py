@@ -52,7 +52,8 @@ class InnerSplit:
 
 
 def inner_split(panel: Panel, fold: Fold) -> InnerSplit | None:
-    """The newest fifth of the training days, and the days before it and a gap of the fold's purge and embargo.
+    """The newest fifth of the training days, and the days before it and a gap of the fold's purge and embargo; days at
+    the start on which no name is eligible yet do not count.
 
     So no label that was fitted reaches into the tail, and nothing of the validation block is looked at.
 
@@ -60,6 +61,8 @@ def inner_split(panel: Panel, fold: Fold) -> InnerSplit | None:
         None if either side would have fewer than 20 days: then nothing can be chosen.
     """
     days = fold.places(panel.dates, "train")
+    eligible_days = np.flatnonzero(panel.valid[days.start : days.stop].any(axis=1))
+    days = range(days.start + (int(eligible_days[0]) if len(eligible_days) else 0), days.stop)
     first = days.stop - round(len(days) * TAIL)
     split = InnerSplit(range(days.start, first - fold.purge_days - fold.embargo_days), range(first, days.stop))
     return split if min(len(split.fit), len(split.tail)) >= MIN_BLOCK_DAYS else None
