@@ -58,6 +58,7 @@ def test_directory_is_what_the_trainer_reads(world) -> None:
     }
     np.testing.assert_array_equal(tensors["x"][100].float().numpy(), panel.x(100))
     assert panel.horizons == HORIZONS and panel.description.label == "y_cc"
+    assert [panel.description.features[place].name for place in panel.description.sequences] == ["signal", "noise"]
     assert len(panel.description.sector33) == names and panel.codes == tuple(sorted(world.codes))
 
 
