@@ -113,12 +113,17 @@ _Knobs: Any = create_model(
 )
 
 
-OURS = {"resume_run", "import_run", "allow_ephemeral_instance"}  # what the trainer is not told
+OURS = {"seeds", "resume_run", "import_run", "allow_ephemeral_instance"}  # what the trainer is not told
 
 
 class PhaseConfig(_Knobs):
     """How a phase is trained; what is not given is the trainer's default for the phase."""
 
+    seeds: list[int] = Field(
+        [],
+        description="Seeds to train one after another, a run each; judged and used as the mean of their daily ranks. "
+        "Default: `seed` alone, and those of the phase before where it was trained with several",
+    )
     resume_run: str | None = Field(
         None,
         description="Id of an interrupted run of this phase that is to go on. It stands in the last lines of the "
