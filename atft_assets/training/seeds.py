@@ -94,7 +94,7 @@ def latest_ensemble(folder: Path) -> Ensemble | None:
     others = [folder / run_id for run_id in members(newest.folder) if run_id != newest.run_id]
     for other in others:
         if not other.is_dir():
-            raise RunError(damaged(_list_of(newest.folder), f"it names {other.name}, which is no run"))
+            raise RunError(damaged(members_file(newest.folder), f"it names {other.name}, which is no run"))
     return Ensemble((*map(open_run, others), newest))
 
 
@@ -102,9 +102,9 @@ def publish(ensemble: Ensemble) -> None:
     """Let `latest` stand for these runs."""
     newest = ensemble.newest.folder
     if len(ensemble.runs) > 1:
-        write_text(_list_of(newest), "\n".join(ensemble.run_ids) + "\n")
+        write_text(members_file(newest), "\n".join(ensemble.run_ids) + "\n")
     else:
-        _list_of(newest).unlink(missing_ok=True)
+        members_file(newest).unlink(missing_ok=True)
     point_latest_run(newest)
 
 
@@ -114,7 +114,7 @@ def members(run: Path) -> tuple[str, ...]:
     Raises:
         RunError: the list is damaged.
     """
-    path = _list_of(run)
+    path = members_file(run)
     text = read_text(path, RunError)
     if text is None:
         return (run.name,)
@@ -124,7 +124,8 @@ def members(run: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _list_of(run: Path) -> Path:
+def members_file(run: Path) -> Path:
+    """The list of the runs that are published with a run; there is none if it is the only one."""
     return run.with_name(run.name + MEMBERS)
 
 
