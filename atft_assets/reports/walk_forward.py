@@ -1,11 +1,13 @@
 """The board of a walk-forward as Dagster's UI shows it."""
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 import dagster as dg
 
 from atft_assets.reports.scoreboard import by_horizon, figures, legend, records
+from atft_assets.reports.spark import line_markdown
 
 
 def shown(board: Mapping[str, Any]) -> dict[str, Any]:
@@ -13,6 +15,7 @@ def shown(board: Mapping[str, Any]) -> dict[str, Any]:
     missing = [f"{name}: {why}" for name, why in board["missing"].items()]
     return {
         "outcome": outcome(board),
+        "curve": dg.MetadataValue.md(curve(board)),
         "table": dg.MetadataValue.table(records(board)),
         "by_fold": dg.MetadataValue.table(fold_records(board)),
         "by_horizon": dg.MetadataValue.table(by_horizon(board)),
@@ -25,6 +28,15 @@ def shown(board: Mapping[str, Any]) -> dict[str, Any]:
         "rows_left_out": board["rows_left_out"],
         **figures(board),
     }
+
+
+def curve(board: Mapping[str, Any]) -> str:
+    """The monthly RankICs of the last phase, added up: its slope is the strength, its bends are the years."""
+    last = _last_phase(board)["name"]
+    months = board["by_month"][last]
+    return line_markdown(
+        dict(zip(months, accumulate(months.values()), strict=True)), f"{last}, monthly RankIC added up"
+    )
 
 
 def gains(board: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -165,3 +165,12 @@ def by_fold(panel: Panel, parts: Sequence[Part], block: Block, daily: Floats) ->
         known = values[np.isfinite(values)]
         found[part.fold.name] = float(known.mean()) if len(known) else float("nan")
     return found
+
+
+def by_month(panel: Panel, block: Block, daily: Floats) -> dict[str, float]:
+    """Mean of a daily series [D] of a stitched block over each calendar month, `2018-01`, that has a figure."""
+    months: dict[str, list[float]] = {}
+    for place, value in zip(block.days, daily, strict=True):
+        if np.isfinite(value):
+            months.setdefault(f"{panel.dates[place]:%Y-%m}", []).append(float(value))
+    return {month: float(np.mean(values)) for month, values in months.items()}

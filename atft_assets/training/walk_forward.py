@@ -12,7 +12,6 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,14 @@ from atft_assets.reports import walk_forward as report
 from atft_assets.reports.scoreboard import Row, table
 from atft_assets.settings import Settings
 from atft_assets.store import Store
-from atft_assets.training.evaluation import (
-    CODE_VERSION,
-    Candidates,
-    NothingToScore,
-    candidates,
-    ledger,
-    looked_at,
-    oracle_row,
-    write_ledger,
-)
-from atft_assets.training.fold_scores import scored_fold, scores_of_phase
+from atft_assets.training.complete_folds import Found, gather
+from atft_assets.training.evaluation import CODE_VERSION, NothingToScore, ledger, looked_at, oracle_row, write_ledger
 from atft_assets.training.folds import NAME as FOLDS_ASSET
-from atft_assets.training.folds import FoldRow, fold_on
+from atft_assets.training.folds import FoldRow
 from atft_assets.training.lanes import BASELINES, FOLD_SCORES, WALK_FORWARD, Lane
-from atft_assets.training.seeds import Ensemble
-from atft_assets.training.stitching import Part, audit, by_fold, gaps, lineage, stitched, stitched_block
+from atft_assets.training.stitching import Part, audit, by_fold, by_month, gaps, stitched, stitched_block
 from atft_model.interchange.disk import writing
-from atft_model.interchange.errors import FoldError
-from atft_model.interchange.fold import MAIN
 from atft_model.interchange.hashes import write_sidecar
-from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
 from atft_model.interchange.records import write_json
 
@@ -69,90 +55,6 @@ class WalkForwardConfig(dg.Config):
     score_again: bool = Field(
         False, description="Look at final folds that were looked at before; the ledger says that it was again."
     )
-
-
-@dataclass(frozen=True)
-class Found:
-    """The folds as they stand on the newest panel.
-
-    Attributes:
-        runs: of each part, by the part's name, the phases that have scored it.
-        missing: of the other folds, why they are not among the parts.
-    """
-
-    panel: Panel
-    parts: list[Part] = field(default_factory=list)
-    runs: dict[str, dict[Phase, Ensemble]] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-
-def gather(store: Store, lane: Lane, rows: Sequence[FoldRow]) -> Found:
-    """Every fold that was trained and scored on the newest panel; of the others the reason.
-
-    Raises:
-        PanelError, FoldError, RunError: there is no panel, `main` was not cut on it, or a file is damaged.
-    """
-    panel = latest_panel(store.local("panel"))
-    kept = fold_on(store, panel, MAIN).test
-    found = Found(panel)
-    for row in (row for row in rows if row.name != MAIN):
-        try:
-            one = candidates(store, lane, row.name)
-            runs = _scored(store, lane, one)
-        except (FoldError, NothingToScore) as why:
-            found.missing[row.name] = str(why)
-            continue
-        first, last = one.fold.test
-        found.parts.append(
-            Part(
-                one.fold,
-                row.final or (first <= kept[1] and last >= kept[0]),
-                {
-                    f"run {record.run_id}": record.fold
-                    for ensemble in runs.values()
-                    for run in ensemble.runs
-                    for record in lineage(run)
-                },
-                _scores(store, lane, one, runs),
-            )
-        )
-        found.runs[row.name] = runs
-    found.parts.sort(key=lambda part: part.fold.test)
-    return found
-
-
-def _scored(store: Store, lane: Lane, found: Candidates) -> dict[Phase, Ensemble]:
-    """The phases whose newest runs have scored the fold's test block."""
-    name = found.fold.name
-    again = f"run: {lane.command([FOLD_SCORES], name)}"
-    index = scored_fold(store.local("evaluation", name))
-    if index is None:
-        raise NothingToScore(f"its test block was not scored; {again}")
-    if (index.fold, index.panel_id) != (found.fold, found.panel.panel_id):
-        raise NothingToScore(f"its test block was scored on other days or on panel {index.panel_id}; {again}")
-    scored = {phase: index.runs[phase.key] for phase in PHASES if phase.key in index.runs}
-    newer = [
-        lane.phase(phase)
-        for phase, ids in scored.items()
-        if phase not in found.runs or found.runs[phase].run_ids != ids
-    ]
-    if newer:
-        raise NothingToScore(f"{', '.join(newer)} was trained anew since its test block was scored; {again}")
-    if found.baselines is None:
-        raise NothingToScore(f"it has no baselines on these days; run: {lane.command([lane.asset(BASELINES)], name)}")
-    return {phase: found.runs[phase] for phase in scored}
-
-
-def _scores(store: Store, lane: Lane, found: Candidates, runs: Mapping[Phase, Ensemble]) -> dict[str, pl.DataFrame]:
-    """Scores of the test block by name: phases, then baselines."""
-    folder = store.local("evaluation", found.fold.name)
-    scores = {
-        lane.phase(phase): scores_of_phase(folder, lane.phase(phase), runs[phase].run_ids)
-        for phase in PHASES
-        if phase in runs
-    }
-    assert found.baselines is not None
-    return scores | {name: found.baselines.scores(name, "test") for name in found.baselines.names()}
 
 
 def judged_parts(found: Found, config: WalkForwardConfig, entries: list[dict[str, Any]]) -> list[Part]:
@@ -313,6 +215,7 @@ def judge(
             for part in parts
         ],
         "by_fold": {name: by_fold(found.panel, parts, block, row.score.daily) for name, row in scored.items()},
+        "by_month": {name: by_month(found.panel, block, row.score.daily) for name, row in scored.items()},
         "missing": found.missing,
         "closed": [part.fold.name for part in found.parts if part not in parts],
         "gaps": gaps(parts, found.panel.dates),

@@ -13,10 +13,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from atft_assets.reports.spark import INLINE_LIMIT
 from atft_assets.scoring.block import Block
 from atft_assets.scoring.ranking import gaussian_ranks
 from atft_assets.store import Store
 from atft_assets.training.baselines import baselines_asset
+from atft_assets.training.complete_folds import gather
 from atft_assets.training.evaluation import evaluation_asset, ledger
 from atft_assets.training.evaluation import test_evaluation_asset as make_test_evaluation
 from atft_assets.training.fold_scores import INDEX, fold_scores_asset, scored_fold
@@ -25,7 +27,7 @@ from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import latest_run, scores_of
 from atft_assets.training.seeds import averaged, latest_ensemble, members
 from atft_assets.training.stitching import Part, audit, gaps
-from atft_assets.training.walk_forward import gather, walk_forward_asset
+from atft_assets.training.walk_forward import walk_forward_asset
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.fold import MAIN, write_fold
 from atft_model.interchange.panel import latest_panel
@@ -169,6 +171,8 @@ def test_two_folds_become_one_record(walked: Walk) -> None:
     materialized = walked.instance.get_latest_materialization_event(dg.AssetKey("walk_forward"))
     metadata = materialized.asset_materialization.metadata
     assert list(metadata)[:3] == ["outcome", "table", "by_fold"] and "summer" in metadata["missing"].value
+    assert metadata["curve"].value.startswith("![curve](data:image/svg+xml;base64,")
+    assert len(metadata["curve"].value) < INLINE_LIMIT
     assert f"on the {len(days)} test days of 2 folds (winter, spring)" in metadata["outcome"].value
 
 
@@ -186,6 +190,13 @@ def test_the_stitched_figure_is_that_of_the_pooled_days(walked: Walk) -> None:
         pooled = np.concatenate(daily)
         assert np.isfinite(pooled).all()  # the labels of these days are all known
         assert row["rank_ic"] == pytest.approx(pooled.mean(), abs=1e-9)
+        months = walked.board()["by_month"][row["name"]]
+        assert list(months) == ["2019-12", "2020-01", "2020-02", "2020-03"]
+        tested = [f"{day:%Y-%m}" for day in panel.dates if "2019-12" <= f"{day:%Y-%m}" <= "2020-03"]
+        first = pooled[: tested.count("2019-12")]
+        assert months["2019-12"] == pytest.approx(first.mean(), abs=1e-9)
+        counts = [tested.count(month) for month in months]
+        assert np.dot(counts, list(months.values())) == pytest.approx(pooled.sum(), abs=1e-9)
 
 
 def test_a_fold_of_several_seeds_is_the_mean_of_their_ranks(walked: Walk) -> None:
