@@ -34,9 +34,8 @@ def curve(board: Mapping[str, Any]) -> str:
     """The monthly RankICs of the last phase, added up: its slope is the strength, its bends are the years."""
     last = _last_phase(board)["name"]
     months = board["by_month"][last]
-    return line_markdown(
-        dict(zip(months, accumulate(months.values()), strict=True)), f"{last}, monthly RankIC added up"
-    )
+    added = dict(zip(months, accumulate(months.values()), strict=True))
+    return line_markdown(added, f"{last}, monthly RankIC added up")
 
 
 def gains(board: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

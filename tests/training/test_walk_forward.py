@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -429,3 +430,15 @@ def test_what_is_gathered_says_who_is_final(walked: Walk) -> None:
     assert {what for part in found.parts for what in part.learned} >= {
         f"run {latest_run(walked.world.runs(phase, 'spring')).run_id}" for phase in (0, 1)
     }
+
+
+def test_the_page_reads_the_result(walked: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The snippet of docs/how-to/walk-forward.md."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "walk-forward.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)
+    monkeypatch.setenv("ATFT_DATA", str(walked.world.root))
+    names: dict = {}
+    exec(code, names)
+    assert names["by_fold"].columns == ["name", "winter", "spring"]
+    assert names["last"] == "fold_phase1"
+    assert names["scores"].equals(walked.stitched("fold_phase1"))
