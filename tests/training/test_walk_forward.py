@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
@@ -14,10 +15,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from atft_assets.operations.going import Going
+from atft_assets.operations.run_folders import DataRoot, kept_runs, pointed, remove
 from atft_assets.reports.spark import INLINE_LIMIT
 from atft_assets.scoring.block import Block
 from atft_assets.scoring.ranking import gaussian_ranks
 from atft_assets.store import Store
+from atft_assets.store.damage import Lost
+from atft_assets.tools.rebuilding import commands
 from atft_assets.training.baselines import baselines_asset
 from atft_assets.training.complete_folds import gather
 from atft_assets.training.evaluation import evaluation_asset, ledger
@@ -25,8 +30,9 @@ from atft_assets.training.evaluation import test_evaluation_asset as make_test_e
 from atft_assets.training.fold_scores import INDEX, fold_scores_asset, scored_fold
 from atft_assets.training.folds import FoldRow, fold_on, other_folds
 from atft_assets.training.launcher import LocalLauncher
+from atft_assets.training.mending import figure_damages, run_damages
 from atft_assets.training.runs import latest_run, scores_of
-from atft_assets.training.seeds import averaged, latest_ensemble, members
+from atft_assets.training.seeds import averaged, latest_ensemble, members, members_file
 from atft_assets.training.stitching import Part, audit, gaps
 from atft_assets.training.walk_forward import walk_forward_asset
 from atft_model.interchange.errors import RunError
@@ -442,3 +448,53 @@ def test_the_page_reads_the_result(walked: Walk, monkeypatch: pytest.MonkeyPatch
     assert names["by_fold"].columns == ["name", "winter", "spring"]
     assert names["last"] == "fold_phase1"
     assert names["scores"].equals(walked.stitched("fold_phase1"))
+
+
+def test_damage_is_found_and_what_builds_it_again_is_named(whole: Walk) -> None:
+    """A list of seeds, the index of a fold's scores, and both boards."""
+    walk, root = whole, whole.world.root
+    assert walk.run("walk_forward", walk_forward={"open_final": True}).success
+    assert not [*run_damages(root), *figure_damages(root)]
+    listed = members_file(latest_run(walk.world.runs(0, "winter")).folder)
+    listed.write_text("elsewhere\n")
+    boards = root / "evaluation" / "walk_forward"
+    broken = [root / "evaluation" / "spring" / INDEX, boards / "development.json", boards / "final.json"]
+    for path in broken:
+        path.write_text("{")
+    (damage,) = run_damages(root)
+    assert damage.path == listed and damage.lost == (Lost("fold_phase0", "winter"),)
+    found = {damage.path: damage for damage in figure_damages(root)}
+    assert found.keys() == set(broken)
+    assert [found[path].lost for path in broken] == [
+        (Lost("fold_scores", "spring"),),
+        (Lost("walk_forward"),),
+        (),
+    ]
+    assert "score_again: true, which counts as a second look" in found[broken[2]].command
+    years = [Lost("fold_scores", key) for key in ("2018-2019", "2020")]
+    assert commands([Lost("walk_forward"), *years, Lost("fold_phase0", "2020")], walk.world.settings) == [
+        "dagster asset materialize --select fold_phase0 --partition 2020",
+        "dagster asset materialize --select fold_scores --partition 2018-2019",
+        "dagster asset materialize --select fold_scores --partition 2020",
+        "dagster asset materialize --select walk_forward",
+    ]
+
+
+def test_retention_keeps_every_seed_that_is_published(walk: Walk) -> None:
+    shutil.rmtree(walk.world.root / "evaluation")  # which names them all
+    folder = walk.world.runs(0, "winter")
+    before = latest_ensemble(folder)
+    old = DataRoot(walk.world.root, before=time.time() + 60, keep_runs=0)
+    for run in before.runs:
+        assert run.folder in kept_runs(old)
+    assert walk.run("fold_phase0", fold="winter", fold_phase0={"seed": 5}).success
+    later = DataRoot(walk.world.root, before=time.time() + 60, keep_runs=0)
+    pointed_at = {run.path.name for run, _ in pointed(later) if run.path.parent == folder}
+    assert pointed_at == set(latest_ensemble(folder).run_ids) and not pointed_at & set(before.run_ids)
+
+
+def test_a_run_that_goes_takes_its_list_with_it(walk: Walk) -> None:
+    newest = latest_run(walk.world.runs(0, "winter")).folder
+    assert members_file(newest).exists()
+    assert remove(walk.world.root, Going("run", str(newest.relative_to(walk.world.root)), "", 0))
+    assert not newest.exists() and not members_file(newest).exists()
