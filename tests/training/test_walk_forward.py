@@ -177,7 +177,7 @@ def test_two_folds_become_one_record(walked: Walk) -> None:
         }
     materialized = walked.instance.get_latest_materialization_event(dg.AssetKey("walk_forward"))
     metadata = materialized.asset_materialization.metadata
-    assert list(metadata)[:3] == ["outcome", "table", "by_fold"] and "summer" in metadata["missing"].value
+    assert list(metadata)[:4] == ["outcome", "curve", "table", "by_fold"] and "summer" in metadata["missing"].value
     assert metadata["curve"].value.startswith("![curve](data:image/svg+xml;base64,")
     assert len(metadata["curve"].value) < INLINE_LIMIT
     assert f"on the {len(days)} test days of 2 folds (winter, spring)" in metadata["outcome"].value
