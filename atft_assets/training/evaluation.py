@@ -5,7 +5,6 @@ that were looked at before a choice was made are no test any more. So the ledger
 them, and a second look must be asked for by config, and is recorded as one.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,16 +39,16 @@ from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
 from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
+from atft_assets.training.looks import ledger, looked_at, record_looks
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
-from atft_model.interchange.errors import RunError, damaged
 from atft_model.interchange.fold import BLOCKS, MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
-from atft_model.interchange.records import read_text, write_json, write_text
+from atft_model.interchange.records import write_json
 from atft_model.interchange.request import PredictRequest
 
-VALIDATION_FILE, TEST_FILE, LEDGER_FILE = "validation.json", "test.json", "test_ledger.jsonl"
+VALIDATION_FILE, TEST_FILE = "validation.json", "test.json"
 AGREEMENT = "agreement"
 TEST_EVALUATION = "test_evaluation"
 CLOSED = (
@@ -229,33 +228,6 @@ class ScoringConfig(dg.Config):
     )
 
 
-def ledger(folder: Path) -> list[dict[str, Any]]:
-    """Every scoring of a test block so far: fold, first and last day, runs, panel, when, and whether it was again.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    path = folder / LEDGER_FILE
-    try:
-        entries = [json.loads(line) for line in (read_text(path, RunError) or "").splitlines() if line]
-    except ValueError as error:
-        raise RunError(damaged(path, "a line of it is no entry")) from error
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise RunError(damaged(path, "a line of it is no entry"))
-    return entries
-
-
-def write_ledger(folder: Path, entries: list[dict[str, Any]]) -> None:
-    """Replace the ledger."""
-    write_text(folder / LEDGER_FILE, "".join(json.dumps(entry) + "\n" for entry in entries))
-
-
-def looked_at(entries: list[dict[str, Any]], fold: Fold) -> list[dict[str, Any]]:
-    """The scorings that saw a day of the fold's test block; one without days, of an older version, saw all."""
-    first, last = map(str, fold.test)
-    return [one for one in entries if one.get("first", first) <= last and one.get("last", last) >= first]
-
-
 def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
     """The asset `test_evaluation`, of the fold `main` alone."""
     lane = MAIN_LANE
@@ -303,12 +275,11 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             "runs": {lane.phase(phase): ", ".join(runs.run_ids) for phase, runs in found.runs.items()},
             "panel_id": found.panel.panel_id,
             "at": board["created_at"],
-            "again": bool(before),
             "dagster_run": context.run.run_id,
         }
         with permanent(f"{TEST_EVALUATION} cannot be kept"):
             # the ledger first: figures that somebody can read must stand in it
-            write_ledger(folder, [*ledger(folder), entry])
+            record_looks(folder, [entry])
             write_json(folder / MAIN / TEST_FILE, board)
         yield _shown(TEST_EVALUATION, board, folder / MAIN / TEST_FILE, scorings=board["scorings"])
 

@@ -13,10 +13,11 @@ from atft_assets.panel.mending import point_again, pointed, pointer_damage
 from atft_assets.store.damage import Damage, Lost, said_of
 from atft_assets.store.retired import RETIRED
 from atft_assets.training.baselines import open_baselines
-from atft_assets.training.evaluation import LEDGER_FILE, TEST_EVALUATION, TEST_FILE, ledger, write_ledger
+from atft_assets.training.evaluation import TEST_EVALUATION, TEST_FILE
 from atft_assets.training.fold_scores import INDEX
 from atft_assets.training.folds import NAME as FOLDS
 from atft_assets.training.lanes import BASELINES, EVALUATION, FOLD_SCORES, WALK_FORWARD, lane_of
+from atft_assets.training.looks import LEDGER_FILE, ledger, write_ledger
 from atft_assets.training.runs import Run, scores_of
 from atft_assets.training.seeds import MEMBERS, members
 from atft_assets.training.walk_forward import FINAL

@@ -27,10 +27,11 @@ from atft_assets.reports.scoreboard import Row, table
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.training.complete_folds import Found, gather
-from atft_assets.training.evaluation import CODE_VERSION, NothingToScore, ledger, looked_at, oracle_row, write_ledger
+from atft_assets.training.evaluation import CODE_VERSION, NothingToScore, oracle_row
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import FoldRow
 from atft_assets.training.lanes import BASELINES, FOLD_SCORES, WALK_FORWARD, Lane
+from atft_assets.training.looks import ledger, looked_at, record_looks
 from atft_assets.training.stitching import Part, audit, by_fold, by_month, gaps, stitched, stitched_block
 from atft_model.interchange.disk import writing
 from atft_model.interchange.hashes import write_sidecar
@@ -153,14 +154,14 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
         frames = {name: stitched(parts, name) for name in names(parts, lane, phases)}
         board = judge(settings, lane, found, parts, phases, frames)
         which = FINAL if any(part.final for part in parts) else DEVELOPMENT
-        looks = [_look(found, part, lane, entries, board["created_at"], context.run.run_id) for part in parts]
+        looks = [_look(found, part, lane, board["created_at"], context.run.run_id) for part in parts]
         board["scorings"] = {
             look["fold"]: len(looked_at(entries, p.fold)) + 1 for look, p in zip(looks, parts, strict=True)
         }
         path = folder / WALK_FORWARD / f"{which}.json"
         with permanent(f"{WALK_FORWARD} cannot be kept"):
             # the ledger first: figures that somebody can read must stand in it
-            write_ledger(folder, [*entries, *looks])
+            record_looks(folder, looks)
             for name, frame in frames.items():
                 write_scores(path.parent / "scores" / f"{which}-{name}.parquet", frame)
             write_json(path, board)
@@ -235,9 +236,7 @@ def write_scores(path: Path, frame: pl.DataFrame) -> None:
     write_sidecar(path, hashlib.sha256(data).hexdigest())
 
 
-def _look(
-    found: Found, part: Part, lane: Lane, entries: list[dict[str, Any]], at: str, dagster_run: str
-) -> dict[str, Any]:
+def _look(found: Found, part: Part, lane: Lane, at: str, dagster_run: str) -> dict[str, Any]:
     """The ledger's line of one fold."""
     first, last = map(str, part.fold.test)
     runs = {lane.phase(phase): ", ".join(one.run_ids) for phase, one in found.runs[part.fold.name].items()}
@@ -248,7 +247,6 @@ def _look(
         "runs": runs,
         "panel_id": found.panel.panel_id,
         "at": at,
-        "again": bool(looked_at(entries, part.fold)),
         "kind": FINAL if part.final else DEVELOPMENT,
         "dagster_run": dagster_run,
     }

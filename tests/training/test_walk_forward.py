@@ -1,6 +1,7 @@
 """The walk-forward from folds to one board: real Dagster runs with the small trainer, and the arithmetic by hand."""
 
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -25,11 +26,12 @@ from atft_assets.store.damage import Lost
 from atft_assets.tools.rebuilding import commands
 from atft_assets.training.baselines import baselines_asset
 from atft_assets.training.complete_folds import gather
-from atft_assets.training.evaluation import evaluation_asset, ledger
+from atft_assets.training.evaluation import evaluation_asset
 from atft_assets.training.evaluation import test_evaluation_asset as make_test_evaluation
 from atft_assets.training.fold_scores import INDEX, fold_scores_asset, scored_fold
 from atft_assets.training.folds import FoldRow, fold_on, other_folds
 from atft_assets.training.launcher import LocalLauncher
+from atft_assets.training.looks import ledger, record_looks
 from atft_assets.training.mending import figure_damages, run_damages
 from atft_assets.training.runs import latest_run, scores_of
 from atft_assets.training.seeds import averaged, latest_ensemble, members, members_file
@@ -498,3 +500,20 @@ def test_a_run_that_goes_takes_its_list_with_it(walk: Walk) -> None:
     assert members_file(newest).exists()
     assert remove(walk.world.root, Going("run", str(newest.relative_to(walk.world.root)), "", 0))
     assert not newest.exists() and not members_file(newest).exists()
+
+
+def _looks_at_once(folder: Path, day: int) -> None:
+    for _ in range(20):
+        record_looks(folder, [{"fold": str(day), "first": f"2020-01-{day:02}", "last": f"2020-01-{day:02}"}])
+
+
+def test_two_processes_that_look_lose_no_line(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_looks_at_once, args=(tmp_path / "evaluation", day)) for day in (1, 2, 3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    for day in ("1", "2", "3"):
+        assert [one["again"] for one in ledger(tmp_path / "evaluation") if one["fold"] == day] == [False, *[True] * 19]
