@@ -170,7 +170,7 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
             metadata={**report.shown(board), "path": dg.MetadataValue.path(str(path))},
         )
         yield _no_overlap(found, [])
-        yield _gain(board)
+        yield gain_verdict(board)
 
     return walk_forward
 
@@ -262,7 +262,7 @@ def _no_overlap(found: Found, faults: Sequence[str]) -> dg.AssetCheckResult:
     )
 
 
-def _gain(board: Mapping[str, Any]) -> dg.AssetCheckResult:
+def gain_verdict(board: Mapping[str, Any]) -> dg.AssetCheckResult:
     """Passes if the last phase is above every baseline beyond chance."""
     pairs = report.gains(board)
     behind = [name for name, pair in pairs.items() if not (pair["low"] is not None and pair["low"] > 0)]

@@ -36,7 +36,7 @@ from atft_assets.training.mending import figure_damages, run_damages
 from atft_assets.training.runs import latest_run, scores_of
 from atft_assets.training.seeds import averaged, latest_ensemble, members, members_file
 from atft_assets.training.stitching import Part, audit, gaps
-from atft_assets.training.walk_forward import walk_forward_asset
+from atft_assets.training.walk_forward import gain_verdict, walk_forward_asset
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.fold import MAIN, write_fold
 from atft_model.interchange.panel import latest_panel
@@ -517,3 +517,36 @@ def test_two_processes_that_look_lose_no_line(tmp_path: Path) -> None:
         assert process.exitcode == 0
     for day in ("1", "2", "3"):
         assert [one["again"] for one in ledger(tmp_path / "evaluation") if one["fold"] == day] == [False, *[True] * 19]
+
+
+def test_a_fold_that_the_panel_does_not_hold_says_which_days_lack(walk: Walk) -> None:
+    """The panel is too short for its training, ends before its test block does, or was cut before it was declared."""
+    early = FoldRow("early", end=date(2019, 5, 31))
+    late = FoldRow("late", test_start=date(2020, 7, 1), end=date(2020, 12, 31))
+    panel = walk.world.newest()
+    walk.world.cut(panel, (*ROWS, early, late))
+    missing = gather(walk.world.store, LANE, (*ROWS, early, late, FoldRow("undeclared"))).missing
+    assert list(missing) == ["summer", "early", "late", "undeclared"]
+    left_out = f"was left out when the folds of panel {panel.panel_id} were cut: "
+    assert f"the fold early {left_out}" in missing["early"] and "leave 0 for the train block" in missing["early"]
+    assert f"the fold late {left_out}" in missing["late"]
+    assert "ends on 2020-12-30, the days at hand on 2020-06-30" in missing["late"]
+    assert "the fold undeclared has not been cut on the newest panel" in missing["undeclared"]
+
+
+def test_the_gain_check_tells_the_last_phase_from_each_baseline() -> None:
+    def board(low: float | None) -> dict:
+        pairs = {
+            "ridge": {"mean": 0.02, "low": 0.01, "high": 0.03},
+            "lightgbm": {"mean": 0.01, "low": low, "high": 0.1},
+        }
+        rows = [{"name": "fold_phase3", "kind": "phase", "against": {**pairs, "fold_phase2": pairs["ridge"]}}]
+        return {"rows": [*rows, *({"name": name, "kind": "baseline", "against": {}} for name in pairs)]}
+
+    above, equal, unknown = (gain_verdict(board(low)) for low in (0.001, -0.001, None))
+    assert above.passed and above.description == "above ridge, lightgbm beyond chance"
+    for verdict in (equal, unknown):
+        assert not verdict.passed and verdict.severity == dg.AssetCheckSeverity.WARN
+        assert verdict.description == "not told apart from, or below: lightgbm"
+    without = gain_verdict({"rows": [{"name": "fold_phase3", "kind": "phase", "against": {}}]})
+    assert not without.passed and without.description == "no baseline was fitted on every fold"
