@@ -60,6 +60,7 @@ def test_the_rest_of_the_form(shown: dict[str, Any]) -> None:
     named = {
         "preset",
         "seed",
+        "seeds",
         "n_seeds",
         "device",
         "mode",
