@@ -23,7 +23,7 @@ def build_defs(
     *,
     sources: Sequence[raw.Source] = raw.SOURCES,
     tables: Sequence[features.FeatureTable] = features.TABLES,
-    folds: Sequence[training.FoldRow] = training.FOLDS,
+    folds: Sequence[training.FoldRow] | None = None,
     resource_overrides: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
     """The whole code location.
@@ -32,7 +32,7 @@ def build_defs(
         settings: default: read from the environment.
         sources: endpoints that are pulled, a month table each.
         tables: the registry of feature tables.
-        folds: `main`, and further ones, each a partition of `fold_phase0` … `fold_evaluation`.
+        folds: `main`, and further ones, each a partition of `fold_phase0` … `fold_scores`; by default the settings'.
         resource_overrides: replaces resources by key; tests pass fakes here instead of patching modules.
     """
     settings = settings or Settings.from_env()

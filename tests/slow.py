@@ -61,4 +61,5 @@ SLOW = (
     "tests/training/test_phases.py",
     "tests/training/test_evaluation.py",
     "tests/training/test_disk.py",
+    "tests/training/test_walk_forward.py",
 )

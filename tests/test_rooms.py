@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("jquants", "contracts", "store", "sandbox"),
     (
         "calendar",
+        "fold_years",
         "partitions",
         "settings",
         "failures",

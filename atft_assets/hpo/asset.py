@@ -1,7 +1,7 @@
 """The asset `hpo`: one study of knobs, gone on with until it has the trials that are asked for."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -15,7 +15,7 @@ from atft_assets.hpo.study import WHY, best_of, counted, open_study
 from atft_assets.hpo.trial import Plan, TrialFailed, run_trial, tidy
 from atft_assets.settings import Settings
 from atft_assets.store import Store
-from atft_assets.training.folds import CUT, fold_on
+from atft_assets.training.folds import CUT, FoldRow, fold_on, fold_rows
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.lanes import MAIN_LANE
 from atft_assets.training.launcher import TrainingLauncher
@@ -60,7 +60,9 @@ class HpoConfig(Knobs):
     trials: int = Field(20, description="Trials that the study is to have in the end", ge=1)
     through_phase: int = Field(2, description="Last phase of the curriculum that is trained and judged", ge=0, le=3)
     folds: list[str] = Field(
-        [], description="Development folds, in the order in which they are trained; empty: every fold but main"
+        [],
+        description="Development folds, in the order in which they are trained. Default: all whose validation block ends "
+        "before the days that are kept for the end",
     )
     space: dict[str, DimensionConfig] = Field(
         {},
@@ -122,31 +124,40 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
     return hpo
 
 
-def development_folds(store: Store, panel: Panel, names: list[str]) -> list[Fold]:
+def development_folds(store: Store, panel: Panel, names: list[str], rows: Sequence[FoldRow]) -> list[Fold]:
     """The folds by whose validation blocks knobs are chosen.
 
     Args:
-        names: of the folds; empty takes every one of the panel but `main`.
+        names: of the folds; empty takes every one of the panel whose validation block ends before the days that are
+            kept for the end.
+        rows: of all folds; those that are final, or share days with main's test block, are judged at the end.
 
     Raises:
         NoDevelopmentFold: there is none, or one of them reaches into days that are kept for the end.
         FoldError: one was not cut on this panel.
     """
     main = fold_on(store, panel, MAIN)
-    there = sorted(path.stem for path in store.local("fold", panel.panel_id).glob("*.json"))
-    chosen = [fold_on(store, panel, name) for name in names or [name for name in there if name != MAIN]]
+    stems = {path.stem for path in store.local("fold", panel.panel_id).glob("*.json")} - {MAIN}
+    there = sorted((fold_on(store, panel, name) for name in stems), key=lambda fold: fold.validation)
+    final = {row.name for row in rows if row.final}
+    kept = [fold.test[0] for fold in there if fold.name in final or fold.test[1] >= main.test[0]]
+    shut = min(main.test[0], *kept) if kept else main.test[0]
+    open_ones = [fold.name for fold in there if fold.validation[1] < shut]
+    chosen = [fold_on(store, panel, name) for name in names or open_ones]
     if not chosen:
         raise NoDevelopmentFold(
-            f"the newest panel, {panel.panel_id}, has no fold but {MAIN}, whose blocks are for the comparison that "
-            f"comes after: take a longer range of dates (ATFT_START, ATFT_END), then {CUT}"
+            f"the newest panel, {panel.panel_id}, has no fold beside {MAIN} whose validation block ends before {shut}; "
+            "what comes after is for the comparison at the end: take a longer range of dates (ATFT_START, ATFT_END) or "
+            f"other years (ATFT_WALK_FORWARD), then {CUT}"
         )
     for fold in chosen:
-        if fold.name == MAIN or fold.validation[1] >= main.test[0]:
+        if fold.name == MAIN or fold.validation[1] >= shut:
             raise NoDevelopmentFold(
-                f"the validation block of {fold.name} ends on {fold.validation[1]}; the days from {main.test[0]} on, "
-                f"and the fold {MAIN}, are kept for what is judged at the end: choose other folds ({', '.join(there)})"
+                f"the validation block of {fold.name} ends on {fold.validation[1]}; the days from {shut} on, and the "
+                f"fold {MAIN}, are kept for what is judged at the end: choose other folds "
+                f"({', '.join(open_ones) or 'there is none'})"
             )
-    return sorted(chosen, key=lambda fold: fold.validation) if not names else chosen
+    return chosen
 
 
 def _plan(config: HpoConfig, store: Store, settings: Settings) -> tuple[Plan, Preset]:
@@ -166,7 +177,7 @@ def _plan(config: HpoConfig, store: Store, settings: Settings) -> tuple[Plan, Pr
     return Plan(
         folder=store.local(NAME, config.study),
         panel=panel,
-        folds=development_folds(store, panel, config.folds),
+        folds=development_folds(store, panel, config.folds, fold_rows(settings)),
         phases=[*ancestors(last), last],
         space=space,
         request=request,

@@ -18,7 +18,7 @@ from atft_assets.features.old_roots import RENAMED
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.store.retired import aside
-from atft_assets.training.evaluation import LEDGER_FILE
+from atft_assets.training.looks import LEDGER_FILE
 from atft_model.interchange.disk import keep_private
 from atft_model.interchange.panel import FORMAT as PANEL_FORMAT
 from atft_model.interchange.records import write_text

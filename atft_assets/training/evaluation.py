@@ -6,7 +6,6 @@ that were looked at before a choice was made are no test any more. So the ledger
 them, and a second look must be asked for by config, and is recorded as one.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,16 +41,17 @@ from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
 from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
+from atft_assets.training.looks import ledger, looked_at, record_looks
 from atft_assets.training.profiling import profiles_of, shown, write_page
-from atft_assets.training.runs import Run, latest_run, scores_of
-from atft_model.interchange.errors import RunError, damaged
+from atft_assets.training.runs import scores_of
+from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
 from atft_model.interchange.fold import BLOCKS, MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
-from atft_model.interchange.records import read_text, write_json, write_text
+from atft_model.interchange.records import write_json
 from atft_model.interchange.request import PredictRequest
 
-VALIDATION_FILE, TEST_FILE, LEDGER_FILE = "validation.json", "test.json", "test_ledger.jsonl"
+VALIDATION_FILE, TEST_FILE = "validation.json", "test.json"
 AGREEMENT = "agreement"
 TEST_EVALUATION = "test_evaluation"
 CLOSED = (
@@ -80,14 +80,14 @@ class Candidates:
     """What may be judged on a fold of the newest panel.
 
     Attributes:
-        runs: the newest published run of each phase that learned and was chosen by exactly these days.
+        runs: the newest published runs of each phase, a seed each, that learned and were chosen by exactly these days.
         baselines: fitted on this panel and these days; None if there are none.
         left_out: reasons why others are not among them.
     """
 
     panel: Panel
     fold: Fold
-    runs: Mapping[Phase, Run]
+    runs: Mapping[Phase, Ensemble]
     baselines: StoredBaselines | None
     left_out: list[str]
 
@@ -111,15 +111,16 @@ def candidates(store: Store, lane: Lane, fold_name: str) -> Candidates:
     """
     panel = latest_panel(store.local("panel"))
     fold = fold_on(store, panel, fold_name)
-    newest = {phase: latest_run(store.local("runs", fold_name, phase.key)) for phase in PHASES}
+    newest = {phase: latest_ensemble(store.local("runs", fold_name, phase.key)) for phase in PHASES}
     runs, left_out = {}, []
-    for phase, run in newest.items():
-        if run is None:
+    for phase, published in newest.items():
+        if published is None:
             continue
-        if why := _other_days(run.record.fold, fold):
-            left_out.append(f"{lane.phase(phase)} {run.run_id}, which {why}")
+        others = {run.run_id: why for run in published.runs if (why := _other_days(run.record.fold, fold))}
+        if others:
+            left_out += [f"{lane.phase(phase)} {run_id}, which {why}" for run_id, why in others.items()]
         else:
-            runs[phase] = run
+            runs[phase] = published
     baselines = stored_baselines(store.local("runs", fold_name, BASELINES))
     if baselines and not baselines.fitted_on(panel, fold):
         left_out.append("the baselines, which were fitted on another panel or on other days")
@@ -147,17 +148,18 @@ def _other_days(theirs: Fold, ours: Fold) -> str:
     return ""
 
 
-def phase_row(asset: str, phase: Phase, run: Run, block: Block, scores: pl.DataFrame) -> Row:
-    """A phase's line."""
-    record = run.record
+def phase_row(asset: str, phase: Phase, runs: Ensemble, block: Block, scores: pl.DataFrame) -> Row:
+    """A phase's line; of several seeds the trainer has no figure of its own, nor a panel to compare it on."""
+    record, several = runs.newest.record, len(runs.runs) > 1
     facts = {
-        "run_id": run.run_id,
-        "panel_id": record.panel_id,
-        "seconds": record.seconds,
+        "run_id": ", ".join(runs.run_ids),
+        "panel_id": None if several else record.panel_id,
+        "seconds": sum(run.record.seconds or 0 for run in runs.runs),
         "epochs": record.epochs,
-        "reported_rank_ic": (record.validation or {}).get("rank_ic"),
+        "reported_rank_ic": None if several else (record.validation or {}).get("rank_ic"),
     }
-    return Row(asset, "phase", block.score(scores), phase.name, facts, scores)
+    label = f"{phase.name}, {len(runs.runs)} seeds" if several else phase.name
+    return Row(asset, "phase", block.score(scores), label, facts, scores)
 
 
 def blend_rows(block: Block, rows: Sequence[Row]) -> Iterator[Row]:
@@ -225,7 +227,7 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
             write_json(path, {**board, "profiles": profiles})
             page = write_page(store, board, profiles)
         yield _shown(asset, board, path, **shown(page, board, profiles))
-        compared = sum(run.record.panel_id == found.panel.panel_id for run in found.runs.values())
+        compared = sum(row["kind"] == "phase" and row["panel_id"] == found.panel.panel_id for row in board["rows"])
         wrong = disagreements(board)
         verdict = dg.AssetCheckResult(
             asset_key=asset,
@@ -251,33 +253,6 @@ class ScoringConfig(dg.Config):
     score_again: bool = Field(
         False, description="Score days that were scored before; the ledger keeps both, and says that it was again."
     )
-
-
-def ledger(folder: Path) -> list[dict[str, Any]]:
-    """Every scoring of a test block so far: fold, first and last day, runs, panel, when, and whether it was again.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    path = folder / LEDGER_FILE
-    try:
-        entries = [json.loads(line) for line in (read_text(path, RunError) or "").splitlines() if line]
-    except ValueError as error:
-        raise RunError(damaged(path, "a line of it is no entry")) from error
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise RunError(damaged(path, "a line of it is no entry"))
-    return entries
-
-
-def write_ledger(folder: Path, entries: list[dict[str, Any]]) -> None:
-    """Replace the ledger."""
-    write_text(folder / LEDGER_FILE, "".join(json.dumps(entry) + "\n" for entry in entries))
-
-
-def looked_at(entries: list[dict[str, Any]], fold: Fold) -> list[dict[str, Any]]:
-    """The scorings that saw a day of the fold's test block; one without days, of an older version, saw all."""
-    first, last = map(str, fold.test)
-    return [one for one in entries if one.get("first", first) <= last and one.get("last", last) >= first]
 
 
 def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -312,18 +287,10 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
         _warn(context, found)
         block = Block.of(found.panel, found.fold, "test")
         rows = []
-        for phase, run in found.runs.items():
+        for phase, runs in found.runs.items():
             asset = lane.phase(phase)
-            scores = folder / MAIN / "scores" / f"{asset}-{run.run_id}-test.parquet"
-            first, last = found.fold.test
-            try:
-                launcher.predict(
-                    context, PredictRequest(found.panel.folder, run.folder, scores, first=first, last=last)
-                )
-            except TrainingFailed as failure:
-                raise PermanentFailure(f"{TEST_EVALUATION}: {asset} {run.run_id}: {failure}") from failure
-            with permanent(f"{TEST_EVALUATION}: {asset} {run.run_id}"):
-                rows.append(phase_row(asset, phase, run, block, scores_of(scores)))
+            frames = predicted(context, launcher, TEST_EVALUATION, asset, runs, found, folder / MAIN / "scores")
+            rows.append(phase_row(asset, phase, runs, block, averaged(frames)))
         rows += found.baseline_rows(block)
         rows += blend_rows(block, rows)
         if oracle := oracle_row(settings, block):
@@ -333,19 +300,50 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             "fold": MAIN,
             "first": str(found.fold.test[0]),
             "last": str(found.fold.test[1]),
-            "runs": {lane.phase(phase): run.run_id for phase, run in found.runs.items()},
+            "runs": {lane.phase(phase): ", ".join(runs.run_ids) for phase, runs in found.runs.items()},
             "panel_id": found.panel.panel_id,
             "at": board["created_at"],
-            "again": bool(before),
             "dagster_run": context.run.run_id,
         }
         with permanent(f"{TEST_EVALUATION} cannot be kept"):
             # the ledger first: figures that somebody can read must stand in it
-            write_ledger(folder, [*ledger(folder), entry])
+            record_looks(folder, [entry])
             write_json(folder / MAIN / TEST_FILE, board)
         yield _shown(TEST_EVALUATION, board, folder / MAIN / TEST_FILE, scorings=board["scorings"])
 
     return test_evaluation
+
+
+def predicted(
+    context: dg.AssetExecutionContext, launcher: TrainingLauncher, asking: str, asset: str, runs: Ensemble,
+    found: Candidates, folder: Path,
+) -> list[pl.DataFrame]:  # fmt: skip
+    """Scores of the fold's test block by each run of a phase; `<asset>-<run_id>-test.parquet` in a folder keeps them.
+
+    Args:
+        asking: the asset that asks, for messages.
+        asset: the phase's.
+
+    Raises:
+        PermanentFailure: a run could not score the block.
+    """
+    frames = []
+    first, last = found.fold.test
+    for run in runs.runs:
+        path = folder / scores_file(asset, run.run_id)
+        request = PredictRequest(found.panel.folder, run.folder, path, first=first, last=last)
+        try:
+            launcher.predict(context, request)
+        except TrainingFailed as failure:
+            raise PermanentFailure(f"{asking}: {asset} {run.run_id}: {failure}") from failure
+        with permanent(f"{asking}: {asset} {run.run_id}"):
+            frames.append(scores_of(path))
+    return frames
+
+
+def scores_file(asset: str, run_id: str) -> str:
+    """Name of the file with a run's scores of a test block."""
+    return f"{asset}-{run_id}-test.parquet"
 
 
 def _scored_before(entry: Mapping[str, Any], fold: Fold, path: Path) -> str:

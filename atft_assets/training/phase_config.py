@@ -130,6 +130,11 @@ class Knobs(_Knobs):
 class PhaseConfig(Knobs):
     """How a phase is trained."""
 
+    seeds: list[int] = Field(
+        [],
+        description="Seeds to train one after another, a run each; judged and used as the mean of their daily ranks. "
+        "Default: `seed` alone, and those of the phase before where it was trained with several",
+    )
     resume_run: str | None = Field(
         None,
         description="Id of an interrupted run of this phase that is to go on. It stands in the last lines of the "

@@ -11,6 +11,7 @@ from atft_assets.reports.shown import numbers
 from atft_assets.scoring.block import Block
 from atft_assets.training.preflight import GAIN, GRADIENT_FLOW, NO_DEGENERACY
 from atft_assets.training.runs import Run
+from atft_assets.training.seeds import Ensemble
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.records import to_plain
 from atft_model.interchange.run import read_record
@@ -106,7 +107,7 @@ def _blocking_check(
     )
 
 
-def gain_over(parent: Run | None, run: Run, block: Block) -> MeanVerdict:
+def gain_over(parent: Run | Ensemble | None, run: Run | Ensemble, block: Block) -> MeanVerdict:
     """Daily headline RankIC against the parent's, or zero: on the days of the block that both have scored."""
     ours = block.score(run.scores()).daily
     theirs = block.score(parent.scores()).daily if parent else np.zeros_like(ours)

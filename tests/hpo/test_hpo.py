@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import optuna
 import pytest
 import yaml
 
-from atft_assets.hpo.asset import BEST, hpo_asset
+from atft_assets.hpo.asset import BEST, NoDevelopmentFold, development_folds, hpo_asset
 from atft_assets.hpo.page import FOLDS
 from atft_assets.hpo.study import DATABASE, WHY
+from atft_assets.training.folds import FoldRow
 from atft_assets.training.launcher import LocalLauncher
+from atft_model.interchange.fold import write_fold
 from atft_model.interchange.phases import PHASES
 from tests.patience import PATIENCE, until
 from tests.training.small_market import World
@@ -136,7 +139,7 @@ def test_an_interrupted_trial_is_tried_again_first(world: World, instance: dg.Da
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"folds": ["main"]}, "are kept for what is judged at the end: choose other folds (main, previous)"),
+        ({"folds": ["main"]}, "are kept for what is judged at the end: choose other folds (previous)"),
         ({"folds": ["nowhere"]}, "the fold nowhere has not been cut"),
         ({"study": "../s"}, "a study cannot be called '../s'"),
         ({"space": {"network.dropuot": {"low": 0.1, "high": 0.2}}}, "there is no knob 'network.dropuot' to search"),
@@ -153,7 +156,22 @@ def test_what_cannot_be_searched_is_one_sentence(
 def test_only_the_last_fold_is_no_ground_for_a_choice(world: World, instance: dg.DagsterInstance) -> None:
     world.store.local("fold", world.newest().panel_id, "previous.json").unlink()
     said = failure(search(world, instance, trials=1))
-    assert "has no fold but main" in said and "take a longer range of dates" in said
+    assert "has no fold beside main" in said and "take a longer range of dates" in said
+
+
+def test_folds_that_reach_into_a_final_test_block_are_none_to_choose_by(world: World) -> None:
+    """`previous` is tested on the days of main's validation block: once it is final, those days are shut as well."""
+    panel, rows = world.newest(), (FoldRow("main"), FoldRow("previous"))
+    assert [fold.name for fold in development_folds(world.store, panel, [], rows)] == ["previous"]
+    later = replace(world.fold("previous"), name="later", validation=world.fold().validation, test=world.fold().test)
+    write_fold(world.store.local("fold", panel.panel_id, "later.json"), later)
+    assert [fold.name for fold in development_folds(world.store, panel, [], rows)] == ["previous", "later"]
+    final = (FoldRow("main"), FoldRow("previous", final=True), FoldRow("later"))
+    assert [fold.name for fold in development_folds(world.store, panel, [], final)] == ["previous"]
+    with pytest.raises(
+        NoDevelopmentFold, match=r"validation block of later ends on .* choose other folds \(previous\)"
+    ):
+        development_folds(world.store, panel, ["later"], final)
 
 
 def test_a_study_whose_every_trial_fails_says_why(

@@ -15,7 +15,7 @@ from atft_assets.panel.asset import panel_asset
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.tools.migrate import main, migrate
-from atft_assets.training.evaluation import LEDGER_FILE, ledger, looked_at
+from atft_assets.training.looks import LEDGER_FILE, ledger, looked_at
 from atft_model.interchange.fold import cut
 
 PANEL = "0a0a0a0a0a0a0a0a"

@@ -15,7 +15,7 @@ from atft_assets.panel.config import PanelConfig
 from atft_assets.panel.sources import PanelFrames, PanelPlan, plan_panel, read_frames
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
-from atft_assets.training.folds import FOLDS, FoldRow, audited, cut_rows, write_folds
+from atft_assets.training.folds import FoldRow, audited, cut_rows, write_folds
 from atft_assets.training.lanes import MAIN_LANE, Lane
 from atft_assets.training.phases import phase_asset
 from atft_model.interchange.fold import MAIN, Fold
@@ -25,6 +25,8 @@ from atft_model.interchange.phases import PHASES
 START, END = date(2019, 1, 4), date(2020, 6, 30)
 NAMES = 40
 HORIZONS = (1, 5, 10, 20)
+PREVIOUS_END = date(2020, 2, 12)  # the last validation day of main
+FOLDS = (FoldRow(MAIN), FoldRow("previous", end=PREVIOUS_END))
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class World:
         """Make a panel the newest, and cut the folds on it as the asset does."""
         point_latest(self.store.local("panel"), panel.panel_id)
         kept, _ = audited(panel, cut_rows(panel.dates, rows))
-        write_folds(self.store.local("fold", panel.panel_id), kept.folds)
+        write_folds(self.store.local("fold", panel.panel_id), kept)
         return kept.folds
 
     def fold(self, name: str = MAIN) -> Fold:

@@ -14,7 +14,7 @@ from atft_assets.training.evaluation import evaluation_asset
 from atft_assets.training.folds import folds_asset
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import latest_run
-from tests.training.small_market import World
+from tests.training.small_market import FOLDS, World
 
 from .test_phases import failure
 
@@ -26,7 +26,7 @@ def materialize(world: World, instance: dg.DagsterInstance, *names: str) -> dg.E
     ops = {"train_phase0": {"allow_ephemeral_instance": True}, "baselines": quick}
     judges = [baselines_asset(world.settings), evaluation_asset(world.settings)]
     return dg.materialize(
-        [world.panel_asset(), folds_asset(), *world.phase_assets(), *judges],
+        [world.panel_asset(), folds_asset(FOLDS), *world.phase_assets(), *judges],
         selection=list(names),
         resources={"store": world.store, "launcher": LocalLauncher(module="fake_trainer", threads=1)},
         run_config={"ops": {name: {"config": config} for name, config in ops.items() if name in names}},

@@ -20,10 +20,11 @@ from atft_assets.scoring.profiles import Profiles
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.training.baselines import baselines_asset, stored_baselines
-from atft_assets.training.evaluation import CLOSED, evaluation_asset, ledger, looked_at
+from atft_assets.training.evaluation import CLOSED, evaluation_asset
 from atft_assets.training.evaluation import test_evaluation_asset as make_test_evaluation
 from atft_assets.training.folds import FoldRow
 from atft_assets.training.launcher import LocalLauncher
+from atft_assets.training.looks import ledger, looked_at
 from atft_assets.training.runs import latest_run
 from atft_model.interchange.errors import MEND
 from atft_model.interchange.records import from_plain

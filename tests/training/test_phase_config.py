@@ -63,6 +63,7 @@ def test_the_rest_of_the_form(shown: dict[str, Any]) -> None:
     named = {
         "preset",
         "seed",
+        "seeds",
         "n_seeds",
         "device",
         "mode",
