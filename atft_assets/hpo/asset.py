@@ -61,8 +61,8 @@ class HpoConfig(Knobs):
     through_phase: int = Field(2, description="Last phase of the curriculum that is trained and judged", ge=0, le=3)
     folds: list[str] = Field(
         [],
-        description="Development folds, in the order in which they are trained. Default: all whose validation block ends "
-        "before the days that are kept for the end",
+        description="Development folds, in the order in which they are trained. Default: all whose validation block "
+        "ends before the days that are kept for the end",
     )
     space: dict[str, DimensionConfig] = Field(
         {},
