@@ -21,8 +21,8 @@ RECORD = REPOSITORY / "docs" / "demo.json"
 PICTURES = REPOSITORY / "docs" / "images"
 READMES = (REPOSITORY / "README.md", REPOSITORY / "README.ja.md")
 BEGIN, END = "<!-- demo: begin -->\n", "<!-- demo: end -->"
-BOARD = ("block", "first", "last", "days", "panel_id", "rows")
-ROW = ("name", "label", "kind", "rank_ic", "t", "p", "icir", "neutral_rank_ic", "seconds", "previous")
+BOARD = ("block", "first", "last", "days", "panel_id", "comparisons", "rows")
+ROW = ("name", "label", "kind", "rank_ic", "t", "critical", "p", "icir", "neutral_rank_ic", "seconds", "previous")
 NOT_SHOWN = ("neutral",)  # of a comparison: the table has the headline's
 TOLERANCE = 0.02  # of RankIC: more than another kind of processor changes, less than a phase gains
 ID_DIGITS = 8  # a whole id looks like a key to the scan for secrets
@@ -56,8 +56,8 @@ def recorded() -> dict[str, Any]:
 
 def block(board: Mapping[str, Any]) -> str:
     """What stands between the marks of a README."""
-    *table, sentence = render(board).splitlines()
-    return "\n".join(["```text", *table, *textwrap.wrap(sentence, 118), "```\n"])
+    *table, note, empty, sentence = render(board).splitlines()
+    return "\n".join(["```text", *table, *textwrap.wrap(note, 118), empty, *textwrap.wrap(sentence, 118), "```\n"])
 
 
 def between(text: str) -> str:

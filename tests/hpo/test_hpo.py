@@ -168,9 +168,7 @@ def test_folds_that_reach_into_a_final_test_block_are_none_to_choose_by(world: W
     assert [fold.name for fold in development_folds(world.store, panel, [], rows)] == ["previous", "later"]
     final = (FoldRow("main"), FoldRow("previous", final=True), FoldRow("later"))
     assert [fold.name for fold in development_folds(world.store, panel, [], final)] == ["previous"]
-    with pytest.raises(
-        NoDevelopmentFold, match=r"block of later ends on .* choose other folds \(previous\)"
-    ):
+    with pytest.raises(NoDevelopmentFold, match=r"block of later ends on .* choose other folds \(previous\)"):
         development_folds(world.store, panel, ["later"], final)
 
 
