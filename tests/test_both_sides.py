@@ -23,12 +23,12 @@ def test_constants_and_statistics_are_one_object_on_both_sides() -> None:
         (losses.MIN_NAMES, judge.MIN_NAMES),
         (metrics.horizon_weights, judge.horizon_weights),
         (metrics.headline, judge.headline),
-        (metrics.newey_west_t, judge.newey_west_t),
+        (metrics.mean_verdict, judge.mean_verdict),
         (study.paired_difference, verdicts.paired_difference),
         (comparison.paired_difference, verdicts.paired_difference),
     ):
         assert ours is theirs
-    assert metrics.MIN_NAMES is horizons.MIN_NAMES and metrics.newey_west_t is statistics.newey_west_t
+    assert metrics.MIN_NAMES is horizons.MIN_NAMES and metrics.mean_verdict is statistics.mean_verdict
     assert metrics.VOLATILITY_WINDOW == trailing.VOLATILITY_WINDOW
 
 
@@ -90,20 +90,22 @@ def test_trainer_and_judge_report_the_same(seed: int, over: tuple[int, ...]) -> 
         row = theirs.by_horizon[h]
         assert summary["rank_ic_by_horizon"][str(h)] == pytest.approx(row.rank_ic, abs=1e-9)
         assert summary["t_newey_west_by_horizon"][str(h)] == pytest.approx(row.t, rel=1e-6)
+        assert summary["p_by_horizon"][str(h)] == pytest.approx(row.p, rel=1e-6, nan_ok=True)
         assert summary["icir_by_horizon"][str(h)] == pytest.approx(row.rank_icir, rel=1e-6)
         assert summary["ic_by_horizon"][str(h)] == pytest.approx(row.ic, abs=1e-6)
         assert means[str(h)] == pytest.approx(row.neutral_rank_ic, abs=1e-9)
 
 
 def test_open_labels_at_the_end_of_a_block_cost_both_sides_the_same_days() -> None:
-    block = random_block(0, days=60)
+    block = random_block(0, days=130)
     for place, h in enumerate(KNOWN):
-        block["returns"][place, 60 - h :] = np.nan
+        block["returns"][place, 130 - h :] = np.nan
     theirs, raw, _ = both_sides(block, KNOWN)
     ours = metrics.headline_series(raw, KNOWN)
-    assert np.isfinite(ours).sum() == np.isfinite(theirs.daily).sum() == 60 - 20 - 3  # three days have no figure
+    assert np.isfinite(ours).sum() == np.isfinite(theirs.daily).sum() == 130 - 20 - 3  # three days have no figure
     assert metrics.summarise(raw, KNOWN)["days"] == theirs.days > np.isfinite(ours).sum()
-    assert statistics.paired_difference(ours, np.zeros(60)) == statistics.paired_difference(theirs.daily, np.zeros(60))
+    verdicts = [statistics.paired_difference(daily, np.zeros(130), 20) for daily in (ours, theirs.daily)]
+    assert verdicts[0] == verdicts[1] and verdicts[0].p == theirs.p and not verdicts[0].too_short
 
 
 def test_the_losses_weigh_horizons_as_the_headline_does() -> None:

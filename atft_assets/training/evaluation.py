@@ -63,6 +63,7 @@ CODE_VERSION = code_version(
     "atft_assets.scoring.trailing",
     "atft_model.interchange.horizons",
     "atft_model.interchange.statistics",
+    "atft_model.interchange.student",
 )
 
 

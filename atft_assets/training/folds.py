@@ -27,6 +27,7 @@ from atft_model.interchange.errors import FoldError
 from atft_model.interchange.fold import (
     BLOCKS,
     EMBARGO_DAYS,
+    LARGEST_SHARE,
     MAIN,
     PURGE_DAYS,
     VALIDATION_DAYS,
@@ -58,7 +59,8 @@ class FoldRow:
         name: in paths, and of the partition.
         validation_start, test_start: first days of the blocks; by default the last 15 % of the days are test, as many
             before them, the gap between, validation.
-        validation_days: without a start, validation has so many days at least, as far as 30 % of all days go.
+        validation_days: without a start, validation has so many days at least, as far as 40 % of the days go that test
+            and gaps leave.
         end: last day that the fold uses; by default the panel's last.
         purge_days, embargo_days: trading days left out between two blocks.
     """
@@ -88,8 +90,8 @@ class FoldConfig(dg.Config):
 
     validation_start: str | None = Field(
         None,
-        description=f"First day of the validation block, YYYY-MM-DD; by default it has as many days as the test block, "
-        f"and {VALIDATION_DAYS} at least where that is no more than 30 % of all days.",
+        description="First day of the validation block, YYYY-MM-DD; by default it has as many days as the test block, "
+        f"and {VALIDATION_DAYS} at least, as far as {LARGEST_SHARE:.0%} of the days go that test and gaps leave.",
     )
     test_start: str | None = Field(
         None, description="First day of the test block, YYYY-MM-DD; by default the last 15 % of the days are test."

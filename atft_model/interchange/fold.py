@@ -25,7 +25,7 @@ MAIN = "main"  # the fold of train_phase0 … train_phase3
 PURGE_DAYS = max(HORIZONS)
 EMBARGO_DAYS = 20
 TEST_SHARE = VALIDATION_SHARE = 0.15
-LARGEST_SHARE = 0.3  # of the days for validation, however many are asked for
+LARGEST_SHARE = 0.4  # for validation, of the days that test and gaps leave: training keeps half as many again
 VALIDATION_DAYS = 245  # a year in Tokyo: on less, a phase's gain on the one before is seldom told from chance
 MIN_BLOCK_DAYS = 20
 
@@ -107,7 +107,8 @@ def cut(
         days: trading days, ascending and distinct.
         validation_start, test_start: first days of the blocks (or the first trading day after them). By default test
             is the last 15 % of the days and validation has as many, the gap lying between them.
-        validation_days: without a start, validation has so many days at least, as far as 30 % of all days go.
+        validation_days: without a start, validation has so many days at least, as far as 40 % of the days go that test
+            and gaps leave.
         purge_days: at least the longest label horizon.
         embargo_days: trading days left out beyond the purge.
 
@@ -123,7 +124,7 @@ def cut(
     if validation_start:
         validation_at = bisect.bisect_left(days, validation_start)
     else:
-        wanted = min(validation_days, round(total * LARGEST_SHARE))
+        wanted = min(validation_days, round((test_at - 2 * gap) * LARGEST_SHARE))
         validation_at = test_at - gap - max(wanted, round(total * VALIDATION_SHARE))
     bounds: dict[Block, tuple[int, int]] = {
         "train": (0, validation_at - gap),

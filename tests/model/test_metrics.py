@@ -70,26 +70,29 @@ def test_icir_by_hand():
     assert math.isnan(statistics.information_ratio([0.1, 0.1, 0.1]))
 
 
-def test_paired_bootstrap_finds_a_difference_and_not_a_nothing():
+def test_a_paired_difference_is_found_and_a_nothing_is_not():
     rng = np.random.default_rng(1)
     base = rng.normal(0, 0.1, 250)
     better = base + 0.01 + rng.normal(0, 0.02, 250)
     same = base + rng.normal(0, 0.02, 250) * np.tile([1, -1], 125)
-    found = statistics.paired_difference(better, base)
+    found = statistics.paired_difference(better, base, 1)
     assert found.p <= 0.001 and found.low < 0.01 < found.high + 0.005
-    assert statistics.paired_difference(same - (same - base).mean(), base).p > 0.2
-    worse = statistics.paired_difference(base, better)
+    assert statistics.paired_difference(same - (same - base).mean(), base, 1).p > 0.2
+    worse = statistics.paired_difference(base, better, 1)
     assert worse.p == found.p and worse.mean == -found.mean, "two-sided: the worse of the two is as sure"
 
 
-def test_bootstrap_p_is_calibrated():
-    """With no difference and overlapping days, p < 0.1 happens about one time in ten."""
-    rng = np.random.default_rng(2)
-    hits = 0
-    for i in range(200):
-        d = np.convolve(rng.normal(0, 1, 259), np.ones(10) / 10, mode="valid")
-        hits += statistics.paired_difference(d, np.zeros_like(d), draws=300, seed=i).p < 0.1
-    assert 10 <= hits <= 45
+@pytest.mark.parametrize("days", [60, 200])
+def test_a_summary_judges_each_horizon_by_its_own_overlap(days):
+    returns = torch.randn(4, days, 30, generator=torch.Generator().manual_seed(0))
+    scores = 0.3 * returns + torch.randn(4, days, 30, generator=torch.Generator().manual_seed(1))
+    series = metrics.daily_series(scores, returns, torch.ones(days, 30, dtype=torch.bool))
+    summary = metrics.summarise(series, (1, 5, 10, 20))
+    for row, h in zip(series["rank_ic"], (1, 5, 10, 20), strict=True):
+        verdict = statistics.mean_verdict(row, h)
+        assert summary["t_newey_west_by_horizon"][str(h)] == verdict.t == statistics.newey_west_t(row, 2 * h - 1)
+        np.testing.assert_equal(summary["p_by_horizon"][str(h)], verdict.p)
+        assert math.isnan(verdict.p) == (days < 4 * h)
 
 
 def test_residuals_are_those_of_least_squares():

@@ -1,13 +1,26 @@
-"""Rank correlations against SciPy, the t-value against its textbook sum, the report on a small market."""
+"""Rank correlations against SciPy, verdicts against those of the platform, the report on a small market."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from scipy.stats import spearmanr
 
-from atft_assets.reports.feature_report import LEAK_CHECK, NAME, ReportConfig, leak_alarm, ranking_features
-from atft_assets.reports.univariate import daily_rank_ic, newey_west_t
+from atft_assets.features.feature import Feature
+from atft_assets.reports.feature_report import (
+    CONTRACT,
+    LEAK_CHECK,
+    NAME,
+    ReportConfig,
+    leak_alarm,
+    ranking_features,
+)
+from atft_assets.reports.univariate import daily_rank_ic, summary
+from atft_model.interchange.horizons import HORIZONS
+from atft_model.interchange.statistics import holm, mean_verdict
 from tests.features.synthetic import sessions
 from tests.features.test_assets import materialize
 
@@ -34,15 +47,52 @@ def test_a_day_with_few_names_has_no_correlation():
     assert daily_rank_ic(frame, ["x"], ["y"])["x"].to_list() == [None]
 
 
-def test_newey_west_by_hand_and_against_serial_correlation():
-    x = np.array([1.0, 2.0, 4.0, 3.0, 5.0])
-    d = x - x.mean()
-    variance = (d @ d + 2 * 0.5 * (d[1:] @ d[:-1])) / 5
-    assert newey_west_t(x, 1) == pytest.approx(x.mean() / np.sqrt(variance / 5))
-    rng = np.random.default_rng(0)
-    slow = np.convolve(rng.normal(0.1, 1, 2000), np.ones(20) / 20, "valid")
-    assert abs(newey_west_t(slow, 19)) < 0.5 * abs(newey_west_t(slow, 0))
-    assert np.isnan(newey_west_t(np.array([1.0, np.nan]), 1))
+def daily_of(features: Sequence[Feature], days: int, seed: int = 0) -> pl.DataFrame:
+    """Daily correlations as `daily_rank_ic` gives them: the first feature ranks, the others do not."""
+    rng = np.random.default_rng(seed)
+    date = pl.Series("date", np.array(sessions(days), dtype="datetime64[D]"))
+    frames = []
+    for h in HORIZONS:
+        noise = rng.normal(scale=0.05, size=(len(features), days + h - 1))
+        overlapping = np.array([np.convolve(row, np.ones(h) / np.sqrt(h), "valid") for row in noise])
+        overlapping[0] += 0.1
+        columns = {f.name: values for f, values in zip(features, overlapping, strict=True)}
+        frames.append(pl.DataFrame({"date": date, "label": [f"y_cc_{h}d"] * days, **columns}))
+    return pl.concat(frames)
+
+
+def test_columns_are_judged_by_horizon_and_as_many():
+    features = ranking_features()[:12]
+    daily = daily_of(features, 150).with_columns(pl.lit(None, pl.Float64).alias(features[-1].name))
+    found = summary(daily, features, HORIZONS)
+    assert found.height == len(features) * len(HORIZONS)
+    for row in found.filter(pl.col("feature") != features[-1].name).iter_rows(named=True):
+        series = daily.filter(pl.col("label") == f"y_cc_{row['horizon']}d")[row["feature"]].to_numpy()
+        verdict = mean_verdict(series, row["horizon"])
+        assert (row["rank_ic"], row["t_newey_west"], row["p"]) == (verdict.mean, verdict.t, verdict.p)
+    for h in HORIZONS:
+        part = found.filter(pl.col("horizon") == h)
+        assert part["p"].null_count() == part["p_holm"].null_count() == 1  # the column that has no figure
+        known = part.drop_nulls("p")
+        assert known["p_holm"].to_list() == holm(known["p"].to_list()) and (known["p_holm"] >= known["p"]).all()
+    beyond = found.filter((pl.col("horizon") == 1) & (pl.col("p_holm") < 0.05))
+    assert beyond["feature"].to_list() == [features[0].name]
+
+
+def test_the_order_of_the_days_in_the_frame_does_not_matter():
+    """A t reads neighbours, and Polars groups in any order."""
+    features = ranking_features()[:3]
+    daily = daily_of(features, 120)
+    shuffled = daily.sample(fraction=1.0, shuffle=True, seed=1)
+    assert_frame_equal(summary(shuffled, features, HORIZONS), summary(daily, features, HORIZONS))
+
+
+def test_few_days_have_a_correlation_and_no_p():
+    features = ranking_features()[:2]
+    found = summary(daily_of(features, 30), features, HORIZONS).filter(pl.col("feature") == features[0].name)
+    assert found["rank_ic"].null_count() == found["t_newey_west"].null_count() == 0
+    assert {row["horizon"] for row in found.iter_rows(named=True) if row["p"] is None} == {10, 20}
+    assert not CONTRACT.audit(found.drop("p_holm"), "all").passed  # a table of an earlier version is none of today's
 
 
 def test_the_report_shows_every_input_up_to_the_days_of_the_test(workspace):
@@ -56,6 +106,8 @@ def test_the_report_shows_every_input_up_to_the_days_of_the_test(workspace):
     page = (workspace.root / "reports" / f"{NAME}.html").read_text()
     assert all(f">{name}<" in page for name in ranking)
     assert "data:image/png;base64," in page
+    starred = frame.filter(pl.col("p_holm") < 0.05).height
+    assert page.count("*</td>") == starred
     checks = {e.check_name: e for e in result.get_asset_check_evaluations() if e.asset_key == dg.AssetKey(NAME)}
     assert checks["contract"].passed
     assert checks[LEAK_CHECK].metadata["largest_abs_rank_ic"].value < 0.5

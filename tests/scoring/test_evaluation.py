@@ -8,7 +8,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from atft_assets.scoring.evaluation import evaluate
 from atft_assets.scoring.trailing import trailing_return, trailing_volatility
-from atft_model.interchange.statistics import newey_west_t, paired_difference
+from atft_model.interchange.statistics import mean_verdict, newey_west_t
 
 HORIZONS = (1, 5, 10, 20)
 
@@ -120,22 +120,24 @@ def test_newey_west_by_the_definition() -> None:
     assert abs(newey_west_t(series, lag)) < abs(newey_west_t(series, 0))  # overlap makes the plain t too large
 
 
-def test_block_bootstrap_covers_the_truth() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for i in range(100):
-        noise = np.convolve(rng.normal(size=263), np.ones(5) / 5, "valid")
-        found = paired_difference(0.02 + noise, np.zeros_like(noise), draws=300, seed=i)
-        covered += found.low <= 0.02 <= found.high
-    assert covered >= 85  # 95 % nominal; 13 blocks a draw are a little too narrow
+@pytest.mark.parametrize("days", [30, 120])
+def test_every_figure_has_the_verdict_of_its_own_horizon(days: int) -> None:
+    scores, returns, eligible = block(6, days=days)
+    score = evaluate(scores, returns, eligible, horizons=HORIZONS)
+    whole = mean_verdict(score.daily, 20)
+    np.testing.assert_equal((score.t, score.critical, score.spaced_t), (whole.t, whole.critical, whole.spaced_t))
+    np.testing.assert_equal((score.p, score.low, score.high), (whole.p, whole.low, whole.high))
+    assert np.isnan(score.p) == (days < 80) and (score.as_json()["p"] is None) == (days < 80)
+    np.testing.assert_equal((score.neutral_t, score.neutral_p), _t_and_p(score.daily_neutral, 20))
+    alone = evaluate(scores[:1], returns[:1], eligible, horizons=(1,))
+    np.testing.assert_equal((score.by_horizon[1].t, score.by_horizon[1].p), _t_and_p(alone.daily, 1))
+    longest = evaluate(scores[3:], returns[3:], eligible, horizons=(20,))
+    np.testing.assert_equal((score.by_horizon[20].t, score.by_horizon[20].p), _t_and_p(longest.daily, 20))
 
 
-def test_paired_difference_uses_common_days_only() -> None:
-    ours, theirs = np.full(100, 0.05), np.full(100, 0.03)
-    ours[:40], theirs[60:] = np.nan, np.nan
-    found = paired_difference(ours, theirs)
-    assert found.days == 20 and found.mean == pytest.approx(0.02) and found.low == pytest.approx(0.02)
-    assert found.p < 0.01
+def _t_and_p(daily: np.ndarray, horizon: int) -> tuple[float, float]:
+    verdict = mean_verdict(daily, horizon)
+    return verdict.t, verdict.p
 
 
 def test_trailing_figures_see_only_returns_that_are_known() -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from atft_assets.training import definitions
 from atft_assets.training.folds import FOLDS, EndOf, FoldRow, cut_rows, fold_on, folds_asset, other_folds
 from atft_assets.training.runs import latest_run, panels_in_use, prune_panels
 from atft_model.interchange.errors import FoldError
-from atft_model.interchange.fold import cut, read_fold
+from atft_model.interchange.fold import VALIDATION_DAYS, cut, read_fold
 from atft_model.interchange.panel import open_panel, point_latest
 from tests.training.small_market import World
 
@@ -44,9 +45,10 @@ def test_rows_are_cut_from_the_days_of_the_panel(world: World) -> None:
     (verdict,) = result.get_asset_check_evaluations()
     assert verdict.passed and verdict.check_name == "contract" and verdict.blocking
     main, previous = (fold_on(world.store, panel, name) for name in ("main", "previous"))
-    assert main == cut(panel.dates)
+    assert main == cut(panel.dates, validation_days=VALIDATION_DAYS)
     assert previous.test[1] == main.validation[1] and previous.train[0] == main.train[0]  # an earlier period
-    assert previous == cut([day for day in panel.dates if day <= main.validation[1]], "previous")
+    until = [day for day in panel.dates if day <= main.validation[1]]
+    assert previous == cut(until, "previous", validation_days=VALIDATION_DAYS)
     metadata = result.asset_materializations_for_node("folds")[0].metadata
     records = [record.data for record in metadata["folds"].records]
     assert [record["fold"] for record in records] == ["main", "previous"]
@@ -126,16 +128,18 @@ def test_labels_must_be_known_where_they_are_learned_from_and_chosen_by(world: W
 
 
 def test_another_fold_that_fails_its_contract_is_left_out(world: World) -> None:
-    previous = world.fold("previous")
+    rows = [replace(row, validation_days=0) for row in FOLDS]  # main trains beyond the previous fold's validation
+    folds = world.cut(world.newest(), rows)
+    previous = folds["previous"]
     labels = world.store.table("features", "labels").read()
     days = previous.places(world.newest().dates, "validation")
     first, last = (world.newest().dates[t] for t in (days.start, days.start + len(days) // 3))
-    assert last < world.fold().train[1]  # to main's long training block it hardly matters
+    assert last < folds["main"].train[1]  # to main's long training block it hardly matters
     blank = pl.when(pl.col("date").is_between(first, last)).then(None).otherwise(pl.col("y_cc_1d"))
     world.publish("features", "labels", labels.with_columns(y_cc_1d=blank))
     panel = world.panel().panel
     point_latest(world.store.local("panel"), panel.panel_id)
-    result = materialize(world)
+    result = materialize(world, rows)
     assert result.success, failure(result)
     metadata = result.asset_materializations_for_node("folds")[0].metadata
     why = metadata["left out: previous"].value
