@@ -22,9 +22,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), "  ".join("-" * w for w in widths), *(line(r) for r in rows)])
 
 
-STARRED = (
-    f"* p of the horizon below {LEVEL:.0%}, of this figure alone; vs first: headline, p of the pair, and after Holm"
-)
+STARRED = f"* p of the horizon below {LEVEL:.0%}, of this figure alone; vs first: headlines, their p, and after Holm"
 
 
 def metric_cells(summary: Mapping[str, Any], horizons: Sequence[int]) -> list[str]:

@@ -17,28 +17,22 @@ def pair(mean: float | None, p: float | None, p_holm: float | None, **more: Any)
 
 
 def row(name: str, kind: str, rank_ic: float, previous: str | None = None, **against: Any) -> dict[str, Any]:
-    figures = {
-        "rank_ic": rank_ic,
-        "t": 9.1,
-        "critical": 2.45,
-        "p": 0.0004,
-        "low": rank_ic - 0.03,
-        "high": rank_ic + 0.03,
-    }
+    verdict = {"t": 9.1, "critical": 2.45, "p": 0.0004, "low": rank_ic - 0.03, "high": rank_ic + 0.03}
     facts = {"icir": 1.2, "neutral_rank_ic": 0.1, "seconds": 7.0, "previous": previous, "against": against}
-    return {"name": name, "kind": kind, "label": "", **figures, **facts}
+    return {"name": name, "kind": kind, "label": "", "rank_ic": rank_ic, **verdict, **facts}
 
 
 @pytest.fixture
 def board() -> dict[str, Any]:
-    """One gain that stands after Holm, one whose p alone is below 5 %, one of no size, one baseline that is not beaten."""
+    """One gain that stands after Holm, one whose p alone is below 5 %, one of no size, a baseline that is not beaten."""
+    zero, one, two, three = (f"train_phase{k}" for k in range(4))
     rows = [
-        row("train_phase0", "phase", 0.10, ridge=pair(0.02, 0.04, 0.12)),
-        row("train_phase1", "phase", 0.15, "train_phase0", train_phase0=pair(0.05, 0.0002, 0.0012), ridge=pair(0.07, 0.001, 0.004)),
-        row("train_phase2", "phase", 0.17, "train_phase1", train_phase1=pair(0.02, 0.03, 0.12), ridge=pair(0.09, 0.0003, 0.0015)),
-        row("train_phase3", "phase", 0.17, "train_phase2", train_phase2=pair(0.0, 1.0, 1.0), ridge=pair(-0.01, 0.3, 0.6)),
+        row(zero, "phase", 0.10, ridge=pair(0.02, 0.04, 0.12)),
+        row(one, "phase", 0.15, zero, **{zero: pair(0.05, 0.0002, 0.0012)}, ridge=pair(0.07, 0.001, 0.004)),
+        row(two, "phase", 0.17, one, **{one: pair(0.02, 0.03, 0.12)}, ridge=pair(0.09, 0.0003, 0.0015)),
+        row(three, "phase", 0.17, two, **{two: pair(0.0, 1.0, 1.0)}, ridge=pair(-0.01, 0.3, 0.6)),
         row("ridge", "baseline", 0.08),
-    ]  # fmt: skip
+    ]
     days = {"first": "2024-01-10", "last": "2025-01-10", "days": 245}
     return {"fold": "main", "block": "validation", **days, "panel_id": "0123456789", "comparisons": 7, "rows": rows}
 
