@@ -24,7 +24,7 @@ def row(name: str, kind: str, rank_ic: float, previous: str | None = None, **aga
 
 @pytest.fixture
 def board() -> dict[str, Any]:
-    """One gain that stands after Holm, one whose p alone is below 5 %, one of no size, a baseline that is not beaten."""
+    """One gain that stands after Holm, one whose p alone is below 5 %, one of no size, a baseline not beaten."""
     zero, one, two, three = (f"train_phase{k}" for k in range(4))
     rows = [
         row(zero, "phase", 0.10, ridge=pair(0.02, 0.04, 0.12)),
