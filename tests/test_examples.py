@@ -26,6 +26,7 @@ from atft_model.interchange.panel import (
 from atft_model.interchange.records import write_json
 from atft_model.interchange.run import CHECKPOINT, LATEST, RUN_JSON, SCORES, RunRecord, write_record
 from atft_model.interchange.run import FORMAT as RUN_FORMAT
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow  # each example is a process that imports Dagster
 REPOSITORY = Path(__file__).parents[1]
@@ -39,7 +40,7 @@ def run_example(name: str, *arguments: str, root: Path) -> str:
     """What an example prints."""
     environ = {**os.environ, "ATFT_DATA": str(root), "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, str(REPOSITORY / "examples" / name), *arguments]
-    done = subprocess.run(command, env=environ, cwd=root, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environ, cwd=root, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 LOADED = "import sys, {module}; print(' '.join(sorted(sys.modules)))"
 DOOR = "atft_model.interchange"
 DOOR_MODULES = sorted(
@@ -13,7 +15,11 @@ DOOR_MODULES = sorted(
 
 def modules_loaded_by(module: str) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", LOADED.format(module=module)], check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", LOADED.format(module=module)],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     return set(done.stdout.split())
 

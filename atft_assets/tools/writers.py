@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import dagster as dg
 
 from atft_assets.home import homes_of, opened, walk
 from atft_assets.tools.reaper import STAGED, UNFINISHED
+from atft_assets.training.launcher import device_locks
 
 
 def writers(root: Path) -> Iterator[str]:
@@ -18,7 +18,7 @@ def writers(root: Path) -> Iterator[str]:
         with opened(home) as instance:
             for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
                 yield f"the run {run.run_id} ({run.job_name}) is {run.status.value}"
-    for lock in (root / "runs" / ".cpu.lock", Path(tempfile.gettempdir()) / "atft-gpu0.lock"):
+    for lock in device_locks(root / "runs"):
         if _held(lock):
             yield f"a training holds {lock}"
     for folder, folders, names in walk(root):

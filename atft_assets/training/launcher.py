@@ -160,10 +160,9 @@ class LocalLauncher(TrainingLauncher):
         """
         if self.lock:
             lock = Path(self.lock)
-        elif device != "cpu" and Path("/proc/driver/nvidia").exists():
-            lock = Path(tempfile.gettempdir()) / "atft-gpu0.lock"
         else:
-            lock = runs / ".cpu.lock"
+            cpu, gpu = device_locks(runs)
+            lock = gpu if device != "cpu" and Path("/proc/driver/nvidia").exists() else cpu
         lock.parent.mkdir(parents=True, exist_ok=True)
         return lock
 
@@ -237,6 +236,15 @@ class LocalLauncher(TrainingLauncher):
             process.wait()
 
 
+def device_locks(runs: Path) -> tuple[Path, Path]:
+    """The files whose locks stand for this machine's processor (those of one data root) and for its GPU (everybody's).
+
+    Args:
+        runs: folder of the runs of all folds and phases.
+    """
+    return runs / ".cpu.lock", Path(tempfile.gettempdir()) / "atft-gpu0.lock"
+
+
 def runs_of(run: Path) -> Path:
     """The folder of all runs, of a run directory `runs/<fold>/<phase>/<run_id>`."""
     return run.parents[2]
@@ -291,7 +299,8 @@ def explain(code: int, stderr: Iterable[str], *, out: Path, runs: Path, lock: Pa
     if code == Exit.DISK_FULL:
         return (
             f"the disk or quota under {out.parent} is full ({_free(out)} free); the last good checkpoint is intact. "
-            f"Free space ({_what_to_free(runs)}). {said}. {_how_to_go_on(out)}"
+            f"Free space ({_what_to_free(runs)}; `python -m atft_assets.tools.retention` lists what may go). {said}. "
+            f"{_how_to_go_on(out)}"
         )
     if code == Exit.LOCK_BUSY:
         return f"the device is in use by {lock_holder(lock)}: wait for it or end it (lock {lock})"

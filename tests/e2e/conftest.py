@@ -34,7 +34,7 @@ class Shell:
     def popen(self, line: str, **options) -> subprocess.Popen:
         return subprocess.Popen(["bash", "-c", line], cwd=REPOSITORY, env=self.environ, text=True, **options)
 
-    def run(self, line: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+    def run(self, line: str, timeout: float = 560) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["bash", "-c", line],
             cwd=REPOSITORY,
@@ -71,6 +71,6 @@ def built(new_shell, tmp_path_factory) -> Built:
     config = tmp_path_factory.mktemp("config") / "one_epoch.yaml"
     phases = "".join(f"  train_phase{k}:\n    config: {{curriculum: {{epochs: 1}}}}\n" for k in range(4))
     config.write_text(f"ops:\n{phases}")
-    done = shell.run(f"make road CONFIG={config}", timeout=290)
+    done = shell.run(f"make road CONFIG={config}", timeout=560)
     assert done.returncode == 0, done.stdout[-6000:]
     return Built(shell, done.stdout)

@@ -4,18 +4,17 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.locations import LOADED, locations
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.e2e
 
 REPOSITORY = Path(__file__).parents[2]
-STARTING = 180.0
 
 
 @pytest.mark.parametrize("folder", [REPOSITORY, Path("/")])
@@ -35,17 +34,11 @@ def test_it_comes_up_under_nice_and_ends_when_it_is_told(folder: Path, tmp_path:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as in the background of a script
         )
     try:
-        end, found = time.monotonic() + STARTING, []
-        while not found and time.monotonic() < end:
-            assert process.poll() is None, (tmp_path / "said").read_text()[-3000:]
-            time.sleep(0.5)
-            try:
-                found = locations(f"http://127.0.0.1:{port}")
-            except OSError:
-                continue
+        url = f"http://127.0.0.1:{port}"
+        found = until(lambda: locations(url), "the code location", process=process, log=tmp_path / "said")
         assert found == LOADED
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         with suppress(ProcessLookupError):  # nothing is left: as it should be
             os.killpg(process.pid, signal.SIGKILL)

@@ -14,6 +14,7 @@ import urllib.request
 import pytest
 
 from tests.e2e.locations import LOADED, locations
+from tests.patience import PATIENCE, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = [
@@ -72,14 +73,12 @@ def url(new_shell):
         else:
             raise AssertionError("".join(lines))
         threading.Thread(target=ui.stdout.read, daemon=True).start()  # nobody reads on: the pipe must not fill
-        url, end = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while locations(url) != LOADED:  # it serves before its code is there
-            assert time.monotonic() < end, locations(url)
-            time.sleep(0.2)
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: locations(url) == LOADED, "its code", process=ui)  # it serves before its code is there
         yield url
     finally:
         ui.terminate()
-        ui.wait(60)
+        ui.wait(PATIENCE)
 
 
 def query(url: str, document: str):
@@ -87,7 +86,7 @@ def query(url: str, document: str):
     request = urllib.request.Request(
         f"{url}/graphql", json.dumps({"query": document}).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return json.load(answer)["data"]
 
 
@@ -105,7 +104,7 @@ def browse(page: str, folder) -> tuple[str, str]:
         f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}", "--window-size=1600,1400",
         "--virtual-time-budget=20000", "--dump-dom", page,
     ]  # fmt: skip
-    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
     return dom, log.read_text()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from atft_assets.store import Store
 from atft_model.interchange.run import LATEST, RunRecord, read_finished
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.e2e
 
@@ -81,7 +82,7 @@ def test_a_backfill_killed_at_any_moment_is_completed_by_the_next(built, new_she
         time.sleep(seconds)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait(30)
+        process.wait(PATIENCE)
     done = shell.run(line)
     assert done.returncode == 0, done.stdout[-4000:]
     months = [f"2022-0{month}" for month in range(1, 7)]

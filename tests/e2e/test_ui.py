@@ -3,10 +3,11 @@
 import shutil
 import socket
 import subprocess
-import time
-import urllib.request
 
 import pytest
+
+from tests.e2e.locations import LOADED, locations
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.e2e
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -23,17 +24,12 @@ def url(built):
         stderr=subprocess.DEVNULL,
     )
     try:
-        for _ in range(120):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2).close()
-                break
-            except OSError:
-                assert server.poll() is None, "the webserver ended"
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: locations(url) == LOADED, "the webserver", process=server)
+        yield url
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE)
 
 
 def shown(page: str, profile) -> str:
@@ -43,7 +39,7 @@ def shown(page: str, profile) -> str:
         "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={profile}",
         "--window-size=1600,1400", "--virtual-time-budget=20000", "--dump-dom", page,
     ]  # fmt: skip
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE).stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")

@@ -76,11 +76,11 @@ def test_an_answer_that_dribbles_ends_at_the_deadline(first, drop):
 
 
 def test_a_deadline_that_was_met_does_not_cut_the_next_request():
-    patience = Patience(attempts=1, connect=2, read=2, whole=0.3)
+    patience = Patience(attempts=1, connect=2, read=2, whole=1.5)
     with scripted(Answer({"data": []})) as server, client_of(server.base_url, patience) as client:
-        for _ in range(4):
+        for _ in range(3):
             client.fetch(TOPIX)
-            time.sleep(0.15)
+            time.sleep(0.8)
         assert len({request.connection for request in server.requests}) == 1
 
 

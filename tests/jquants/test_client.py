@@ -347,4 +347,4 @@ def test_one_refusal_wakes_threads_that_wait_for_a_cool_down():
         began = time.monotonic()
         with pytest.raises(errors.WrongKey):
             list(client.fetch_many(TOPIX, queries, lambda *_: None))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30  # the cool-down lasts 60

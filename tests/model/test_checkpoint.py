@@ -21,6 +21,7 @@ from atft_model.interchange.run import CHECKPOINT, RUN_JSON
 from atft_model.predict import load_run
 from atft_model.train import train
 from tests.model.conftest import NETWORK, QUIET
+from tests.patience import PATIENCE
 
 CPU = torch.device("cpu")
 
@@ -183,7 +184,9 @@ def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, fold_file)
         "sys.argv = ['atft_model'] + sys.argv[1:]\n"
         "runpy.run_module('atft_model', run_name='__main__')\n"
     )
-    done = subprocess.run([sys.executable, "-c", filler, *command[3:]], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", filler, *command[3:]], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert done.returncode == 74, done.stderr
     assert "disk is full" in done.stderr or "no space" in done.stderr
     tensors = files.read_tensors(tiny_disk / "run" / CHECKPOINT)
@@ -191,14 +194,14 @@ def test_a_full_disk_ends_the_run_cleanly(tiny_disk, panel_directory, fold_file)
     assert not [p.name for p in (tiny_disk / "run").iterdir() if p.name.startswith(".")]
     # with room again, the run goes on from there
     (tiny_disk / "filler").unlink()
-    again = subprocess.run([*command, "--set", "resume=true"], capture_output=True, text=True, timeout=120)
+    again = subprocess.run([*command, "--set", "resume=true"], capture_output=True, text=True, timeout=PATIENCE)
     assert again.returncode == 0, again.stderr
     assert json.loads((tiny_disk / "run" / RUN_JSON).read_text())["status"] == "finished"
 
 
 def test_too_small_a_disk_is_refused_before_training(tiny_disk, panel_directory, fold_file):
     command = train_command(panel_directory, fold_file, tiny_disk / "run", "base")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 74 and "MB are free" in done.stderr
     assert "epoch" not in done.stdout and not (tiny_disk / "run" / RUN_JSON).exists()
 

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +23,7 @@ from atft_model.interchange.errors import MEND
 from atft_model.interchange.panel import open_panel
 from atft_model.interchange.request import TrainRequest, write_request
 from atft_model.interchange.run import RUN_JSON, STATE
+from tests.patience import PATIENCE, until
 
 THREADS = ["--threads", "2"]
 
@@ -33,7 +33,7 @@ def command(*arguments):
 
 
 def run(*arguments, **options):
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 def settings(**fields):
@@ -53,13 +53,6 @@ def small(panel_directory, fold_file):
         return ["train", *THREADS, *settings(**{**standard, **fields})]
 
     return arguments
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -230,7 +223,7 @@ def test_help_needs_no_torch_and_lists_the_fields_of_a_request():
         "except SystemExit: pass\n"
         "print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.splitlines()[-1] == "False"
     listed = {
         line.split()[0] for line in done.stdout.partition("fields of the request")[2].splitlines() if line.strip()
@@ -253,7 +246,7 @@ def test_nothing_heavy_is_imported(phase0, panel_directory):
         "banned = {'dagster', 'dagster_pipes', 'polars', 'pandas', 'requests', 'torch_geometric', 'atft_assets'}\n"
         "print(sorted(banned & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
@@ -269,9 +262,9 @@ def test_a_taken_lock_is_exit_75(small, tmp_path):
 def test_a_signal_saves_the_state_and_the_run_can_go_on(small, tmp_path, number):
     arguments = small(tmp_path / "r", curriculum__epochs=30)
     process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: (tmp_path / "r" / STATE).exists())
+    until((tmp_path / "r" / STATE).exists, "the first epoch", process=process)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and "resume=true" in errors
     state = files.read_values(tmp_path / "r" / STATE)
     assert state["fit"]["steps"] > 0
@@ -281,7 +274,7 @@ def test_a_signal_saves_the_state_and_the_run_can_go_on(small, tmp_path, number)
 def test_a_killed_run_resumes(small, tmp_path):
     """kill -9 after the first epoch: `resume` continues, and ends like a run that was never killed."""
     process = subprocess.Popen(command(*small(tmp_path / "r", curriculum__epochs=3)), stdout=subprocess.DEVNULL)
-    wait_for(lambda: (tmp_path / "r" / STATE).exists())
+    until((tmp_path / "r" / STATE).exists, "the first epoch", process=process)
     process.kill()
     process.wait()
     if not (tmp_path / "r" / STATE).exists():
@@ -299,7 +292,7 @@ def test_the_parents_death_ends_the_training(small, tmp_path):
     code = f"import subprocess, sys; p = subprocess.Popen({training!r}); print(p.pid, flush=True); p.wait()"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
-    wait_for(lambda: (tmp_path / "r" / STATE).exists())
+    until((tmp_path / "r" / STATE).exists, "the first epoch", process=parent)
     parent.kill()
     parent.wait()
 
@@ -310,7 +303,7 @@ def test_the_parents_death_ends_the_training(small, tmp_path):
         except FileNotFoundError:
             return True
 
-    wait_for(gone, 10)
+    until(gone, "the end of the training")
 
 
 def test_thread_limits_are_set_before_torch(tmp_path):
@@ -322,5 +315,7 @@ def test_thread_limits_are_set_before_torch(tmp_path):
         "import torch; print(torch.get_num_threads())"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OMP")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, env=environment
+    )
     assert done.stdout.split() == ["1", "passive", "1"]

@@ -17,6 +17,7 @@ from atft_model.interchange.run import CHECKPOINT, LATEST, METRICS, REQUEST, RUN
 from atft_model.listing import preset_name
 from atft_model.train import train
 from tests.model.conftest import QUIET
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -195,5 +196,5 @@ def test_records_are_read_without_torch(root):
         f"assert main(['info', {str(root / 'runs/main/phase0' / LATEST)!r}]) == 0\n"
         "assert 'torch' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (0, "")

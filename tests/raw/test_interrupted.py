@@ -12,6 +12,7 @@ import pytest
 from atft_assets.raw.landing import Landing
 from atft_assets.raw.registry import SOURCES
 from tests.jquants.scripted_server import Answer
+from tests.patience import PATIENCE, until
 
 from .conftest import Lab, materialized
 from .tiny_exchange import CODES
@@ -55,19 +56,12 @@ def start(lab: Lab, tmp_path, *select: str) -> subprocess.Popen:
         return subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment)
 
 
-def wait_for(condition, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 100
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def ended(process: subprocess.Popen, signum: int) -> float:
     """Send the signal; seconds until the process has ended."""
     began = time.monotonic()
     process.send_signal(signum)
     try:
-        process.wait(timeout=60)
+        process.wait(PATIENCE)
     finally:
         process.kill()
     return time.monotonic() - began
@@ -84,7 +78,7 @@ def test_four_requests_hang_in_a_slow_answer(lab, tmp_path, signum):
 
     lab.exchange.fault = fault
     process = start(lab, tmp_path, "--select", "daily_quotes", "--partition", "2024-01")
-    wait_for(lambda: len(hanging) >= 4, process)
+    until(lambda: len(hanging) >= 4, "four requests", process=process, log=tmp_path / "out")
     assert ended(process, signum) < ENDS_WITHIN
     assert process.returncode != 0
     out = (tmp_path / "out").read_text()
@@ -108,9 +102,8 @@ def test_an_interrupt_ends_the_wait_before_another_try(lab, tmp_path):
     lab.exchange.fault = lambda request, number: Answer({}, 503)
     process = start(lab, tmp_path, "--select", "trading_calendar")
     out = tmp_path / "out"
-    wait_for(
-        lambda: "trading_calendar tries again in 2 min (1 of 2): J-Quants /markets/cal" in out.read_text(), process
-    )
+    waits = "trading_calendar tries again in 2 min (1 of 2): J-Quants /markets/cal"
+    until(lambda: waits in out.read_text(), "the wait", process=process, log=out)
     assert ended(process, signal.SIGTERM) < ENDS_WITHIN
     assert process.returncode != 0 and "the same command goes on" in out.read_text()
     assert len(lab.server.requests) == 2  # the client's own tries; no other came after the interrupt

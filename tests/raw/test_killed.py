@@ -7,6 +7,8 @@ import sys
 import textwrap
 import time
 
+from tests.patience import until
+
 BACKFILL = textwrap.dedent("""
     import sys
     from datetime import date
@@ -41,10 +43,7 @@ def test_a_killed_backfill_is_taken_up(lab, tmp_path):
     lab.exchange.fault = lambda request, number: time.sleep(0.01)
     command = [sys.executable, "-c", BACKFILL, lab.server.base_url, str(lab.root)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 100
-    while len(lab.server.requests) < 0.6 * asked and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    until(lambda: len(lab.server.requests) >= 0.6 * asked, "most of the requests", process=process)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     time.sleep(0.1)  # answers that were under way

@@ -23,6 +23,7 @@ from atft_assets.raw.source import Source
 from atft_assets.settings import Plan
 from atft_assets.store import Store
 from tests.jquants.scripted_server import scripted
+from tests.patience import PATIENCE
 
 from .conftest import Lab, failed_rules, materialized
 from .tiny_exchange import CODES, Record, TinyExchange, share
@@ -77,7 +78,7 @@ def test_one_module_and_one_line_through_the_command_line(tmp_path):
             command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "tests.raw.toy"]
             done = subprocess.run(
                 [*command, "--select", "toy", "--partition", month],
-                env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+                env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr[-3000:]
             with server.lock:

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from atft_assets.sandbox import Market, MarketConfig, SandboxServer, serve, simulate
+from tests.patience import PATIENCE
 
 CONFIG = MarketConfig(
     n_names=120, start=date(2021, 11, 1), end=date(2022, 6, 30), seed=5, listings=0.2, delistings=0.1, splits=0.4
@@ -26,7 +27,7 @@ class Caller:
         key = self.server.api_key if key == "" else key
         query = {name.rstrip("_"): value for name, value in params.items()}
         headers = {"x-api-key": key} if key else {}
-        return self.session.get(self.server.base_url + path, params=query, headers=headers, timeout=10)
+        return self.session.get(self.server.base_url + path, params=query, headers=headers, timeout=PATIENCE)
 
     def rows(self, path: str, **params: Any) -> list[dict[str, Any]]:
         out: list[dict[str, Any]] = []

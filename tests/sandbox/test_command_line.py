@@ -10,12 +10,14 @@ from pathlib import Path
 import polars as pl
 import requests
 
+from tests.patience import PATIENCE
+
 MODULE = [sys.executable, "-m", "atft_assets.sandbox"]
 SMALL = ["--names", "40", "--start", "2022-01-04", "--end", "2022-03-31"]
 ASK = """
 import os, sys, requests
 answer = requests.get(os.environ["JQUANTS_BASE_URL"] + "/equities/bars/daily", params={"date": "20220301"},
-                      headers={"x-api-key": os.environ["JQUANTS_API_KEY"]}, timeout=10)
+                      headers={"x-api-key": os.environ["JQUANTS_API_KEY"]}, timeout=100)
 print(answer.status_code, len(answer.json()["data"]), os.environ["JQUANTS_PLAN"], os.environ["ATFT_START"])
 sys.exit(7)
 """
@@ -24,7 +26,7 @@ sys.exit(7)
 def test_run_serves_while_the_command_runs_and_returns_its_code() -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JQUANTS_", "ATFT_"))}
     command = [*MODULE, "run", *SMALL, "--plan", "light", "--", sys.executable, "-c", ASK]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert done.returncode == 7, done.stderr
     status, rows, plan, start = done.stdout.split()
     assert status == "200" and int(rows) > 30 and (plan, start) == ("light", "2022-01-04")
@@ -32,7 +34,9 @@ def test_run_serves_while_the_command_runs_and_returns_its_code() -> None:
 
 def test_run_without_or_with_a_missing_command_says_so() -> None:
     for command, code, word in (([], 2, "needs a command"), (["no-such-command-here"], 127, "command not found")):
-        done = subprocess.run([*MODULE, "run", *SMALL, "--", *command], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [*MODULE, "run", *SMALL, "--", *command], capture_output=True, text=True, timeout=PATIENCE
+        )
         assert done.returncode == code and word in done.stderr and "Traceback" not in done.stderr
 
 
@@ -48,17 +52,17 @@ def test_serve_prints_one_ready_line_and_stops_when_interrupted() -> None:
         facts = json.loads(ready)
         assert facts["api_key"] == "k" and facts["now"] == "2022-03-01T12:00:00+09:00"
         url = f"{facts['base_url']}/indices/bars/daily/topix"
-        answers = [requests.get(url, headers={"x-api-key": "k"}, timeout=10) for _ in range(2)]
+        answers = [requests.get(url, headers={"x-api-key": "k"}, timeout=PATIENCE) for _ in range(2)]
         assert [a.status_code for a in answers] == [500, 200]
         assert answers[1].json()["data"][-1]["Date"] == "2022-02-28"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        assert process.wait(PATIENCE) == 130
         assert "Traceback" not in process.stderr.read()
 
 
 def test_oracle_prints_the_attainable_rank_correlations(tmp_path: Path) -> None:
     command = [*MODULE, "oracle", "--names", "60", "--scores", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     lines = done.stdout.splitlines()
     assert lines[1].split() == ["horizon", "all", "level", "deviation", "neighbour"]
     assert [line.split()[0] for line in lines[2:]] == ["1", "5", "10", "20"]
@@ -73,5 +77,5 @@ def test_oracle_prints_the_attainable_rank_correlations(tmp_path: Path) -> None:
 def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = "('numpy', 'polars', 'pydantic', 'http.server')"
     code = f"import sys, atft_assets.sandbox; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == "[]"

@@ -15,6 +15,7 @@ from atft_assets import calendar
 from atft_assets.sandbox import Market
 from atft_assets.sandbox.limits import NOT_SUBSCRIBED, SERVED
 from atft_assets.settings import Plan, years_before
+from tests.patience import PATIENCE
 
 from .conftest import Caller
 
@@ -55,9 +56,9 @@ def test_unknown_paths_are_403_and_not_404(caller: Caller, path: str) -> None:
 def test_paths_outside_v2_and_other_methods_do_not_exist(caller: Caller) -> None:
     root = caller.server.base_url.removesuffix("/v2")
     headers = {"x-api-key": caller.server.api_key}
-    answers = [requests.get(f"{root}/v1/listed/info", headers=headers, timeout=5)]
+    answers = [requests.get(f"{root}/v1/listed/info", headers=headers, timeout=PATIENCE)]
     answers += [
-        requests.request(method, f"{root}/v2{BARS}?date=20220104", headers=headers, data="x", timeout=5)
+        requests.request(method, f"{root}/v2{BARS}?date=20220104", headers=headers, data="x", timeout=PATIENCE)
         for method in ("POST", "PUT", "DELETE")
     ]
     for answer in answers:
@@ -325,8 +326,8 @@ def test_morning_bars_are_there_from_noon_to_six(open_sandbox: Open) -> None:
 def test_gzip_only_when_asked(caller: Caller) -> None:
     headers = {"x-api-key": caller.server.api_key}
     url = f"{caller.server.base_url}{BARS}?date=20220301"
-    plain = requests.get(url, headers=headers | {"Accept-Encoding": "identity"}, timeout=5, stream=True)
-    zipped = requests.get(url, headers=headers | {"Accept-Encoding": "gzip"}, timeout=5, stream=True)
+    plain = requests.get(url, headers=headers | {"Accept-Encoding": "identity"}, timeout=PATIENCE, stream=True)
+    zipped = requests.get(url, headers=headers | {"Accept-Encoding": "gzip"}, timeout=PATIENCE, stream=True)
     assert "Content-Encoding" not in plain.headers and zipped.headers["Content-Encoding"] == "gzip"
     text, packed = plain.raw.read(), zipped.raw.read()
     assert json.loads(text) == json.loads(gzip.decompress(packed)) and len(packed) < len(text) / 2
@@ -336,7 +337,7 @@ def test_gzip_only_when_asked(caller: Caller) -> None:
 def test_one_connection_serves_many_requests_also_after_errors(caller: Caller) -> None:
     host = ("127.0.0.1", caller.server.port)
     head = f"Host: x\r\nx-api-key: {caller.server.api_key}\r\n\r\n"
-    with socket.create_connection(host, timeout=5) as connection:
+    with socket.create_connection(host, timeout=PATIENCE) as connection:
         for query, status in (("?date=20220301", b"200"), ("", b"400"), ("?date=20220302", b"200")):
             connection.sendall(f"GET /v2{BARS}{query} HTTP/1.1\r\n{head}".encode())
             with connection.makefile("rb") as stream:

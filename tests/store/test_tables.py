@@ -18,6 +18,7 @@ from polars.testing import assert_frame_equal
 from atft_assets.store import DamagedTable, MissingColumns, MissingTable, Store, StoreError
 from atft_model.interchange.disk import DiskFull
 from atft_model.interchange.errors import MEND
+from tests.patience import PATIENCE
 
 
 def frame(rows: int, value: float = 1.0, month: int = 1) -> pl.DataFrame:
@@ -160,7 +161,7 @@ def test_kill_at_every_step_of_a_publication_leaves_each_file_old_or_new(tmp_pat
     table = Store(root=str(tmp_path)).table("g", "t")
     old = frame(1)
     table.publish([table.stage(k, old, code_version="1") for k in ("2024-01", "2024-02")])
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(step)], check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(step)], check=False, timeout=PATIENCE)
     assert done.returncode == (0 if step == 4 else -signal.SIGKILL)
     seen = [table.read([key])["C"].item() for key in ("2024-01", "2024-02")]
     assert seen == {0: [1.0, 1.0], 1: [1.0, 1.0], 2: [2.0, 1.0], 3: [2.0, 2.0], 4: [2.0, 2.0]}[step]

@@ -11,7 +11,7 @@ import pytest
 
 from atft_assets.tools.left_behind import end_services, kind_of, left_behind, remove_folders
 from atft_assets.tools.services import PARENT, living
-from tests.tools.test_services import until
+from tests.patience import until
 
 # a service in name only: argv[0] is replaced by nothing, the words behind it are what the reaper reads
 STUB = "import time\ntime.sleep(300)\n"

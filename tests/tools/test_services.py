@@ -5,7 +5,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from atft_assets.operations.alerts import Alert
 from atft_assets.tools.services import CHILDLESS_LOOKS, HEALTHY_SECONDS, CodeServer, Service, Supervisor, living
+from tests.patience import until
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(300)"]
 DEAF = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(300)"]
@@ -23,14 +23,6 @@ PARENT = [
     "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']);"
     "time.sleep(300)",
 ]
-
-
-def until(true: Callable[[], object], seconds: float = 30) -> None:
-    """Wait for something that must come."""
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.02)
 
 
 def ignores(pid: int, number: signal.Signals) -> bool:

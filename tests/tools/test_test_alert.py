@@ -9,6 +9,7 @@ import pytest
 
 from tests.operations.helpers import read_log
 from tests.operations.test_alerts import receiver
+from tests.patience import PATIENCE
 
 REPOSITORY = Path(__file__).parents[2]
 PASSWORD, TOKEN, WORD = "pa55wort", "Tok3nInPath", "lowercasetoken"  # pragma: allowlist secret
@@ -23,7 +24,7 @@ def tried(folder: Path, urls: str) -> subprocess.CompletedProcess[str]:
         "PYTHONPATH": str(REPOSITORY),
     }
     command = [sys.executable, "-m", "atft_assets.tools.test_alert"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
     written = done.stdout + done.stderr + "".join(p.read_text() for p in folder.glob("alerts.log*"))
     for secret in (PASSWORD, TOKEN, WORD):
         assert secret not in written
@@ -73,7 +74,7 @@ def test_a_log_that_cannot_be_written_is_a_failure(tmp_path: Path) -> None:
     environment.pop("DAGSTER_HOME", None)
     done = subprocess.run(
         [sys.executable, "-m", "atft_assets.tools.test_alert"],
-        env=environment, cwd="/proc", capture_output=True, text=True, check=False, timeout=120,
+        env=environment, cwd="/proc", capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 1 and "alert log: NOT written" in done.stdout and "Make " in done.stderr
 

@@ -24,12 +24,11 @@ from atft_assets.tools.reaper import main as reap
 from atft_assets.tools.services import living
 from atft_assets.tools.ui import main
 from tests.operations.helpers import read_log
-from tests.tools.test_services import until
+from tests.patience import PATIENCE, until
 
 REPOSITORY = Path(__file__).parents[2]
 LOADED = "{workspaceOrError{... on Workspace{locationEntries{name locationOrLoadError{__typename}}}}}"
 MUTATION = "mutation{setNuxSeen}"
-STARTING = 120.0
 
 
 def free_port() -> int:
@@ -58,7 +57,9 @@ class Ui:
         """Status and text of the answer."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.url + path, body, named), timeout=30) as answer:
+            with urllib.request.urlopen(
+                urllib.request.Request(self.url + path, body, named), timeout=PATIENCE
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -110,11 +111,11 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
     folder, port = tmp_path_factory.mktemp("ui"), free_port()
     one = Ui(folder, port, started(folder, "atft_assets.tools.ui", "--port", str(port)))
     try:
-        until(lambda: "There is no login" in one.said or one.process.poll() is not None, STARTING)
+        until(lambda: "There is no login" in one.said, "the UI", process=one.process, log=folder / "said")
         yield one
     finally:
         one.process.terminate()
-        one.process.wait(60)
+        one.process.wait(PATIENCE)
 
 
 def test_it_says_where_and_who_may(ui: Ui) -> None:
@@ -149,7 +150,7 @@ def test_its_own_pages_have_the_websocket_and_others_do_not(ui: Ui) -> None:
     address, protocol = f"ws://127.0.0.1:{ui.port}/graphql", [Subprotocol("graphql-ws")]
     with connect(address, origin=Origin(ui.url), subprotocols=protocol) as page:
         page.send(json.dumps({"type": "connection_init"}))
-        assert json.loads(page.recv(timeout=30))["type"] == "connection_ack"
+        assert json.loads(page.recv(timeout=PATIENCE))["type"] == "connection_ack"
     with pytest.raises(InvalidStatus) as refused:
         connect(address, origin=Origin("http://evil.example"), subprotocols=protocol)
     assert refused.value.response.status_code == 403
@@ -160,8 +161,8 @@ def test_a_killed_code_server_and_a_killed_daemon_are_told_and_come_back(ui: Ui)
     code.kill()
     daemon.kill()
     log = ui.folder / "data" / "alerts.log"
-    until(lambda: {record["where"].get("service") for record in read_log(log)} >= {"code server", "daemon"}, 60)
-    until(lambda: ui.services("api grpc") and ui.services("dagster._daemon") and ui.loaded(), STARTING)
+    until(lambda: {record["where"].get("service") for record in read_log(log)} >= {"code server", "daemon"})
+    until(lambda: ui.services("api grpc") and ui.services("dagster._daemon") and ui.loaded())
     assert "the code server is dead (its process with our code is gone)" in ui.said
     assert "the daemon is dead (killed by SIGKILL)" in ui.said
 
@@ -170,7 +171,7 @@ def test_an_interrupt_ends_every_process(ui: Ui) -> None:
     family = psutil.Process(ui.process.pid).children(recursive=True)
     assert len(family) >= 4
     ui.process.send_signal(signal.SIGINT)
-    assert ui.process.wait(60) == 0
+    assert ui.process.wait(PATIENCE) == 0
     assert [process for process in family if living(process)] == []
     assert "Traceback" not in ui.said
 
@@ -188,7 +189,7 @@ def test_what_a_killed_dagster_dev_left_behind_is_ended(
         def services(words: str) -> list[psutil.Process]:
             return [child for child in mine.children() if words in " ".join(child.cmdline())]
 
-        until(lambda: services("dagster._daemon") and services("dagster_webserver"), STARTING)
+        until(lambda: services("dagster._daemon") and services("dagster_webserver"), process=dev, log=tmp_path / "said")
         left = [*services("dagster._daemon"), *services("dagster_webserver")]
         assert list(left_behind(tmp_path / "home")) == []  # its starter lives
     finally:

@@ -253,7 +253,7 @@ def test_a_third_fold_is_one_line(world: World, tmp_path: Path) -> None:
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "three_folds", "--select", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=560, check=False)
 
     refused = run("fold_phase0", "--partition", "late")
     assert refused.returncode != 0 and "fold late has not been cut" in refused.stderr, refused.stderr[-3000:]

@@ -216,7 +216,7 @@ def test_the_command_imports_parent_and_child_in_a_real_home(world: World, tmp_p
         "ATFT_DATA": str(world.root),
     }
     command = [sys.executable, "-m", "atft_assets.tools.import_run", str(second), str(first)]  # order does not count
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=560)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "--select train_phase0,train_phase1" in done.stdout
     assert latest_run(world.runs(1)).record.parent.run_id == first.name
@@ -228,7 +228,7 @@ def test_the_command_imports_parent_and_child_in_a_real_home(world: World, tmp_p
             assert latest_evaluation(instance, key.path[0], "no_degeneracy").passed
 
     damaged_checkpoint(world, second)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=560)
     assert done.returncode == 1 and "train_phase1 cannot import a run" in done.stderr.rpartition("what:")[2]
 
 

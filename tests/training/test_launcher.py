@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,20 +19,12 @@ from atft_assets.training.launcher import LocalLauncher, explain, last_words, lo
 from atft_assets.training.runs import end_abandoned, latest_run
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.run import STATE, end_record, held, read_record, write_record
+from tests.patience import PATIENCE, until
 from tests.training.small_market import World
 
 from .test_phases import failure, train
 
 HERE = Path(__file__).parent
-PATIENCE = 60  # seconds; a busy machine takes long to start Python
-
-
-def wait_for(condition, what: str):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {PATIENCE} s in vain for {what}"
-        time.sleep(0.05)
-    return found
 
 
 def gone(pid: int) -> bool:
@@ -68,9 +59,8 @@ def hanging_run(world: World, home: Path, words: str) -> Iterator[tuple[subproce
     trainer = None
     try:
         runs = world.runs(0)
-        ready = wait_for(lambda: worker.poll() is not None or list(runs.glob("*/ready")), "the training to start")
-        assert ready is not True, (home / "log").read_text()[-3000:]
-        out = ready[0].parent
+        (ready,) = until(lambda: list(runs.glob("*/ready")), "the training", process=worker, log=home / "log")
+        out = ready.parent
         trainer = int((out / "pid").read_text())
         assert not gone(trainer)
         yield worker, trainer, out
@@ -90,7 +80,7 @@ def test_terminating_the_run_interrupts_the_training(world: World, tmp_path: Pat
     with hanging_run(world, tmp_path / "home", "hang") as (worker, trainer, out):
         assert os.getpgid(trainer) == trainer != os.getpgid(worker.pid)  # a group of its own
         worker.send_signal(number)
-        wait_for(lambda: gone(trainer), "the trainer to end")
+        until(lambda: gone(trainer), "the end of the trainer")
         assert worker.wait(PATIENCE) != 0
         assert signals(out) == ["SIGINT"]
     assert read_record(out).status == "interrupted"
@@ -108,7 +98,7 @@ def test_terminating_the_run_interrupts_the_training(world: World, tmp_path: Pat
 def test_a_trainer_that_ignores_signals_is_killed(world: World, tmp_path: Path) -> None:
     with hanging_run(world, tmp_path / "home", "hang,deaf") as (worker, trainer, out):
         worker.send_signal(signal.SIGINT)
-        wait_for(lambda: gone(trainer), "the trainer to be killed")
+        until(lambda: gone(trainer), "the kill of the trainer")
         worker.wait(PATIENCE)
         assert signals(out) == ["SIGINT", "SIGTERM"]
     assert read_record(out).status == "interrupted"  # it could not say so itself
@@ -126,7 +116,7 @@ def test_kill_9_of_the_worker_ends_the_training_and_frees_the_device(
         said = failure(train(world, instance, "train_phase0"))
         assert f"the device is in use by process {trainer} (" in said and "fake_trainer" in said
         worker.kill()
-        wait_for(lambda: gone(trainer), "the trainer to die with the worker")
+        until(lambda: gone(trainer), "the death of the trainer with the worker")
         assert signals(out) == []
         assert read_record(out).status == "running"  # nobody was left to say otherwise
         (line,) = end_abandoned(world.root / "runs")
