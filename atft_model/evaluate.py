@@ -20,7 +20,7 @@ from atft_model.interchange.statistics import MeanVerdict, holm, paired_differen
 from atft_model.metrics import Array, daily_series, headline_series, neutral_series, summarise
 from atft_model.panel import DevicePanel
 from atft_model.predict import load_run, score_members
-from atft_model.tables import metric_cells, metric_header, p_cell, table
+from atft_model.tables import STARRED, metric_cells, metric_header, p_cell, table
 
 ALL = "all"  # beside the blocks of a fold: every day of the panel
 UNTOLD = (
@@ -99,4 +99,4 @@ def evaluate_runs(
     for family in compared.values():
         for place, p in zip(family, holm([paired.p for paired in family.values()]), strict=True):
             rows[place][-1], documents[place]["p_holm"] = p_cell(p), p
-    return json.dumps(to_plain(documents), indent=1) if as_json else table(header, rows)
+    return json.dumps(to_plain(documents), indent=1) if as_json else f"{table(header, rows)}\n{STARRED}"

@@ -224,10 +224,7 @@ def describe_run(run: RunRecord) -> str:
         lines.append(f"  {sum(counts.values()):,} parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()))
     if run.validation:
         v = run.validation
-        ranks = ", ".join(
-            f"{h}d {r:+.4f} (t {v['t_newey_west_by_horizon'][h]:+.1f}{_told_p(v, h)})"
-            for h, r in v["rank_ic_by_horizon"].items()
-        )
+        ranks = ", ".join(f"{h}d {_figure(r, '+.4f')} ({_told(v, h)})" for h, r in v["rank_ic_by_horizon"].items())
         lines.append(f"  validation RankIC {v['rank_ic']:+.4f} on {v['days']} days: {ranks}")
         lines.append(
             f"  epoch {run.kept_epoch} of {run.epochs} kept, {run.seconds:.1f} s, "
@@ -241,7 +238,15 @@ def describe_run(run: RunRecord) -> str:
     return "\n".join(lines)
 
 
-def _told_p(validation: Mapping[str, Any], horizon: str) -> str:
-    """The p of a horizon; records of earlier versions, and blocks of few days, have none."""
-    p = validation.get("p_by_horizon", {}).get(horizon)
-    return "" if p is None else f", p {p_cell(p)}"
+def _told(validation: Mapping[str, Any], horizon: str) -> str:
+    """t and p of a horizon; blocks of few days have no p, and records of earlier versions a t of another rule."""
+    t = f"t {_figure(validation['t_newey_west_by_horizon'][horizon], '+.1f')}"
+    if "p_by_horizon" not in validation:
+        return f"{t} by the rule of an earlier version, too large"
+    p = validation["p_by_horizon"][horizon]
+    return f"{t}, too few days for a p" if p is None else f"{t}, p {p_cell(p)}"
+
+
+def _figure(value: float | None, form: str) -> str:
+    """A number; a dash where scores did not vary and there is none."""
+    return "–" if value is None else format(value, form)

@@ -22,6 +22,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(header), "  ".join("-" * w for w in widths), *(line(r) for r in rows)])
 
 
+STARRED = f"* p of the horizon below {LEVEL:.0%}, of this figure alone; vs first: headlines, their p, and after Holm"
+
+
 def metric_cells(summary: Mapping[str, Any], horizons: Sequence[int]) -> list[str]:
     """Cells of a summary, under `metric_header`; a star at a t says that the p of its horizon is below 5 %."""
     by = [f"{summary['rank_ic_by_horizon'][str(h)]:+.4f}" for h in horizons]

@@ -31,14 +31,14 @@ HEAD = (
 RIGHT_FROM = 1  # columns from here on are numbers
 BEYOND_CHANCE = "*"
 OLD_RULE = (
-    "The differences were judged by an earlier version, whose intervals were too narrow: they are not shown; to judge "
-    "the same runs anew, run: dagster asset materialize --select evaluation"
+    "An earlier version judged this table, by a rule that takes chance for skill too often: its t are too large, its "
+    "intervals and p are not shown. To judge the same runs anew, run: {command}"
 )
 
 
 def render(board: Mapping[str, Any]) -> str:
     """The stored table as aligned text, with one sentence below it."""
-    lines = [HEAD, *(_cells(row) for row in board["rows"])]
+    lines = [HEAD, *(_cells(row, judged(board)) for row in board["rows"])]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
     title = (
         f"{board['block']} block, {board['first']} to {board['last']} ({board['days']} trading days), "
@@ -55,7 +55,9 @@ def render(board: Mapping[str, Any]) -> str:
 def note(board: Mapping[str, Any]) -> str:
     """What a star and a t of the table mean."""
     if not judged(board):
-        return OLD_RULE
+        return OLD_RULE.format(command=_anew(board))
+    if not board["comparisons"]:
+        return "Nothing is compared: there is one phase, and no baseline."
     t = next((row["critical"] for row in board["rows"] if row.get("critical")), None)
     beside = f" A t is seldom chance beyond {t:.2f}, not 1.96: neighbouring days share returns." if t else ""
     return (
@@ -66,7 +68,16 @@ def note(board: Mapping[str, Any]) -> str:
 
 def judged(board: Mapping[str, Any]) -> bool:
     """Whether the comparisons of a stored table were judged by today's rule; those of earlier versions were not."""
-    return all("p_holm" in pair for row in board["rows"] for pair in row["against"].values())
+    return "comparisons" in board
+
+
+def _anew(board: Mapping[str, Any]) -> str:
+    """The command that judges what a table judged."""
+    if board["block"] == "test":
+        return "dagster asset materialize --select test_evaluation, with the config score_again: true"
+    fold = board.get("fold", MAIN)
+    other = "" if fold == MAIN else f" --partition {fold}"
+    return f"dagster asset materialize --select {'fold_' if other else ''}evaluation{other}"
 
 
 def difference_cell(pair: Mapping[str, Any] | None) -> str:
@@ -108,9 +119,10 @@ def sentence(board: Mapping[str, Any]) -> str:
     return text + (", and expect far less on a real market than on this simulated one." if oracle else ".")
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(row: Mapping[str, Any], told: bool) -> tuple[str, ...]:
+    """A line; without `told` without intervals and p, which an older rule gave."""
     before = _pair(row, row["previous"])
-    told = before if before and "p_holm" in before and before["p"] is not None else None
+    judged_before = before if told and before and before["p"] is not None else None
     return (
         f"{row['name']} {row['label']}".strip(),
         _number(row["rank_ic"], ".4f"),
@@ -119,8 +131,8 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         _number(row["neutral_rank_ic"], ".4f"),
         _number(row.get("seconds"), ".1f"),
         difference_cell(before),
-        f"{told['low']:+.4f} {told['high']:+.4f}" if told else "",
-        _p(told["p"]) if told else "",
+        f"{judged_before['low']:+.4f} {judged_before['high']:+.4f}" if judged_before else "",
+        _p(judged_before["p"]) if judged_before else "",
         *(difference_cell(_pair(row, name)) for name in ("ridge", "lightgbm")),
     )
 

@@ -30,6 +30,7 @@ from atft_model.interchange.statistics import LEVEL
 
 NAME = "feature_report"
 LEAK_CHECK = "leak_alarm"
+COMPUTING = ("atft_assets.reports", "atft_model.interchange.statistics", "atft_model.interchange.student")
 
 CONTRACT = Contract(
     table=NAME,
@@ -75,7 +76,7 @@ class ReportConfig(dg.Config):
 def feature_report_asset(tables: Iterable[FeatureTable] = TABLES) -> dg.AssetsDefinition:
     """The asset; unpartitioned, it reads every published month."""
     features = ranking_features(tables)
-    version = code_version(univariate, summary, rooms=("atft_assets.reports",))
+    version = code_version(univariate, summary, rooms=COMPUTING)
 
     @dg.asset(
         name=NAME,

@@ -67,6 +67,7 @@ CODE_VERSION = code_version(
     "atft_assets.scoring.surroundings",
     "atft_model.interchange.horizons",
     "atft_model.interchange.statistics",
+    "atft_model.interchange.student",
     rooms=("atft_assets.scoring",),
 )
 

@@ -42,6 +42,7 @@ BY_HORIZON: Mapping[str, str] = {
     "ic": "ic_by_horizon",
     "icir": "icir_by_horizon",
 }
+JUDGED = "p_by_horizon"  # a record without it is of a version whose t were too large
 CLOSE = 4  # knobs in which a network may differ from a preset and still be called after it
 
 
@@ -52,10 +53,15 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 
 
 def figures_of(record: RunRecord) -> dict[str, int | float]:
-    """The numbers that a run ended with: the headline first, then by horizon, then the guards."""
+    """The numbers that a run ended with: the headline first, then by horizon, then the guards.
+
+    Of a run of an earlier version the t are left out: they stood on another rule, and would not compare.
+    """
     validation, guards = record.validation or {}, record.guards or {}
     shown = {name: _at(record, path) for name, path in FIGURES.items()}
     for name, part in BY_HORIZON.items():
+        if name == "t" and JUDGED not in validation:
+            continue
         shown |= {f"{name}_{horizon}d": value for horizon, value in validation.get(part, {}).items()}
     shown["validation_days"] = validation.get("days")
     shown |= {f"grad_norm_{module}": norm for module, norm in guards.get("grad_norm", {}).items()}

@@ -184,6 +184,7 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
             "rank_ic": rank_ic + (0.001 if "wrong_ic" in WORDS else 0),
             "rank_ic_by_horizon": by_horizon,
             "t_newey_west_by_horizon": dict.fromkeys(by_horizon, 2.5),
+            "p_by_horizon": dict.fromkeys(by_horizon, 0.02),
             "ic_by_horizon": by_horizon,
             "icir_by_horizon": dict.fromkeys(by_horizon, 0.5),
             "days": len(block.dates),

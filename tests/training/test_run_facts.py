@@ -21,7 +21,10 @@ def record(**changes) -> RunRecord:
         "config": DEMO, "curriculum": {"epochs": 7, "rate": 0.3, "patience": 5}, "switches": {}, "parent": None,
         "code_version": "v", "seed": 3, "n_seeds": 2, "mode": "safe", "controls": {}, "hardware": {"device": "cpu"},
         "versions": {}, "epochs": 6, "kept_epoch": 4, "seconds": 12.3456,
-        "validation": {"rank_ic": 0.123456, "rank_ic_by_horizon": {"1": 0.2}, "t_newey_west_by_horizon": {"1": 3.21}},
+        "validation": {
+            "rank_ic": 0.123456, "rank_ic_by_horizon": {"1": 0.2, "5": 0.1},
+            "t_newey_west_by_horizon": {"1": 3.21, "5": 2.1}, "p_by_horizon": {"1": 0.0123456, "5": None},
+        },
     }  # fmt: skip
     return RunRecord(**{**given, **changes})
 
@@ -53,6 +56,16 @@ def test_figures_are_rounded_and_those_of_epochs_have_names_of_their_own() -> No
     assert by_epoch == {"epoch_rank_ic": 0.1, "epoch_seconds": 2.0}
     assert headline(record()) == "validation RankIC 0.1235, t 3.2 at one day; epoch 4 of 6 kept; 12 s"
     assert "its parent's weights kept" in headline(record(kept_epoch=0))
+    assert figures["p_1d"] == 0.0123 and "p_5d" not in figures  # too few days for one
+
+
+def test_a_t_of_an_earlier_rule_stands_beside_none_of_todays() -> None:
+    validation = {name: value for name, value in record().validation.items() if name != "p_by_horizon"}
+    earlier = record(validation=validation)
+    assert figures_of(earlier) == {
+        name: value for name, value in figures_of(record()).items() if not name.startswith(("t_", "p_"))
+    }
+    assert headline(earlier) == "validation RankIC 0.1235; epoch 4 of 6 kept; 12 s"
 
 
 def test_a_size_other_than_the_parents_is_told() -> None:
