@@ -88,6 +88,15 @@ docs: setup  ## render from code and record: docs/features.md, docs/formats.md, 
 	$(BIN)/python -m tests.test_docs
 	$(BIN)/python -W ignore -m tests.readme
 
+# make hpo-run HPO_TRIALS=20 HPO_STUDY=atft_phase2_hpo; what else the search may be told: CONFIG=FILE, a run config
+HPO_TRIALS ?= 20
+HPO_STUDY ?= atft_phase2_hpo
+
+.PHONY: hpo-run
+hpo-run: setup  ## search for knobs on development folds: HPO_TRIALS trials in the study HPO_STUDY, gone on with if it is there
+	@$(IN_ENV) python -m atft_assets.tools.reaper && exec dagster asset materialize --select hpo \
+		$(if $(CONFIG),--config $(CONFIG),--config-json '{"ops": {"hpo": {"config": {"study": "$(HPO_STUDY)", "trials": $(HPO_TRIALS)}}}}')
+
 .PHONY: attack
 attack: setup  ## the whole kill matrix: every process of the road, struck in every phase; most of an hour
 	@$(IN_ENV) python -m tests.attack.kill --all
@@ -99,6 +108,10 @@ bench-load: setup  ## seconds that the code location takes to load
 .PHONY: bench-features
 bench-features: setup  ## features at 4,484 names x 2,450 days
 	@$(IN_ENV) python -m atft_assets.benches.features
+
+.PHONY: bench-baselines
+bench-baselines: setup  ## seconds and memory of each baseline at 1,500 names x 1,000 days x 149 features
+	@$(IN_ENV) python -m atft_assets.benches.baselines
 
 .PHONY: bench-evenings
 bench-evenings: setup  ## megabytes of Dagster's home after 250 evenings, with retention and without

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from atft_assets import features, graph, operations, panel, raw, training
+from atft_assets import features, graph, hpo, operations, panel, raw, training
 from atft_assets.contracts import CONTRACT_CHECK
 from atft_assets.jquants.resource import jquants_resource
 from atft_assets.settings import Settings
@@ -23,7 +23,7 @@ def build_defs(
     *,
     sources: Sequence[raw.Source] = raw.SOURCES,
     tables: Sequence[features.FeatureTable] = features.TABLES,
-    folds: Sequence[training.FoldRow] = training.FOLDS,
+    folds: Sequence[training.FoldRow] | None = None,
     resource_overrides: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
     """The whole code location.
@@ -32,7 +32,7 @@ def build_defs(
         settings: default: read from the environment.
         sources: endpoints that are pulled, a month table each.
         tables: the registry of feature tables.
-        folds: `main`, and further ones, each a partition of `fold_phase0` … `fold_evaluation`.
+        folds: `main`, and further ones, each a partition of `fold_phase0` … `fold_scores`; by default the settings'.
         resource_overrides: replaces resources by key; tests pass fakes here instead of patching modules.
     """
     settings = settings or Settings.from_env()
@@ -42,6 +42,7 @@ def build_defs(
         graph.definitions(settings),
         panel.definitions(settings),
         training.definitions(settings, folds),
+        hpo.definitions(settings),
     )
     rooms = dg.Definitions.merge(
         road, operations.definitions(settings, contract_checks=_contract_checks(road))

@@ -15,13 +15,16 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
+from atft_assets.fold_years import FoldYears, WalkForward
+
 KEY_VARIABLE = "JQUANTS_API_KEY"
 SANDBOX_KEY_VARIABLE = "ATFT_SANDBOX_KEY"
 ALERT_URLS_VARIABLE = "ATFT_ALERT_URLS"
+WALK_FORWARD_VARIABLE = "ATFT_WALK_FORWARD"
 SHORTEST_SECRET = 6  # shorter pieces of an address are words ("json", "chat"), and masking them would eat sentences
 
 JQUANTS_URL = "https://api.jquants.com/v2"
-DEMO_START, DEMO_END = date(2022, 1, 4), date(2024, 12, 30)
+DEMO_START, DEMO_END = date(2022, 1, 4), date(2025, 9, 30)
 
 
 class Plan(StrEnum):
@@ -49,6 +52,7 @@ class Settings(BaseModel):
         plan: rate limit, history window and gated endpoints.
         data_root: absolute path or bucket URL of tables, panels and runs.
         start, end: first and last date of the months that exist as partitions; `end` None means "up to today".
+        walk_forward: which years the folds test, and how the days before them are divided.
         alert_urls: where alerts go, in Apprise's notation; none means the alert log alone.
         has_key: a key was exported.
         empty_key: the key's variable was exported with nothing in it, as a secret that did not arrive leaves it.
@@ -61,6 +65,7 @@ class Settings(BaseModel):
     data_root: str
     start: date
     end: date | None
+    walk_forward: WalkForward = WalkForward()
     alert_urls: tuple[str, ...] = ()
     has_key: bool = False
     empty_key: bool = False
@@ -69,6 +74,10 @@ class Settings(BaseModel):
     def sandbox(self) -> bool:
         """True when neither a key nor a base URL was exported."""
         return self.base_url is None
+
+    def fold_years(self, today: date | None = None) -> tuple[FoldYears, ...]:
+        """The folds of the walk-forward, the earliest first."""
+        return self.walk_forward.folds(self.start, self.end, today or date.today())
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, today: date | None = None) -> "Settings":
@@ -96,6 +105,7 @@ class Settings(BaseModel):
             data_root=data_root_of(exported),
             start=start,
             end=end,
+            walk_forward=_walk_forward(given.get(WALK_FORWARD_VARIABLE, "")),
             alert_urls=tuple(given.get(ALERT_URLS_VARIABLE, "").split()),
             has_key=has_key,
             empty_key=KEY_VARIABLE in exported and not has_key,
@@ -167,6 +177,13 @@ def _plan(text: str | None, default: Plan) -> Plan:
         return Plan(text.lower())
     except ValueError:
         raise SettingsError(f"JQUANTS_PLAN is {text!r}: use one of {', '.join(Plan)}") from None
+
+
+def _walk_forward(text: str) -> WalkForward:
+    try:
+        return WalkForward.parse(text)
+    except ValueError as error:
+        raise SettingsError(f"{WALK_FORWARD_VARIABLE} is {text!r}: {error}") from None
 
 
 def _date(given: Mapping[str, str], name: str) -> date | None:

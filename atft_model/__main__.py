@@ -49,7 +49,7 @@ def run_train(arguments: argparse.Namespace, stack: ExitStack) -> None:
     summary: Mapping[str, Any] = run.validation or {}
     line(
         f"phase {run.phase} {run.name} finished: validation RankIC {summary['rank_ic']:+.4f} on {summary['days']} days "
-        f"(epoch {run.best_epoch} of {run.epochs}, {run.seconds:.1f} s) -> {request.out}"
+        f"(epoch {run.kept_epoch} of {run.epochs}, {run.seconds:.1f} s) -> {request.out}"
     )
 
 

@@ -25,12 +25,12 @@ from atft_model.curriculum import WHOLE
 from atft_model.device import hardware, set_mode, synchronise, versions
 from atft_model.evaluate import series_of
 from atft_model.fit import Fit
-from atft_model.interchange.config import Preset, Switches, preset
+from atft_model.interchange.config import NEWEST_ROW, Preset, Switches, preset
 from atft_model.interchange.fold import Fold
 from atft_model.interchange.records import to_plain
 from atft_model.metrics import summarise
 from atft_model.model import ATFTGATFAN
-from atft_model.panel import DevicePanel
+from atft_model.panel import Batch, DevicePanel
 from atft_model.study import Outcome
 from atft_model.study import curriculum as run_curriculum
 from atft_model.synthetic import Shape, synthetic
@@ -39,13 +39,14 @@ from atft_model.tables import table
 COPY_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
 MATRIX = {"cpu": 1024, "cuda": 8192}
 STEPS = {
-    "encoder": Switches(fan=False, san=False, gat=False),
+    "newest row": NEWEST_ROW,
+    "+ sequences": Switches(fan=False, san=False, gat=False),
     "+ FAN, SAN": Switches(gat=False),
     "+ GAT": Switches(),
 }
 """Networks whose steps are timed."""
 REGIONS = ("front", "lstm", "back")
-"""A step's parts: up to the LSTM, the LSTM, and from there to the scores."""
+"""A step's parts: up to the LSTM, the LSTM, and from there to the scores; without sequences all of it is `back`."""
 
 
 @dataclass(frozen=True)
@@ -91,27 +92,26 @@ def roofs(device: torch.device) -> dict[str, float]:
     return {"bytes_per_s": 2 * source.numel() * 4 / copy, "flop_per_s": 2 * n**3 / multiply}
 
 
-def step_bytes(model: ATFTGATFAN, batch_x: Tensor, days: int, neighbours: int) -> float:
+def step_bytes(model: ATFTGATFAN, batch: Batch) -> float:
     """Least bytes that one step's large tensors must move if every region were perfectly fused, forward and backward.
 
-    Args:
-        batch_x: [F, S, G, W].
-        days: D, predicted days of the step.
-
-    Counted: features read (twice: forward, backward), the per-feature tensors [F, E, M] that the projection needs
-    (written and read forward, read and its gradient written and read backward: 5 passes), hidden rows through encoder
-    and attention (24 passes of [S, G*W, C]), gathered neighbour states (10 passes of [D, W, K, C] a layer). Parameters
-    are negligible.
+    Counted: inputs read (twice: forward, backward), the hidden rows of the newest row (10 passes of both layers), the
+    per-input tensors [R, E, M] that the projection of the sequences needs (written and read forward, read and its
+    gradient written and read backward: 5 passes), hidden rows through encoder and attention (24 passes of [S, G*W, A]),
+    gathered neighbour states (10 passes of [D, W, K, C] a layer). Parameters are negligible.
     """
     c = model.config
     width = 2 if model.compute_dtype == torch.bfloat16 else 4
-    features, rows, chunks, names = batch_x.shape
-    positions = rows * chunks * names
-    total = 2.0 * batch_x.numel() * batch_x.element_size()
-    total += 5.0 * positions * features * c.feature_size * width
-    total += 24.0 * positions * c.hidden_size * width
+    days, names, _ = batch.newest.shape
+    total = 2.0 * batch.newest.numel() * batch.newest.element_size()
+    total += 10.0 * days * names * (c.newest_size + c.hidden_size) * width
+    if batch.windows is not None:
+        inputs, positions = batch.windows.shape[0], batch.windows[0].numel()
+        total += 2.0 * batch.windows.numel() * batch.windows.element_size()
+        total += 5.0 * positions * inputs * c.feature_size * width
+        total += 24.0 * positions * c.temporal_size * width
     if model.switches.gat:
-        total += 10.0 * len(c.gat_heads) * days * names * neighbours * c.hidden_size * width
+        total += 10.0 * len(c.gat_heads) * days * names * batch.graph.neighbours.shape[-1] * c.hidden_size * width
     return total
 
 
@@ -121,24 +121,32 @@ def flops_per_stock_day(model: ATFTGATFAN, chunk_days: int, neighbours: int) -> 
     Counted from the shapes: 2 FLOP for each multiply-add of every matrix product; element-wise work is left out.
     Rows of a chunk are shared by its days, so encoder work counts S / B times.
     """
-    config, f = model.config, model.features
-    c, e = config.hidden_size, config.feature_size
+    config, f, on = model.config, model.sizes.features, model.switches
+    c = config.hidden_size
+    newest = f * config.newest_size + config.newest_size * c
+    gat = (len(config.gat_heads) * (2 * c * c + neighbours * 5 * c) + f * c + 2 * c * c) if on.gat else 0
+    heads = 3 * c * c + c * model.sizes.horizons * (1 + 2 * config.head_rank)
+    return 6.0 * (newest + _temporal_products(model, chunk_days) * on.temporal + gat + heads)
+
+
+def _temporal_products(model: ATFTGATFAN, chunk_days: int) -> float:
+    """Multiply-adds of the temporal encoder, forward, per predicted (day, name)."""
+    config, r = model.config, model.sizes.sequences
+    a, e = config.temporal_size, config.feature_size
     rows = (config.lookback + chunk_days - 1) / chunk_days
-    select = f * config.context_size + 3 * config.context_size**2 + config.context_size * f
-    encode = f * 2 * e * e + f * e * c + select + config.lstm_layers * 8 * c * c + 2 * c * c
-    keys = c * c + c * (c // config.attention_heads)
-    inner = config.feed_forward * c
-    query = c * c + 2 * config.lookback * c + c * c // config.attention_heads + 2 * c * c + c * inner + 2 * inner * c
+    select = r * config.context_size + 3 * config.context_size**2 + config.context_size * r
+    encode = r * 2 * e * e + r * e * a + select + config.lstm_layers * 8 * a * a + 2 * a * a
+    keys = a * a + a * (a // config.attention_heads)
+    inner = config.feed_forward * a
+    query = a * a + 2 * config.lookback * a + a * a // config.attention_heads + 2 * a * a + a * inner + 2 * inner * a
     attention = (config.attention_blocks - 1) * rows * (keys + query) + rows * keys + query
-    san = (2 * config.san_slices * c + 2 * c) * config.san_rank if model.switches.san else 0
-    gat = (len(config.gat_heads) * (2 * c * c + neighbours * 5 * c) + f * c + 2 * c * c) if model.switches.gat else 0
-    heads = 3 * c * c + c * model.horizons * (1 + 2 * config.head_rank)
-    return 6.0 * (rows * encode + attention + san + gat + heads)
+    san = (2 * config.san_slices * a + 2 * a) * config.san_rank if model.switches.san else 0
+    return rows * encode + attention + san + a * config.hidden_size
 
 
 def measure_step(fit: Fit, steps: int) -> dict[str, float]:
     """Median seconds of feeding, of a whole step, of its regions forward and backward, and of the optimizer."""
-    panel, device = fit.panel, fit.panel.device
+    device = fit.panel.device
     fit.begin_epoch()
     order = fit.epoch_order(1).to(device)
     count = iter(range(10**9))
@@ -146,7 +154,7 @@ def measure_step(fit: Fit, steps: int) -> dict[str, float]:
     def next_starts() -> Tensor:
         return order[next(count) % len(order)]
 
-    result = {"feed": timed(device, lambda: panel.batch(next_starts()), steps)}
+    result = {"feed": timed(device, lambda: fit.batch_of(0, next_starts()), steps)}
     result["step"] = timed(device, lambda: fit.step(next_starts()), steps, warm=6)
     result["host_waits"] = float(host_waits(fit, next_starts(), device))
     result |= region_times(fit, next_starts(), steps)
@@ -162,8 +170,8 @@ def measure_step(fit: Fit, steps: int) -> dict[str, float]:
 
 def region_times(fit: Fit, starts: Tensor, repeats: int, warm: int = 2) -> dict[str, float]:
     """Median seconds of a step's regions, forward and backward, told apart by when the LSTM is entered and left."""
-    model, batch, device = fit.model.train(), fit.panel.batch(starts), fit.panel.device
-    gradient = torch.randn(model.horizons, batch.valid[..., 0].numel(), fit.panel.width, device=device)
+    model, batch, device = fit.model.train(), fit.batch_of(0, starts), fit.panel.device
+    gradient = torch.randn(model.sizes.horizons, *batch.newest.shape[:2], device=device)
     clock: list[float] = []
 
     def mark(*_: Any) -> None:
@@ -182,7 +190,7 @@ def region_times(fit: Fit, starts: Tensor, repeats: int, warm: int = 2) -> dict[
         clock.clear()
         mark()
         with model.precision():
-            scores = model(batch.x, batch.graph).scores
+            scores = model(*batch.inputs).scores
         mark()
         scores.backward(gradient)
         mark()
@@ -198,7 +206,8 @@ def region_times(fit: Fit, starts: Tensor, repeats: int, warm: int = 2) -> dict[
     finally:
         for handle in handles:
             handle.remove()
-    names = [f"{region} forward" for region in REGIONS] + [f"{region} backward" for region in reversed(REGIONS)]
+    regions = REGIONS if model.switches.temporal else REGIONS[-1:]
+    names = [f"{region} forward" for region in regions] + [f"{region} backward" for region in reversed(regions)]
     return {name: statistics.median(times) for name, times in zip(names, zip(*spans, strict=True), strict=True)}
 
 
@@ -266,7 +275,8 @@ def headline(name: str, shape: Shape, config: Preset, place: Mapping[str, Any], 
     """What is measured, where and how, in a line."""
     return (
         f"{name}: {shape.names:,} names x {shape.days:,} days x {shape.features} features, "
-        f"L {config.model.lookback}, C {config.model.hidden_size}, E {config.model.feature_size}, "
+        f"{config.model.newest_size}-{config.model.hidden_size}, L {config.model.lookback}, "
+        f"A {config.model.temporal_size}, E {config.model.feature_size}, names {config.train.names or 'all'}, "
         f"B {config.train.chunk_days}, G {config.train.chunks_per_step}; "
         f"{place.get('gpu', 'CPU')}, {place['threads']} threads, {mode}"
     )
@@ -301,11 +311,10 @@ def measure_network(fit: Fit, shape: Shape, steps: int, roof: Mapping[str, float
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     times = measure_step(fit, steps)
-    days = train.chunks_per_step * train.chunk_days
-    stock_days = days * shape.names
-    flop = flops_per_stock_day(fit.model, train.chunk_days, shape.neighbours) * stock_days
-    x = fit.panel.batch(torch.zeros(train.chunks_per_step, dtype=torch.int64, device=device)).x
-    moved = step_bytes(fit.model, x, days, shape.neighbours)
+    batch = fit.batch_of(0, torch.zeros(train.chunks_per_step, dtype=torch.int64, device=device))
+    stock_days = len(batch.newest) * min(shape.names, batch.newest.shape[1])
+    flop = flops_per_stock_day(fit.model, fit.panel.chunk_days, shape.neighbours) * stock_days
+    moved = step_bytes(fit.model, batch)
     return {
         "seconds": times,
         "stock_days_per_s": stock_days / times["step"],
@@ -323,7 +332,10 @@ def step_cells(label: str, entry: Mapping[str, Any]) -> list[str]:
     return [
         label,
         f"{ms['feed']:.2f}",
-        *(f"{ms[f'{region} forward']:.1f}+{ms[f'{region} backward']:.1f}" for region in REGIONS),
+        *(
+            f"{ms[f'{region} forward']:.1f}+{ms[f'{region} backward']:.1f}" if f"{region} forward" in ms else ""
+            for region in REGIONS
+        ),
         f"{ms['optimizer']:.1f}",
         f"{ms['step']:.1f}",
         f"{entry['stock_days_per_s']:,.0f}",

@@ -19,7 +19,7 @@ from atft_model.fit import Fit
 from atft_model.interchange.config import Preset, Switches, replace_fields
 from atft_model.interchange.fold import Fold
 from atft_model.losses import day_correlation
-from atft_model.model import build_model
+from atft_model.model import build_model, sizes_of
 from atft_model.panel import DevicePanel
 from atft_model.synthetic import Shape, synthetic
 from atft_model.tables import table
@@ -30,11 +30,12 @@ NO_GRAPH = Switches(gat=False)  # a window alone has no neighbours
 
 
 class WindowSamples(Dataset[dict[str, Tensor]]):
-    """One (day, name) window a sample, as most trainers feed such a network: a copy of L x F values and its labels."""
+    """One (day, name) a sample, as most trainers feed such a network: a copy of its row, its window and its labels."""
 
     def __init__(self, panel: DevicePanel, days: range) -> None:
         self.lookback = panel.lookback
-        self.x = panel.x.permute(1, 2, 0).float().cpu().numpy()  # [rows, N, F]
+        self.x = panel.x.float().cpu().numpy()  # [T, N, F]
+        self.sequences = panel.sequences.permute(1, 2, 0).float().cpu().numpy()  # [L-1 + T, N, R]
         self.rank = panel.rank.cpu().numpy()
         self.mask = panel.label_mask.cpu().numpy()
         day, name = panel.valid_on(days).cpu().numpy().nonzero()
@@ -46,7 +47,8 @@ class WindowSamples(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         t, n = self.day[index], self.name[index]
         return {
-            "x": torch.from_numpy(self.x[t : t + self.lookback, n].copy()),
+            "newest": torch.from_numpy(self.x[t, n].copy()),
+            "window": torch.from_numpy(self.sequences[t : t + self.lookback, n].copy()),
             "rank": torch.from_numpy(self.rank[:, t, n].copy()),
             "mask": torch.from_numpy(self.mask[:, t, n].copy()),
         }
@@ -58,9 +60,7 @@ def window_trainer(
     """Stock-days/s of the same network trained on shuffled single windows for about `seconds`, graph off."""
     device = panel.device
     torch.manual_seed(0)
-    model = build_model(
-        config.model, len(panel.description.features), len(panel.horizons), switches=NO_GRAPH, device=device
-    ).train()
+    model = build_model(config.model, sizes_of(panel.description), switches=NO_GRAPH, device=device).train()
     optimizer = torch.optim.AdamW(
         [p for n, p in model.named_parameters() if not n.startswith(("gat.", "fusion."))], fused=True
     )
@@ -73,8 +73,8 @@ def window_trainer(
         if i == 2:
             synchronise(device)
             started, fed, done = time.perf_counter(), 0.0, 0
-        x = sample["x"].to(device).permute(2, 1, 0)[:, :, None].contiguous()  # [F, L, 1, batch]
-        scores = model(x).scores[:, 0]
+        windows = sample["window"].to(device).permute(2, 1, 0)[:, :, None].contiguous()  # [R, L, 1, batch]
+        scores = model(sample["newest"].to(device)[None], windows).scores[:, 0]
         rank, mask = sample["rank"].to(device).T, sample["mask"].to(device).T
         loss = (1.0 - day_correlation(scores, rank, mask)[0]).mean()
         loss.backward()
@@ -119,7 +119,7 @@ def compare_with_windows(
     for lookback, lengths in COMPARED:
         fits = {}
         for b in lengths:
-            config = replace_fields(base, lookback=lookback, chunk_days=b, chunks_per_step=max(1, 16 // b))
+            config = replace_fields(base, lookback=lookback, chunk_days=b, chunks_per_step=max(1, 16 // b), names=0)
             panel, fold = synthetic(shape, seed=seed, device=device, lookback=lookback, chunk_days=b)
             fits[b] = Fit(panel, fold, config, replace(WHOLE, on=NO_GRAPH), seed=seed, mode=mode)
         first = fits[lengths[0]]

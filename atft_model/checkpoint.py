@@ -199,6 +199,10 @@ def check_fit(run: RunRecord, panel: PanelDescription, model: ModelConfig | None
         problems.append(f"catalogue hash: checkpoint {run.catalogue_hash}, panel {panel.catalogue_hash} ({words})")
     if run.horizons != panel.horizons:
         problems.append(f"horizons: checkpoint {list(run.horizons)}, panel {list(panel.horizons)}")
+    marked = tuple(panel.features[place].name for place in panel.sequences)
+    if run.sequences != marked:
+        words = feature_difference(marked, run.sequences)
+        problems.append(f"sequence inputs: checkpoint {len(run.sequences)}, panel {len(marked)} ({words})")
     if model is not None:
         theirs, ours = run.config["model"], to_plain(model)
         for key in sorted(set(theirs) | set(ours)):

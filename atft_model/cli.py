@@ -20,7 +20,8 @@ from atft_model.interchange.request import PredictRequest, TrainRequest
 from atft_model.process import MAX_THREADS
 
 SIZING = (
-    "hidden_size", "lookback", "fusion", "gat_backend", "dropout", "chunk_days", "chunks_per_step", "learning_rate",
+    "newest_size", "hidden_size", "temporal_size", "lookback", "fusion", "gat_backend", "dropout", "names",
+    "chunk_days", "chunks_per_step", "learning_rate", "schedule", "keep",
 )  # fmt: skip
 """Fields of a preset that bench, sizes and study can replace by flags."""
 
@@ -88,14 +89,19 @@ def add_sizing(parser: argparse.ArgumentParser, default: str | None) -> None:
     group = parser.add_argument_group("network")
     of_size = default or "the size's own"
     group.add_argument("--preset", choices=tuple(PRESETS), default=default, help=f"named sizes (default: {of_size})")
-    group.add_argument("--hidden-size", type=int, metavar="C", help="width of the network")
+    group.add_argument("--hidden-size", type=int, metavar="C", help="width of a name's state")
+    group.add_argument("--newest-size", type=int, metavar="N", help="width of the first layer over the newest row")
+    group.add_argument("--temporal-size", type=int, metavar="A", help="width of the temporal encoder")
     group.add_argument("--lookback", type=int, metavar="L", help="days that a prediction can see")
-    group.add_argument("--fusion", choices=("seed", "highway"), help="how graph and temporal states are joined")
+    group.add_argument("--fusion", choices=("seed", "highway"), help="how graph and own states are joined")
     group.add_argument("--gat-backend", choices=("dense", "pyg"), help="pyg: torch-geometric's GATv2Conv")
     group.add_argument("--dropout", type=float, metavar="P", help="share of activations that training drops")
+    group.add_argument("--names", type=int, metavar="N", help="names drawn of each chunk's eligible ones; 0: all")
     group.add_argument("--chunk-days", type=int, metavar="B", help="days that share one encoding; 1 is the exact mode")
     group.add_argument("--chunks-per-step", type=int, metavar="G", help="chunks of days in one optimizer step")
     group.add_argument("--learning-rate", type=float, metavar="RATE", help="of the first phase; phases multiply it")
+    group.add_argument("--schedule", choices=("constant", "cosine"), help="of the learning rate after the warm-up")
+    group.add_argument("--keep", choices=("last", "best"), help="epoch whose weights are kept")
 
 
 def overrides(arguments: argparse.Namespace) -> dict[str, Any]:

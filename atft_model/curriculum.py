@@ -1,6 +1,6 @@
 """The curriculum as data: what each phase switches on, what it freezes, how fast each part learns, what it optimises.
 
-Phase k starts from the best weights of phase k-1. A new phase is a row in `interchange.phases.PHASES` and a row in ROWS
+Phase k starts from the kept weights of phase k-1. A new phase is a row in `interchange.phases.PHASES` and a row in ROWS
 here; nothing else decides what a phase does.
 """
 
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from atft_model.interchange.config import LossWeights, PhaseChanges, Switches
+from atft_model.interchange.config import NEWEST_ROW, LossWeights, PhaseChanges, Switches, TrainConfig
 from atft_model.interchange.errors import ConfigError, RequestError
 from atft_model.interchange.phases import PHASES, Phase
-from atft_model.model import MODULES
+from atft_model.model import MODULES, TEMPORAL
 
 RANKING_TERMS = ("rank_ic", "ic", "anchor")
 
@@ -24,11 +24,12 @@ class PhasePlan:
     Attributes:
         rate: multiplier of the preset's learning rate for module groups that `rates` does not name; 0 freezes a group.
         thaw: groups that stay frozen for the given number of first epochs.
-        patience: epochs without a better validation RankIC that end the phase; 0: all epochs are run.
+        patience: epochs without a better validation RankIC that end the phase, where the best epoch is kept; 0: all
+            epochs are run.
         warmup: share of the planned steps with a rising learning rate.
         clip: largest gradient norm.
-        ema: decay per step of the averaged weights that are evaluated and kept; 0: no average.
-        keep_parent: the parent's weights count as epoch 0; for a phase whose new modules, if any, start as identities.
+        keep_parent: where the best epoch is kept, the parent's weights count as epoch 0; for a phase whose new modules,
+            if any, start as identities.
     """
 
     on: Switches
@@ -39,7 +40,6 @@ class PhasePlan:
     patience: int = 0
     warmup: float = 0.1
     clip: float = 1.0
-    ema: float = 0.0
     keep_parent: bool = False
     losses: LossWeights = field(default_factory=LossWeights)
     phase: int = -1  # filled in from PHASES, with the name
@@ -50,11 +50,11 @@ class PhasePlan:
             raise ConfigError(f"phase {self.name}: no such module group: {', '.join(sorted(unknown))}")
         limits = {
             "epochs": self.epochs >= 1, "rate": self.rate >= 0, "patience": self.patience >= 0,
-            "warmup": 0 <= self.warmup <= 1, "clip": self.clip > 0, "ema": 0 <= self.ema < 1,
+            "warmup": 0 <= self.warmup <= 1, "clip": self.clip > 0,
         }  # fmt: skip
         allowed = {
             "epochs": "at least 1", "rate": "0 or more", "patience": "0 or more", "warmup": "between 0 and 1",
-            "clip": "above 0", "ema": "at least 0 and below 1",
+            "clip": "above 0",
         }  # fmt: skip
         for name, holds in limits.items():
             if not holds:
@@ -73,23 +73,23 @@ class PhasePlan:
         return tuple(m for m in MODULES if self.rate_of(m, epoch) == 0.0)
 
 
+RANKS = LossWeights(rank_ic=0.5, ic=0.0, sharpe=0.0, anchor=0.5)
+"""The order of a day alone: a step of the newest row holds one day, and one day has no Sharpe ratio."""
+
 ROWS = (
-    PhasePlan(on=Switches(fan=False, san=False, gat=False), epochs=3, losses=LossWeights(anchor=0.2)),
+    PhasePlan(on=NEWEST_ROW, epochs=10, losses=RANKS),
     PhasePlan(
-        on=Switches(fan=True, san=True, gat=False), epochs=7, patience=5,
-        rate=0.3, rates={"fan": 10.0, "san": 0.5}, keep_parent=True,
+        on=Switches(gat=False), epochs=7, keep_parent=True,
+        rate=1.0, rates={"newest": 0.3, "head": 0.3, "fan": 10.0},
     ),
     PhasePlan(
-        on=Switches(fan=True, san=True, gat=True), epochs=6, patience=5,
-        rate=0.2, rates={"gat": 3.0, "fusion": 2.0, "head": 1.0}, thaw={"fan": 1, "vsn": 1, "lstm": 1, "attention": 1},
+        on=Switches(), epochs=6,
+        rate=0.2, rates={"gat": 3.0, "fusion": 2.0, "head": 1.0}, thaw=dict.fromkeys(("newest", *TEMPORAL), 1),
     ),
-    PhasePlan(
-        on=Switches(fan=True, san=True, gat=True), epochs=5, patience=5,
-        rate=0.1, warmup=0.0, clip=0.5, ema=0.98, keep_parent=True,
-    ),
+    PhasePlan(on=Switches(), epochs=5, rate=0.1, warmup=0.0, clip=0.5, keep_parent=True),
 )  # fmt: skip
 
-WHOLE = PhasePlan(on=Switches(fan=True, san=True, gat=True), epochs=3, losses=LossWeights(anchor=0.2))
+WHOLE = PhasePlan(on=Switches(), epochs=3, losses=LossWeights(anchor=0.2))
 """Everything on from the first step: what the comparison of sizes trains."""
 
 
@@ -127,6 +127,19 @@ def changed_plan(plan: PhasePlan, changes: PhaseChanges) -> PhasePlan:
         raise ConfigError(f"curriculum.losses has unknown terms: {', '.join(unknown)}; it knows {', '.join(known)}")
     given = {f.name: getattr(changes, f.name) for f in fields(changes) if f.name != "losses"}
     return replace(plan, **{k: v for k, v in given.items() if v is not None}, losses=replace(plan.losses, **terms))
+
+
+def check_patience(plan: PhasePlan, train: TrainConfig) -> None:
+    """Refuse a phase that would keep the epoch after which validation told it to stop.
+
+    Raises:
+        ConfigError: it has a patience and keeps its last epoch.
+    """
+    if plan.patience and train.keep == "last":
+        raise ConfigError(
+            f"curriculum.patience is {plan.patience} and training.keep is last: an epoch that ends the phase because "
+            "it is no better would be the one that is kept. Set training.keep to best, or the patience to 0"
+        )
 
 
 def first_with_graph(plans: Sequence[PhasePlan]) -> int:

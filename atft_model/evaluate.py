@@ -16,11 +16,11 @@ from atft_model.interchange.errors import RequestError
 from atft_model.interchange.fold import Fold
 from atft_model.interchange.records import to_plain
 from atft_model.interchange.run import read_finished
-from atft_model.interchange.statistics import paired_difference
+from atft_model.interchange.statistics import MeanVerdict, holm, paired_difference
 from atft_model.metrics import Array, daily_series, headline_series, neutral_series, summarise
 from atft_model.panel import DevicePanel
 from atft_model.predict import load_run, score_members
-from atft_model.tables import metric_cells, metric_header, table
+from atft_model.tables import STARRED, metric_cells, metric_header, p_cell, table
 
 ALL = "all"  # beside the blocks of a fold: every day of the panel
 UNTOLD = (
@@ -63,6 +63,8 @@ def evaluate_runs(
 ) -> str:  # fmt: skip
     """Figures of finished runs on a block; each after the first is compared with the first, paired by day.
 
+    `p Holm` is read where several runs are compared at once.
+
     Args:
         fold: by default the one that the runs record.
         block: of the fold, or "all" for every day of the panel.
@@ -74,6 +76,7 @@ def evaluate_runs(
     if block in ("test", ALL):
         print(UNTOLD.format(first=chosen.test[0], last=chosen.test[1]), file=sys.stderr)
     rows: list[list[str]] = []
+    compared: dict[bool, dict[int, MeanVerdict]] = {False: {}, True: {}}  # raw and neutral, by place in the table
     documents: list[dict[str, Any]] = []
     reference: dict[bool, Array] = {}
     header: list[str] = []
@@ -81,13 +84,19 @@ def evaluate_runs(
         models, panel = load_run(path, panel_directory, device)
         days = panel.description.places() if block == ALL else chosen.places(panel.dates, block)
         scores = score_members(models, panel, days)
-        header = ["run", *metric_header(panel.horizons), "vs first", "p"]
+        header = ["run", *metric_header(panel.horizons), "vs first", "p", "p Holm"]
         for kind in (False, True) if neutral else (False,):
             series = series_of(scores, panel, days, neutral=kind)
             summary, daily = summarise(series, panel.horizons), headline_series(series, panel.horizons)
             first = reference.setdefault(kind, daily)
-            paired = paired_difference(daily, first)
-            versus = ["", ""] if daily is first else [f"{paired.mean:+.4f}", f"{paired.p:.3f}"]
+            paired = paired_difference(daily, first, max(panel.horizons))
+            versus = ["", "", ""]
+            if daily is not first:
+                compared[kind][len(rows)] = paired
+                versus = [f"{paired.mean:+.4f}", p_cell(paired.p), ""]
             rows.append([f"{path.name}{' neutral' if kind else ''}", *metric_cells(summary, panel.horizons), *versus])
             documents.append({"run": str(path), "neutral": kind, "block": block, **summary, "paired": paired})
-    return json.dumps(to_plain(documents), indent=1) if as_json else table(header, rows)
+    for family in compared.values():
+        for place, p in zip(family, holm([paired.p for paired in family.values()]), strict=True):
+            rows[place][-1], documents[place]["p_holm"] = p_cell(p), p
+    return json.dumps(to_plain(documents), indent=1) if as_json else f"{table(header, rows)}\n{STARRED}"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from atft_model import checkpoint as files
 from atft_model import monitor
-from atft_model.curriculum import PhasePlan
+from atft_model.curriculum import PhasePlan, check_patience
 from atft_model.device import optimized_gpu
 from atft_model.interchange.config import Preset
 from atft_model.interchange.fold import Fold
@@ -24,25 +24,14 @@ from atft_model.interchange.horizons import horizon_weights
 from atft_model.interchange.statistics import information_ratio
 from atft_model.losses import score_gradients
 from atft_model.metrics import daily_series, headline_series, summarise
-from atft_model.model import MODULES, build_model
-from atft_model.panel import Batch, DevicePanel
+from atft_model.model import MODULES, build_model, sizes_of
+from atft_model.panel import Batch, DevicePanel, Draw
 from atft_model.predict import score_days
-
-FINAL_RATE = 0.1
-"""Learning rate at the end of a phase, as a share of its peak."""
+from atft_model.schedule import average_decay, in_steps, loss_weights_of_horizons, mixed_seed, random_shift, rate_share
 
 
 class Interrupted(Exception):
     """A signal asked the run to stop; its state is saved."""
-
-
-def mixed_seed(*parts: int) -> int:
-    """One 63-bit seed from several small integers, so phases, members and epochs draw independent numbers."""
-    value = 0x9E3779B97F4A7C15
-    for part in parts:
-        value = (value ^ (part + 0x7F4A7C15)) * 0xBF58476D1CE4E5B9 % 2**64
-        value ^= value >> 31
-    return value % 2**63
 
 
 class Fit:
@@ -60,9 +49,12 @@ class Fit:
 
         Raises:
             FoldError: the panel holds none of the days of a block, or the blocks lie too close together.
+            ConfigError: the phase reads sequences and the panel marks none, or may end early and keeps its last epoch.
             Mismatch: the weights are those of another network.
         """
         fold.check(panel.dates, panel.horizons)
+        check_patience(plan, config.train)
+        panel = panel.read_by(plan.on, config.train)
         self.panel, self.config, self.plan, self.mode = panel, config, plan, mode
         self.train_days = fold.places(panel.dates, "train")
         self.validation_days = fold.places(panel.dates, "validation")
@@ -70,20 +62,21 @@ class Fit:
         device = panel.device
         torch.manual_seed(mixed_seed(self.seed, plan.phase))
         self.model = build_model(
-            config.model, len(panel.description.features), len(panel.horizons), switches=plan.on, mode=mode,
-            device=device, compiled=optimized_gpu(mode, device) if compiled is None else compiled,
+            config.model, sizes_of(panel.description), switches=plan.on, mode=mode, device=device,
+            compiled=optimized_gpu(mode, device) if compiled is None else compiled,
         )  # fmt: skip
         if weights is not None:
             files.load_weights(self.model, weights)
-        self.horizon_weights = torch.tensor(horizon_weights(panel.horizons).tolist(), device=device)
+        weighed = loss_weights_of_horizons(config.train.horizon_weights, horizon_weights(panel.horizons).tolist())
+        self.horizon_weights = torch.tensor(weighed, device=device)
         self.trained = self.model.active_modules()
         self.named = [(n, p) for n, p in self.model.named_parameters() if self.model.module_of(n) in self.trained]
         self.optimizer = self._optimizer()
-        self.ema = [p.detach().clone() for _, p in self.named] if plan.ema else None
+        self.ema = [p.detach().clone() for _, p in self.named] if config.train.ema else None
         self.moments = torch.zeros(3, device=device)
         self.epoch, self.step_in_epoch, self.steps = 1, 0, 0
-        self.best: dict[str, Tensor] = {}
-        self.best_epoch, self.best_rank_ic = 0, -math.inf
+        self.kept: dict[str, Tensor] = {}
+        self.kept_epoch, self.kept_rank_ic = 0, -math.inf
         self.rows: list[dict[str, Any]] = []
         self.seconds = 0.0
         self.stopped = ""
@@ -108,7 +101,9 @@ class Fit:
         device = self.panel.device
         self.sums = {"loss": torch.zeros((), device=device), "stock_days": torch.zeros((), device=device)}
         self.norm_sums = torch.zeros(len(MODULES), device=device)
-        self.bad_starts = torch.full((self.config.train.chunks_per_step,), -1, device=device)
+        self.bad_step = torch.full(
+            (1 + self.config.train.chunks_per_step,), -1, device=device
+        )  # its number, its starts
         self.epoch_steps = 0
 
     # -- the order of the days ---------------------------------------------------------------------------------------
@@ -118,28 +113,25 @@ class Fit:
         return -(-len(self.panel.train_starts(self.train_days, 0)) // self.config.train.chunks_per_step)
 
     def epoch_order(self, epoch: int) -> Tensor:
-        """Chunk starts of an epoch, [steps, G]: a random phase, shuffled, the last step filled from the front."""
+        """Chunk starts of an epoch, [steps, G]: a random shift, shuffled, the last step filled from the front."""
         generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.plan.phase, epoch))
-        shift = int(torch.randint(self.config.train.chunk_days, (1,), generator=generator))
-        starts = torch.tensor(self.panel.train_starts(self.train_days, shift))
-        starts = starts[torch.randperm(len(starts), generator=generator)]
-        g = self.config.train.chunks_per_step
-        if extra := -len(starts) % g:
-            starts = torch.cat([starts, starts.repeat(-(-extra // len(starts)))[:extra]])
-        return starts.view(-1, g)
+        starts = self.panel.train_starts(self.train_days, random_shift(generator, self.panel.chunk_days))
+        return in_steps(starts, self.config.train.chunks_per_step, generator)
+
+    def batch_of(self, step: int, starts: Tensor) -> Batch:
+        """The batch of a step of the present epoch (0-based), of the chunks that start at `starts` [G]; always the same
+        for one step.
+        """
+        names = self.config.train.names
+        draw = Draw(names, mixed_seed(self.seed, self.plan.phase, self.epoch, step)) if names else None
+        return self.panel.batch(starts, draw)
 
     # -- one step ----------------------------------------------------------------------------------------------------
 
     def rate(self) -> float:
-        """Learning rate of the present step before the phase's multipliers: linear warm-up, then a cosine."""
-        total = max(1, self.plan.epochs * self.steps_per_epoch())
-        warm = self.plan.warmup * total
-        if self.steps < warm:
-            share = (self.steps + 1) / (warm + 1)
-        else:
-            done = min(1.0, (self.steps - warm) / max(1.0, total - warm))
-            share = FINAL_RATE + (1.0 - FINAL_RATE) * 0.5 * (1.0 + math.cos(math.pi * done))
-        return self.config.train.learning_rate * share
+        """Learning rate of the present step before the phase's multipliers."""
+        total, train = max(1, self.plan.epochs * self.steps_per_epoch()), self.config.train
+        return train.learning_rate * rate_share(self.steps, total, self.plan.warmup, train.schedule)
 
     def begin_epoch(self) -> None:
         """Freeze and thaw the module groups as the plan says for this epoch."""
@@ -153,7 +145,7 @@ class Fit:
     def backward(self, batch: Batch) -> None:
         """Forward, the losses' gradients at the scores, and one backward pass through the network."""
         with self.model.precision():
-            out = self.model(batch.x, batch.graph)
+            out = self.model(*batch.inputs)
         days = batch.valid.shape[:2]
         scores = out.scores.unflatten(1, days)
         quantiles = None if out.quantiles is None else out.quantiles.unflatten(2, days)
@@ -176,7 +168,7 @@ class Fit:
     def step(self, starts: Tensor) -> None:
         """One optimizer step on the chunks that start at `starts` [G] int64; nothing in it waits for the device."""
         self.model.train()
-        self.backward(self.panel.batch(starts))
+        self.backward(self.batch_of(self.step_in_epoch, starts))
         self.update(starts)
 
     def update(self, starts: Tensor) -> None:
@@ -194,7 +186,8 @@ class Fit:
         total = squares.sum().sqrt()
         self.norm_sums = self.norm_sums + by_module.sqrt()
         bad = ~torch.isfinite(total)
-        self.bad_starts = torch.where(bad & (self.bad_starts[0] < 0), starts, self.bad_starts)
+        here = torch.nn.functional.pad(starts, (1, 0), value=self.step_in_epoch)
+        self.bad_step = torch.where(bad & (self.bad_step[0] < 0), here, self.bad_step)
         torch._foreach_mul_(grads, (self.plan.clip / (total + 1e-12)).clamp(max=1.0))
         rate = self.rate()
         for group in self.optimizer.param_groups:
@@ -204,8 +197,8 @@ class Fit:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
-            decay = min(self.plan.ema, (1.0 + self.steps) / (10.0 + self.steps))
-            torch._foreach_lerp_(self.ema, [p.detach() for _, p in self.named], 1.0 - decay)
+            keep = average_decay(self.config.train.ema, self.steps)
+            torch._foreach_lerp_(self.ema, [p.detach() for _, p in self.named], 1.0 - keep)
         self.steps += 1
         self.step_in_epoch += 1
         self.epoch_steps += 1
@@ -222,12 +215,12 @@ class Fit:
         Raises:
             NonFinite: one of them was not finite; the message names the first module that made such a value.
         """
-        starts = self.bad_starts
-        if int(starts[0]) >= 0:
-            where = monitor.first_non_finite(self.model, self.panel.batch(starts))
+        step, starts = int(self.bad_step[0]), self.bad_step[1:]
+        if step >= 0:
+            where = monitor.first_non_finite(self.model, self.batch_of(step, starts))
             days = ", ".join(str(self.panel.dates[min(int(s), self.panel.days - 1)]) for s in starts)
             raise monitor.NonFinite(
-                f"a value that is not finite appeared in {where} (epoch {self.epoch}, step {self.step_in_epoch}, "
+                f"a value that is not finite appeared in {where} (epoch {self.epoch}, step {step + 1}, "
                 f"chunks from {days}); the weights before that step are kept"
             )
 
@@ -283,15 +276,16 @@ class Fit:
             deadline: of time.monotonic; no epoch starts that would end after it, judged by the last one.
 
         Yields:
-            After each epoch its row of metrics.parquet, and whether it is the best so far.
+            After each epoch its row of metrics.parquet, and whether its weights are those that are kept so far.
 
         Raises:
             Interrupted: should_stop() turned true between two steps.
             NonFinite: a step was not finite.
         """
-        if self.plan.keep_parent and not self.best and self.epoch == 1 and self.step_in_epoch == 0:
+        choosing = self.config.train.keep == "best"
+        if choosing and self.plan.keep_parent and not self.kept and self.epoch == 1 and self.step_in_epoch == 0:
             _, summary = self.validate()
-            self.best, self.best_rank_ic, self.best_epoch = self.current(), summary["rank_ic"], 0
+            self.kept, self.kept_rank_ic, self.kept_epoch = self.current(), summary["rank_ic"], 0
         while not self.stopped:
             started = time.perf_counter()
             self._train_epoch(should_stop)
@@ -299,15 +293,15 @@ class Fit:
             _, summary = self.validate()
             row = self._row(summary, train_seconds)
             row["epoch_seconds"] = time.perf_counter() - started
-            better = summary["rank_ic"] > self.best_rank_ic or not self.best
-            if better:
-                self.best, self.best_epoch, self.best_rank_ic = self.current(), self.epoch, summary["rank_ic"]
+            keeps = not choosing or not self.kept or summary["rank_ic"] > self.kept_rank_ic
+            if keeps:
+                self.kept, self.kept_epoch, self.kept_rank_ic = self.current(), self.epoch, summary["rank_ic"]
             self.rows.append(row)
             self.seconds += row["epoch_seconds"]
             self.stopped = self._why_stop(row["epoch_seconds"], deadline)
             self.epoch, self.step_in_epoch = self.epoch + 1, 0
             self.reset_sums()
-            yield row, better
+            yield row, keeps
 
     def _train_epoch(self, should_stop: Callable[[], bool]) -> None:
         """The steps of the present epoch that are not taken yet."""
@@ -325,7 +319,7 @@ class Fit:
         """What ends the phase after this epoch; empty if nothing does."""
         if self.epoch >= self.plan.epochs:
             return "epochs"
-        if self.plan.patience and self.epoch - self.best_epoch >= self.plan.patience:
+        if self.plan.patience and self.epoch - self.kept_epoch >= self.plan.patience:
             return "patience"
         if deadline is not None and time.monotonic() + epoch_seconds > deadline:
             return "max_seconds"
@@ -336,7 +330,7 @@ class Fit:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the rest of the training depends on: (tensors, plain values)."""
         tensors = {f"model/{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"best/{k}": v for k, v in self.best.items()}
+        tensors |= {f"kept/{k}": v for k, v in self.kept.items()}
         for name, parameter in self.named:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer/{name}/{key}"] = value
@@ -348,8 +342,8 @@ class Fit:
             tensors["rng_cuda"] = torch.cuda.get_rng_state(self.panel.device)
         values = {
             "member": self.member, "epoch": self.epoch, "step_in_epoch": self.step_in_epoch, "steps": self.steps,
-            "epoch_steps": self.epoch_steps, "best_epoch": self.best_epoch,
-            "best_rank_ic": self.best_rank_ic if math.isfinite(self.best_rank_ic) else None,
+            "epoch_steps": self.epoch_steps, "kept_epoch": self.kept_epoch,
+            "kept_rank_ic": self.kept_rank_ic if math.isfinite(self.kept_rank_ic) else None,
             "rows": self.rows, "seconds": self.seconds, "stopped": self.stopped,
         }  # fmt: skip
         return tensors, values
@@ -362,7 +356,7 @@ class Fit:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         files.load_weights(self.model, part("model/"))
-        self.best = {k: v.to(device) for k, v in part("best/").items()}
+        self.kept = {k: v.to(device) for k, v in part("kept/").items()}
         by_name = dict(self.named)
         for key, value in part("optimizer/").items():
             name, entry = key.rsplit("/", 1)
@@ -376,7 +370,7 @@ class Fit:
         if "rng_cuda" in tensors and device.type == "cuda":
             torch.cuda.set_rng_state(tensors["rng_cuda"], device)
         self.epoch, self.step_in_epoch, self.steps = values["epoch"], values["step_in_epoch"], values["steps"]
-        self.epoch_steps, self.best_epoch = values["epoch_steps"], values["best_epoch"]
-        best = values["best_rank_ic"]
-        self.best_rank_ic = -math.inf if best is None else best
+        self.epoch_steps, self.kept_epoch = values["epoch_steps"], values["kept_epoch"]
+        kept = values["kept_rank_ic"]
+        self.kept_rank_ic = -math.inf if kept is None else kept
         self.rows, self.seconds, self.stopped = list(values["rows"]), values["seconds"], values["stopped"]

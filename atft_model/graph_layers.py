@@ -69,9 +69,9 @@ def pyg_gatv2(size: int, heads: int, edge_size: int = 3, slope: float = 0.2) -> 
 class GraphAttention(nn.Module):
     """A stack of GATv2 layers with residual and LayerNorm (two layers: deeper stacks make all names alike).
 
-    A node is a name's temporal state plus a linear map of its newest row. The map matters: an encoder trained on a
-    name's own return drops what says nothing of the name itself, and that may be just what says something of its
-    neighbours.
+    A node is a name's state, of its newest row and its sequences, plus a linear map of the newest row. The map matters:
+    what is trained on a name's own return drops what says nothing of the name itself, and that may be just what says
+    something of its neighbours.
     """
 
     def __init__(self, features: int, size: int, heads: tuple[int, ...], backend: str, dropout: float) -> None:
@@ -84,8 +84,8 @@ class GraphAttention(nn.Module):
         self.dropout = Dropout(dropout)
 
     def nodes(self, state: Tensor, newest: Tensor) -> Tensor:
-        """state [D, W, C] and newest rows [F, D, W] -> node inputs [D, W, C]."""
-        return state + self.inputs(newest.permute(1, 2, 0).to(state.dtype))
+        """state [D, W, C] and newest rows [D, W, F] -> node inputs [D, W, C]."""
+        return state + self.inputs(newest.to(state.dtype))
 
     def forward(self, x: Tensor, neighbours: Tensor, mask: Tensor, attr: Tensor) -> Tensor:
         """Node inputs x [D, W, C] and neighbour tables [D, W, K] -> [D, W, C]."""
@@ -98,7 +98,7 @@ GAT_COLUMN_SCALE = 3.0
 
 
 class Fusion(nn.Module):
-    """Joins the temporal state t and the graph state g behind one residual gate alpha = sigmoid(0) = 0.5.
+    """Joins a name's own state t and the graph's state g behind one residual gate alpha = sigmoid(0) = 0.5.
 
     `seed`:    alpha * W[t; g] + (1 - alpha) * g, the GAT columns of W three times their usual size.
     `highway`: alpha * (t + W[t; g]) + (1 - alpha) * g, which gives t the same identity path that g has.
@@ -120,10 +120,10 @@ class Fusion(nn.Module):
         """The gate, a scalar in (0, 1)."""
         return torch.sigmoid(self.gate)
 
-    def forward(self, temporal: Tensor, graph: Tensor) -> Tensor:
-        """temporal and graph [D, W, C] -> [D, W, C]."""
+    def forward(self, own: Tensor, graph: Tensor) -> Tensor:
+        """own and graph [D, W, C] -> [D, W, C]."""
         alpha = self.alpha().to(graph.dtype)
-        joined = self.project(torch.cat([temporal, graph], -1))
+        joined = self.project(torch.cat([own, graph], -1))
         if self.kind == "highway":
-            joined = temporal + joined
+            joined = own + joined
         return alpha * joined + (1.0 - alpha) * graph

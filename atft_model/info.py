@@ -26,6 +26,7 @@ from atft_model.interchange.records import from_plain, read_json, read_pointer
 from atft_model.interchange.request import PredictRequest, TrainRequest, predict_request, train_request
 from atft_model.interchange.run import CHECKPOINT, LATEST, METRICS, REQUEST, RUN_JSON, STATE, RunRecord, read_record
 from atft_model.listing import run_folders, runs_table
+from atft_model.tables import p_cell
 
 KNOWN = (
     "a run, panel or baselines directory, a folder of runs or of panels, a pointer `latest`, a fold file, a request, "
@@ -104,7 +105,7 @@ def describe_file(path: Path) -> str:
     if path.name == CHECKPOINT and (path.parent / RUN_JSON).exists():
         record = read_record(path.parent)
         checked_bytes(path, record.checkpoint_sha256, InterchangeError)
-        return f"checkpoint, weights of the best epoch, {path.stat().st_size:,} bytes\n{describe_run(record)}"
+        return f"checkpoint, weights of the epoch that was kept, {path.stat().st_size:,} bytes\n{describe_run(record)}"
     if path.suffix == ".safetensors":
         carried = checked_state(path, InterchangeError)
         what = "state of an unfinished run" if path.name == STATE else "tensors"
@@ -223,12 +224,10 @@ def describe_run(run: RunRecord) -> str:
         lines.append(f"  {sum(counts.values()):,} parameters: " + ", ".join(f"{k} {v:,}" for k, v in counts.items()))
     if run.validation:
         v = run.validation
-        ranks = ", ".join(
-            f"{h}d {r:+.4f} (t {v['t_newey_west_by_horizon'][h]:+.1f})" for h, r in v["rank_ic_by_horizon"].items()
-        )
+        ranks = ", ".join(f"{h}d {_figure(r, '+.4f')} ({_told(v, h)})" for h, r in v["rank_ic_by_horizon"].items())
         lines.append(f"  validation RankIC {v['rank_ic']:+.4f} on {v['days']} days: {ranks}")
         lines.append(
-            f"  best epoch {run.best_epoch} of {run.epochs}, {run.seconds:.1f} s, "
+            f"  epoch {run.kept_epoch} of {run.epochs} kept, {run.seconds:.1f} s, "
             f"{run.stock_days_per_s:,.0f} stock-days/s"
         )
     if run.family_importance:
@@ -237,3 +236,17 @@ def describe_run(run: RunRecord) -> str:
     if run.guards:
         lines.append("  guards: " + ("passed" if run.guards["passed"] else "; ".join(run.guards["messages"])))
     return "\n".join(lines)
+
+
+def _told(validation: Mapping[str, Any], horizon: str) -> str:
+    """t and p of a horizon; blocks of few days have no p, and records of earlier versions a t of another rule."""
+    t = f"t {_figure(validation['t_newey_west_by_horizon'][horizon], '+.1f')}"
+    if "p_by_horizon" not in validation:
+        return f"{t} by the rule of an earlier version, too large"
+    p = validation["p_by_horizon"][horizon]
+    return f"{t}, too few days for a p" if p is None else f"{t}, p {p_cell(p)}"
+
+
+def _figure(value: float | None, form: str) -> str:
+    """A number; a dash where scores did not vary and there is none."""
+    return "–" if value is None else format(value, form)

@@ -1,20 +1,23 @@
 """The parts of the network that see one name alone, each a small module with its tensor shapes in the docstring.
 
-The one legend of letters is in `atft_model.interchange`. G * W, the names of all chunks of a step, is one axis up to
-the attention; M = S * G * W. The input side is feature-major ([F, M]): each feature is one contiguous row, so the
-per-feature work is a batched matrix product and long vector loops, and the sum over features is one GEMM. From the
-first hidden state on it is row-major ([M, C]). What looks at other names is in `graph_layers.py`.
+The one legend of letters is in `atft_model.interchange`. The newest row is row-major ([D, W, F]). Sequences are not, at
+first: G * W, the names of all chunks of a step, is one axis up to the attention, M = S * G * W, and each input is one
+contiguous row ([R, M]), so the work per input is a batched matrix product and long vector loops, and the sum over them
+is one GEMM. From the first hidden state on they are row-major too ([M, A]). What looks at other names is in
+`graph_layers.py`.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as fn
 
 FAN_FLOOR = 0.05  # smallest standard deviation that a FAN window is divided by; inputs have unit scale across names
+FAN_GATE = 0.5  # at the start; half of a value is then its deviation from its own level
 SAN_FLOOR = 1e-3
 TILE = 16  # queries that attend together on a CPU: long chunks are cut so that little outside the band is computed
 
@@ -41,10 +44,29 @@ class Dropout(nn.Module):
         return x * (kept * (256.0 / (256 - self.cut))).to(x.dtype)
 
 
+class NewestRow(nn.Module):
+    """The state of a name from all features of the evening: two layers, each normalised, bent and dropped.
+
+    It carries the score. The engineered features hold their windows in themselves, and a state of 16 to 32 behind a
+    selection over all of them and 60 days of each lost to ridge regression on real prices; this does not.
+    """
+
+    def __init__(self, features: int, inner: int, size: int, dropout: float) -> None:
+        super().__init__()
+        self.first, self.first_norm = nn.Linear(features, inner), nn.LayerNorm(inner)
+        self.second, self.second_norm = nn.Linear(inner, size), nn.LayerNorm(size)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, newest: Tensor) -> Tensor:
+        """newest [..., F] -> [..., C]."""
+        state = self.dropout(fn.silu(self.first_norm(self.first(newest))))
+        return self.dropout(fn.silu(self.second_norm(self.second(state))))
+
+
 def trailing_z(x: Tensor, windows: tuple[int, ...]) -> list[Tensor]:
     """z-score of each value over its own last `w` rows, for every w.
 
-    x [F, S, G*W] float32 -> one [F, S, G*W] per window. Row s uses rows max(0, s-w+1)..s: causal, edges use what there
+    x [R, S, G*W] float32 -> one [R, S, G*W] per window. Row s uses rows max(0, s-w+1)..s: causal, edges use what there
     is. The two running sums start from the series' first value subtracted, so a constant series gives exactly 0 and
     large levels cost no digits; zeros in front of them make every window one difference of two views.
     """
@@ -64,29 +86,30 @@ def trailing_z(x: Tensor, windows: tuple[int, ...]) -> list[Tensor]:
 
 
 class FAN(nn.Module):
-    """Frequency-adaptive normalisation of the input features, causal and per feature.
+    """Frequency-adaptive normalisation of the sequence inputs, causal and per input.
 
     y = (1 - g_f) x + g_f * sum_w a_{f,w} z_w(x): a mixture of high-pass filters whose cut-off (a, softmax over
-    windows) and strength (g, tanh) every feature learns. A gate near 0 keeps the level, which is often the signal
-    itself; all start there, as an identity. Below 0 the level is raised over what is fast.
+    windows) and strength (g, tanh) every input learns. A gate near 0 keeps the level, which is often the signal
+    itself; below 0 the level is raised over what is fast. All start half open: level and deviation are both there to be
+    learned from the first step, and no score changes by it, for the encoder joins by a map that starts at zero.
     """
 
     def __init__(self, features: int, windows: tuple[int, ...]) -> None:
         super().__init__()
         self.windows = windows
         self.logits = nn.Parameter(torch.zeros(features, len(windows)))
-        self.gamma = nn.Parameter(torch.zeros(features))
+        self.gamma = nn.Parameter(torch.full((features,), math.atanh(FAN_GATE)))
 
     def coefficients(self) -> Tensor:
-        """[F, 1 + windows]: weight of the raw value, then of each window's z-score; rows sum to 1."""
+        """[R, 1 + windows]: weight of the raw value, then of each window's z-score; rows sum to 1."""
         gate = torch.tanh(self.gamma)[:, None]
         return torch.cat([1.0 - gate, gate * torch.softmax(self.logits, 1)], 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [F, S, G*W] -> [F, S, G*W] float32."""
+        """x [R, S, G*W] -> [R, S, G*W] float32."""
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
-            parts = torch.stack([x, *trailing_z(x, self.windows)], 1)  # [F, 1 + windows, S, G*W]
+            parts = torch.stack([x, *trailing_z(x, self.windows)], 1)  # [R, 1 + windows, S, G*W]
             return torch.bmm(self.coefficients()[:, None], parts.flatten(2)).view_as(x)
 
 
@@ -99,7 +122,7 @@ class GatedAddNorm(nn.Module):
         self.norm = nn.LayerNorm(size)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """x [..., inner] and skip [..., C] -> [..., C]."""
+        """x [..., inner] and skip [..., size] -> [..., size]."""
         return self.norm(skip + fn.glu(self.gate(x), -1))
 
 
@@ -113,15 +136,15 @@ class GRN(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [..., C] -> [..., C]."""
+        """x [..., size] -> [..., size]."""
         return self.add_norm(self.dropout(fn.elu(self.expand(x))), x)
 
 
 class VariableSelection(nn.Module):
-    """Embeds every feature on its own and mixes them by learned, input-dependent weights.
+    """Embeds every sequence input on its own and mixes them by learned, input-dependent weights.
 
-    e_f = GLU(W_f elu(x_f u_f + c_f)) for all features in one batched product; v = softmax over features of a gated
-    network on all inputs; output = LayerNorm(W [v_1 e_1, ..., v_F e_F]). The weights v are the feature importances.
+    e_r = GLU(W_r elu(x_r u_r + c_r)) for all inputs in one batched product; v = softmax over inputs of a gated network
+    on all of them; output = LayerNorm(W [v_1 e_1, ..., v_R e_R]).
     """
 
     def __init__(self, features: int, feature_size: int, context: int, size: int) -> None:
@@ -139,16 +162,16 @@ class VariableSelection(nn.Module):
         self.norm = nn.LayerNorm(size)
 
     def weights(self, x: Tensor) -> Tensor:
-        """x [F, M] -> v [F, M], summing to 1 over features; float32."""
+        """x [R, M] -> v [R, M], summing to 1 over inputs; float32."""
         context = self.context(self.context_in(x.t()))
         logits = torch.addmm(self.context_out.bias[:, None], self.context_out.weight, context.t())
         return torch.softmax(logits.float(), 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [F, M] -> [M, C]."""
-        embedded = fn.elu(torch.addcmul(self.shift.to(x.dtype), x[:, None], self.scale.to(x.dtype)))  # [F, E, M]
-        gated = fn.glu(torch.baddbmm(self.mix_bias, self.mix, embedded), 1)  # [F, E, M]
-        # times F: uniform weights leave the scale as it is, whatever the number of features
+        """x [R, M] -> [M, A]."""
+        embedded = fn.elu(torch.addcmul(self.shift.to(x.dtype), x[:, None], self.scale.to(x.dtype)))  # [R, E, M]
+        gated = fn.glu(torch.baddbmm(self.mix_bias, self.mix, embedded), 1)  # [R, E, M]
+        # times R: uniform weights leave the scale as it is, whatever the number of inputs
         chosen = gated * (self.weights(x) * self.features)[:, None].to(gated.dtype)
         return self.norm(fn.linear(chosen.flatten(0, 1).t(), self.project.weight, self.project.bias))
 
@@ -187,11 +210,11 @@ class InterpretableAttention(nn.Module):
         self.out = nn.Linear(self.head_size, size, bias=False)
 
     def _split(self, x: Tensor) -> Tensor:
-        """x [rows, G*W, C] -> [G*W, heads, rows, head_size]."""
+        """x [rows, G*W, A] -> [G*W, heads, rows, head_size]."""
         return x.unflatten(-1, (self.heads, self.head_size)).permute(1, 2, 0, 3)
 
     def weights(self, x: Tensor, queries: int, lookback: int) -> Tensor:
-        """Head-averaged attention weights [G*W, queries, S] of x [S, G*W, C]."""
+        """Head-averaged attention weights [G*W, queries, S] of x [S, G*W, A]."""
         q, k = self._split(self.query(x[-queries:])), self._split(self.key(x))
         seen = band_mask(queries, x.shape[0], lookback, x.device)
         hidden = torch.zeros_like(seen, dtype=q.dtype).masked_fill(~seen, float("-inf"))
@@ -200,7 +223,7 @@ class InterpretableAttention(nn.Module):
         return torch.softmax(scores.float(), -1).unflatten(0, (-1, self.heads)).mean(1)
 
     def forward(self, x: Tensor, queries: int, lookback: int) -> Tensor:
-        """x [S, G*W, C] -> [queries, G*W, C]."""
+        """x [S, G*W, A] -> [queries, G*W, A]."""
         value = self.value(x).transpose(0, 1)  # [G*W, S, head_size]
         if x.device.type == "cpu":
             # averaging the weights first leaves one product with the values instead of one per head
@@ -217,7 +240,7 @@ class InterpretableAttention(nn.Module):
 
 
 class SAN(nn.Module):
-    """Slice-adaptive normalisation as conditioning: the level and spread that a window had, told to the newest state.
+    """Slice-adaptive normalisation as conditioning: the level and spread that a window had, told to its newest state.
 
     The window of L embedded rows is cut into contiguous slices that cover all of it; their means and standard
     deviations (float32, ddof 0) set a scale and a shift of the newest state, FiLM-style. The last map starts at zero:
@@ -233,7 +256,7 @@ class SAN(nn.Module):
         self.film = nn.Linear(rank, 2 * size)
 
     def statistics(self, embedded: Tensor, days: int) -> Tensor:
-        """embedded [S, G*W, C] -> [days, G*W, 2 * slices * C] float32: means, then standard deviations.
+        """embedded [S, G*W, A] -> [days, G*W, 2 * slices * A] float32: means, then standard deviations.
 
         Two running sums over the rows; a slice of all days' windows is one difference of two views of them.
         """
@@ -255,7 +278,7 @@ class SAN(nn.Module):
         return torch.cat(means + deviations, -1)
 
     def forward(self, state: Tensor, embedded: Tensor) -> Tensor:
-        """state [B, G*W, C], embedded [S, G*W, C] -> [B, G*W, C]."""
+        """state [B, G*W, A], embedded [S, G*W, A] -> [B, G*W, A]."""
         with torch.autocast(state.device.type, enabled=False):
             stats = self.statistics(embedded, state.shape[0])
             scale, shift = self.film(self.reduce(stats)).chunk(2, -1)

@@ -13,7 +13,7 @@ from atft_model.interchange.records import read_pointer
 from atft_model.interchange.run import LATEST, REQUEST, RUN_JSON, RunRecord, read_record
 from atft_model.tables import table
 
-HEADER = ("fold/phase", "id", "", "status", "preset", "hidden", "epochs", "best epoch", "RankIC", "seconds")
+HEADER = ("fold/phase", "id", "", "status", "preset", "hidden", "epochs", "kept epoch", "RankIC", "seconds")
 NEWEST, BASELINES = "*", "baselines"
 LEGEND = (
     f"{NEWEST}: the newest that passed its checks, which `latest` names. RankIC: of the validation block. "
@@ -74,7 +74,7 @@ def _cells(run: RunRecord) -> tuple[str, ...]:
         rank_ic = (run.validation or {}).get("rank_ic")
         figures = (
             str(run.epochs),
-            "" if run.best_epoch is None else str(run.best_epoch),
+            "" if run.kept_epoch is None else str(run.kept_epoch),
             "" if rank_ic is None else f"{rank_ic:+.4f}",
             "" if run.seconds is None else f"{run.seconds:.1f}",
         )

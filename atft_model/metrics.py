@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atft_model.interchange.horizons import MIN_NAMES, headline, horizon_weights
-from atft_model.interchange.statistics import information_ratio, mean, newey_west_t
+from atft_model.interchange.statistics import information_ratio, mean, mean_verdict
 
 Array = NDArray[np.float64]
 
@@ -211,10 +211,14 @@ def neutral_series(
 
 
 def summarise(series: Mapping[str, Array], horizons: Sequence[int]) -> dict[str, Any]:
-    """Means, t statistics and ICIR by horizon, and the headline RankIC, of `daily_series`; `validation` in run.json."""
+    """Means, t statistics, p values and ICIR by horizon, and the headline RankIC, of `daily_series`, whose days ascend;
+    `validation` in run.json.
+    """
+    verdicts = [mean_verdict(row, h) for row, h in zip(series["rank_ic"], horizons, strict=True)]
     by_horizon = {
-        "rank_ic_by_horizon": [mean(row) for row in series["rank_ic"]],
-        "t_newey_west_by_horizon": [newey_west_t(r, h - 1) for r, h in zip(series["rank_ic"], horizons, strict=True)],
+        "rank_ic_by_horizon": [verdict.mean for verdict in verdicts],
+        "t_newey_west_by_horizon": [verdict.t for verdict in verdicts],
+        "p_by_horizon": [verdict.p for verdict in verdicts],
         "ic_by_horizon": [mean(row) for row in series["ic"]],
         "icir_by_horizon": [information_ratio(row) for row in series["rank_ic"]],
     }

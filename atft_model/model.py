@@ -1,13 +1,15 @@
-"""ATFT-GAT-FAN, whole: adaptive temporal fusion encoder, graph attention, heads per horizon.
+"""ATFT-GAT-FAN, whole: the newest row, the temporal encoder beside it, graph attention, heads per horizon.
 
 What is special:
-* a chunk of B consecutive days is encoded once: every module up to the LSTM is a causal function of time, and each of
-  the B days then attends to its own last L rows through a banded mask;
-* FAN, SAN and GAT are switched at construction; a module that is off is not computed, but its parameters are there, so
-  a phase of the curriculum starts from any earlier phase's weights;
+* the newest row of all features carries the score; the temporal encoder reads few raw inputs over the look-back and
+  joins by a map that starts at zero, so switching it on starts from exactly the scores of the newest row;
+* sequences, FAN, SAN and GAT are switched at construction; a module that is off is not computed, but its parameters are
+  there, so a phase of the curriculum starts from any earlier phase's weights;
+* the windows of a chunk of B consecutive days are encoded once: every module up to the LSTM is a causal function of
+  time, and each of the B days then attends to its own last L rows through a banded mask;
 * no statistic over the batch anywhere: with the graph off a name's score depends on that name alone;
 * a network knows what it computes in: whoever runs it does so inside its own `precision()`, and so what is scored in
-  the end is what chose the epoch.
+  the end is what was validated.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from torch import Tensor, nn
 from atft_model import device as devices
 from atft_model.graph_layers import Fusion, GraphAttention
 from atft_model.interchange.config import ModelConfig, Switches
+from atft_model.interchange.errors import ConfigError
+from atft_model.interchange.panel import PanelDescription
 from atft_model.layers import (
     FAN,
     GRN,
@@ -29,11 +33,26 @@ from atft_model.layers import (
     GatedAddNorm,
     Heads,
     InterpretableAttention,
+    NewestRow,
     VariableSelection,
 )
 
-MODULES = ("fan", "vsn", "lstm", "attention", "san", "gat", "fusion", "head")
+TEMPORAL = ("fan", "vsn", "lstm", "attention", "san", "join")
+MODULES = ("newest", *TEMPORAL, "gat", "fusion", "head")
 """Parameter groups in computing order: learning rates, freezing and gradient norms are stated per group."""
+
+
+class Sizes(NamedTuple):
+    """What a panel decides of a network's shapes."""
+
+    features: int  # F
+    sequences: int  # R
+    horizons: int  # H
+
+
+def sizes_of(panel: PanelDescription) -> Sizes:
+    """The sizes of networks for a panel."""
+    return Sizes(len(panel.features), len(panel.sequences), len(panel.horizons))
 
 
 class Graph(NamedTuple):
@@ -61,91 +80,100 @@ class AttentionBlock(nn.Module):
         self.feed_forward = GRN(size, feed_forward * size, dropout)
 
     def forward(self, x: Tensor, queries: int, lookback: int) -> Tensor:
-        """x [S, G*W, C] -> [queries, G*W, C]."""
+        """x [S, G*W, A] -> [queries, G*W, A]."""
         return self.feed_forward(self.add_norm(self.attention(x, queries, lookback), x[-queries:]))
 
 
 class ATFTGATFAN(nn.Module):
-    """The network: features of chunks in, scores of the last B days of every chunk out.
+    """The network: the newest rows and the windows of chunks in, scores of the predicted days out.
 
-    `build_model` compiles it where that pays. `model(x, graph)` is then the compiled network and `model.forward(x,
-    graph)` the same in eager mode, for the few passes of a validation or a probe that do not pay for compiling.
+    `build_model` compiles it where that pays. `model(...)` is then the compiled network and `model.forward(...)` the
+    same in eager mode, for the few passes of a validation or a probe that do not pay for compiling.
     """
 
     def __init__(
-        self, config: ModelConfig, features: int, horizons: int, *, switches: Switches | None = None,
+        self, config: ModelConfig, sizes: Sizes, *, switches: Switches | None = None,
         compute_dtype: torch.dtype = torch.float32,
     ) -> None:  # fmt: skip
         """
         Args:
             switches: the optional modules that take part; by default all.
-            compute_dtype: bfloat16 holds the wide per-feature tensors in it and runs under autocast.
+            compute_dtype: bfloat16 holds the wide tensors in it and runs under autocast.
+
+        Raises:
+            ConfigError: sequences are to be read, and the panel marks none.
         """
         super().__init__()
-        self.config, self.features, self.horizons = config, features, horizons
-        size = config.hidden_size
-        self.fan = FAN(features, config.fan_windows)
-        self.vsn = VariableSelection(features, config.feature_size, config.context_size, size)
+        self.config, self.sizes = config, sizes
+        self._switches, self._compute_dtype = switches or Switches(), compute_dtype
+        if self._switches.temporal and not sizes.sequences:
+            raise ConfigError(
+                "no feature of the panel is marked as a sequence, and this phase reads sequences over the look-back: "
+                "build the panel with a feature set that has some, or train phase 0 alone"
+            )
+        size, width = config.hidden_size, config.temporal_size
+        self.newest = NewestRow(sizes.features, config.newest_size, size, config.dropout)
+
+        read = max(sizes.sequences, 1)  # of a panel that marks none the encoder is never on
+        self.fan = FAN(read, config.fan_windows)
+        self.vsn = VariableSelection(read, config.feature_size, config.context_size, width)
         self.lstm = nn.ModuleDict(
-            {"cell": nn.LSTM(size, size, num_layers=config.lstm_layers), "add_norm": GatedAddNorm(size)}
+            {"cell": nn.LSTM(width, width, num_layers=config.lstm_layers), "add_norm": GatedAddNorm(width)}
         )
         self.attention = nn.ModuleList(
-            AttentionBlock(size, config.attention_heads, config.feed_forward, config.dropout)
+            AttentionBlock(width, config.attention_heads, config.feed_forward, config.dropout)
             for _ in range(config.attention_blocks)
         )
-        self.san = SAN(size, config.lookback, config.san_slices, config.san_rank)
-        self.gat = GraphAttention(features, size, config.gat_heads, config.gat_backend, config.dropout)
+        self.san = SAN(width, config.lookback, config.san_slices, config.san_rank)
+        self.join = nn.Linear(width, size, bias=False)
+
+        self.gat = GraphAttention(sizes.features, size, config.gat_heads, config.gat_backend, config.dropout)
         self.fusion = Fusion(size, config.fusion)
-        self.head = Heads(size, horizons, config.head_rank, config.quantiles, config.dropout)
+        self.head = Heads(size, sizes.horizons, config.head_rank, config.quantiles, config.dropout)
         self.dropout = Dropout(config.dropout)
-        self._switches = switches or Switches()
-        self._compute_dtype = compute_dtype
         self._set_starting_values()
 
     def _set_starting_values(self) -> None:
-        nn.init.zeros_(self.san.film.weight)  # SAN is an identity until it has learned something
+        nn.init.zeros_(self.join.weight)  # the sequences say nothing until they have learned something
+        nn.init.zeros_(self.san.film.weight)  # SAN is an identity until then
         nn.init.zeros_(self.san.film.bias)
         for name, bias in self.lstm["cell"].named_parameters():
             if name.startswith("bias_ih"):  # forget gates open: gradients reach the oldest rows from the first step
                 with torch.no_grad():
-                    bias[self.config.hidden_size : 2 * self.config.hidden_size] = 1.0
+                    bias[self.config.temporal_size : 2 * self.config.temporal_size] = 1.0
 
-    def forward(self, x: Tensor, graph: Graph | None = None) -> Output:
-        """Scores of the days of every chunk.
+    def forward(self, newest: Tensor, windows: Tensor | None = None, graph: Graph | None = None) -> Output:
+        """Scores of the predicted days, D = B * G, day-major.
 
         Args:
-            x: [F, S, G, W], S = L + B - 1 rows of each chunk.
-            graph: tables [D, W, K] of the predicted days, D = B * G, day-major; needed where graph attention is on.
+            newest: [D, W, F], all features of each predicted day.
+            windows: [R, S, G, W], the sequence inputs over the S = L + B - 1 rows of each chunk; needed where the
+                temporal encoder is on.
+            graph: tables [D, W, K]; needed where graph attention is on.
 
         Returns:
             Scores [H, D, W] and, if the network forecasts them, quantiles [H, Q, D, W].
 
         Raises:
-            ValueError: graph attention is on and there is no graph.
+            ValueError: a module is on and what it reads is not given.
         """
-        on, lookback = self._switches, self.config.lookback
-        rows, names = x.shape[1], x.shape[3]
-        newest = x[:, lookback - 1 :].flatten(1, 2)  # [F, D, W]
+        sequences = None
+        if self._switches.temporal:  # as `read`, but not through it: compiled, a call that is cut is one more graph
+            if windows is None:
+                raise ValueError("the temporal encoder is switched on but no windows were given")
+            embedded = self._embed(windows)
+            sequences = self._attend(self._recur(embedded), embedded, newest.shape[1])
+        return self.score(newest, sequences, graph)
 
-        x = x.flatten(2)  # [F, S, G*W]
-        if on.fan:
-            x = self.fan(x)  # [F, S, G*W]
+    def score(self, newest: Tensor, sequences: Tensor | None, graph: Graph | None) -> Output:
+        """As `forward`, of newest rows [D, W, F] and what `read` made of the sequences, [D, W, C]."""
+        newest = newest.to(self._compute_dtype)
+        state = self.newest(newest)  # [D, W, C]
 
-        inputs = x.flatten(1).to(self._compute_dtype)  # [F, M]
-        embedded = self.vsn(inputs).unflatten(0, x.shape[1:])  # [S, G*W, C]
+        if sequences is not None:
+            state = state + sequences  # [D, W, C]
 
-        recurrent = self._recur(embedded)  # [S, G*W, C]
-        state = self.lstm["add_norm"](recurrent, embedded)  # [S, G*W, C]
-
-        for block in self.attention[:-1]:
-            state = block(state, rows, lookback)  # [S, G*W, C]
-        state = self.attention[-1](state, rows - lookback + 1, lookback)  # [B, G*W, C]
-
-        if on.san:
-            state = self.san(state, embedded)  # [B, G*W, C]
-        state = self.dropout(state).unflatten(1, (-1, names)).flatten(0, 1)  # [D, W, C]
-
-        if on.gat:
+        if self._switches.gat:
             if graph is None:
                 raise ValueError("graph attention is switched on but no neighbour table was given")
             nodes = self.gat.nodes(state, newest)  # [D, W, C]
@@ -153,10 +181,37 @@ class ATFTGATFAN(nn.Module):
 
         return Output(*self.head(state))  # [H, D, W], [H, Q, D, W]
 
-    def _recur(self, embedded: Tensor) -> Tensor:
-        """embedded [S, G*W, C] -> [S, G*W, C], always float32 (TF32 where allowed): its cost is latency.
+    def read(self, windows: Tensor) -> Tensor:
+        """What the sequences add to the states: windows [R, S, G, W] -> [D, W, C], zero until `join` has learned."""
+        embedded = self._embed(windows)
+        return self._attend(self._recur(embedded), embedded, names=windows.shape[-1])
 
-        It stays cuDNN's: a compiled network is two graphs, before and after it.
+    def _embed(self, windows: Tensor) -> Tensor:
+        """windows [R, S, G, W] -> [S, G*W, A]."""
+        x = windows.flatten(2)  # [R, S, G*W]
+        if self._switches.fan:
+            x = self.fan(x)  # [R, S, G*W]
+        inputs = x.flatten(1).to(self._compute_dtype)  # [R, M]
+        return self.vsn(inputs).unflatten(0, x.shape[1:])  # [S, G*W, A]
+
+    def _attend(self, recurrent: Tensor, embedded: Tensor, names: int) -> Tensor:
+        """What the LSTM made of the embedded rows, and these, [S, G*W, A] both -> [D, W, C]."""
+        rows, lookback = embedded.shape[0], self.config.lookback
+        state = self.lstm["add_norm"](recurrent, embedded)  # [S, G*W, A]
+
+        for block in self.attention[:-1]:
+            state = block(state, rows, lookback)  # [S, G*W, A]
+        state = self.attention[-1](state, rows - lookback + 1, lookback)  # [B, G*W, A]
+
+        if self._switches.san:
+            state = self.san(state, embedded)  # [B, G*W, A]
+        state = self.dropout(state).unflatten(1, (-1, names)).flatten(0, 1)  # [D, W, A]
+        return self.join(state)  # [D, W, C]
+
+    def _recur(self, embedded: Tensor) -> Tensor:
+        """embedded [S, G*W, A] -> [S, G*W, A], always float32 (TF32 where allowed): its cost is latency.
+
+        It stays cuDNN's: a compiled network that reads sequences is two graphs, before and after it.
         """
         with torch.autocast(embedded.device.type, enabled=False):
             return self.lstm["cell"](embedded.float())[0]
@@ -183,7 +238,7 @@ class ATFTGATFAN(nn.Module):
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """What the wide per-feature tensors are held in."""
+        """What the wide tensors are held in."""
         return self._compute_dtype
 
     def module_of(self, parameter: str) -> str:
@@ -196,6 +251,8 @@ class ATFTGATFAN(nn.Module):
         off = {
             name for name, is_on in (("fan", on.fan), ("san", on.san), ("gat", on.gat), ("fusion", on.gat)) if not is_on
         }
+        if not on.temporal:
+            off.update(TEMPORAL)
         return tuple(m for m in MODULES if m not in off)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -207,7 +264,7 @@ class ATFTGATFAN(nn.Module):
 
     @staticmethod
     def decays(name: str, parameter: Tensor) -> bool:
-        """Weight decay applies to matrices only: not to gates, norms, biases, nor to the features' scale and shift."""
+        """Weight decay applies to matrices only: not to gates, norms, biases, nor to the inputs' scale and shift."""
         return (
             parameter.ndim >= 2
             and not name.startswith(("fan.", "vsn.scale", "vsn.shift", "vsn.mix_bias"))
@@ -216,19 +273,21 @@ class ATFTGATFAN(nn.Module):
 
 
 def build_model(
-    config: ModelConfig, features: int, horizons: int, *, switches: Switches | None = None, mode: str = "safe",
+    config: ModelConfig, sizes: Sizes, *, switches: Switches | None = None, mode: str = "safe",
     device: torch.device | str = "cpu", compiled: bool = False,
 ) -> ATFTGATFAN:  # fmt: skip
     """A network with new weights on a device, computing as the mode says; the one way in which the package makes one.
 
     Args:
-        features, horizons: counts, F and H.
         switches: the optional modules that take part; by default all.
         compiled: `model(...)` runs compiled (`model.forward(...)` never does).
+
+    Raises:
+        ConfigError: sequences are to be read, and the panel marks none.
     """
     device = torch.device(device)
     dtype = devices.compute_dtype(mode, device)
-    model = ATFTGATFAN(config, features, horizons, switches=switches, compute_dtype=dtype).to(device)
+    model = ATFTGATFAN(config, sizes, switches=switches, compute_dtype=dtype).to(device)
     if compiled:
         model.compile_around_the_lstm()
     return model

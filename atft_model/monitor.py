@@ -103,20 +103,20 @@ def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
 @torch.no_grad()
 def newest_day_sensitivity(model: ATFTGATFAN, batch: Batch, seed: int = 0) -> float:
     """What the newest row of features decides: 1 - mean rank correlation of each chunk's newest scores with and without
-    that row shuffled across the eligible names.
+    that row shuffled across the eligible names. The windows stay as they are, so that nothing stands in for the row.
     """
-    names = batch.x.shape[-1]
-    chunks = batch.x.shape[2]
-    order = torch.arange(names, device=batch.x.device).repeat(chunks, 1)
+    chunks, names = batch.names.shape
+    order = torch.arange(names, device=batch.newest.device).repeat(chunks, 1)
     generator = torch.Generator().manual_seed(seed)
     for g in range(chunks):
         keep = batch.valid[-1, g].nonzero().squeeze(1)
         order[g, keep] = keep[torch.randperm(len(keep), generator=generator).to(keep.device)]
-    shuffled = batch.x.clone()
-    shuffled[:, -1] = batch.x[:, -1].gather(2, order.expand(batch.x.shape[0], -1, -1))
+    shuffled = batch.newest.clone()  # [D, W, F], the newest day of each chunk last
+    last = batch.newest[-chunks:]
+    shuffled[-chunks:] = last.gather(1, order[..., None].expand_as(last))
     with model.precision():
-        before = model.forward(batch.x, batch.graph).scores[:, -chunks:]
-        after = model.forward(shuffled, batch.graph).scores[:, -chunks:]
+        before = model.forward(*batch.inputs).scores[:, -chunks:]
+        after = model.forward(shuffled, batch.windows, batch.graph).scores[:, -chunks:]
     mask = batch.valid[-1].expand(before.shape[0], -1, -1)
     return 1.0 - mean(spearman_by_day(before, after, mask).flatten().cpu().numpy())
 
@@ -137,7 +137,7 @@ def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float]:
     handle = model.gat.register_forward_hook(watch)
     try:
         with model.precision():
-            model.forward(batch.x, batch.graph)
+            model.forward(*batch.inputs)
             share = _attention_entropy(model.gat.layers[0], seen["inputs"], batch.valid.flatten(0, 1))
     finally:
         handle.remove()
@@ -188,7 +188,9 @@ def measure(model: ATFTGATFAN, batch: Batch, scores: Tensor, valid: Tensor, grad
 
 def first_non_finite(model: ATFTGATFAN, batch: Batch) -> str:
     """Name of the first module whose output is not finite on `batch`, or where else to look."""
-    if not torch.isfinite(batch.x).all():
+    if not torch.isfinite(batch.newest).all() or (
+        batch.windows is not None and not torch.isfinite(batch.windows).all()
+    ):
         return "the input features"
     found: list[str] = []
 
@@ -203,7 +205,7 @@ def first_non_finite(model: ATFTGATFAN, batch: Batch) -> str:
     handles = [m.register_forward_hook(watch(n)) for n, m in model.named_modules() if n]
     try:
         with torch.no_grad(), model.precision():
-            model.forward(batch.x, batch.graph)
+            model.forward(*batch.inputs)
     finally:
         for handle in handles:
             handle.remove()

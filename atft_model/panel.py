@@ -1,27 +1,28 @@
 """The panel on the device: every feature, label and neighbour table resident; nothing else feeds the network.
 
-`interchange.panel` defines the directory that it is loaded from. In memory features are [F, rows, N] with L - 1 zero
-rows before the first day and B after the last one (zero is "missing"), so any chunk is a gather of whole rows and no
-day needs a special case. Labels are per-day gaussianised ranks and robust z-scores of market-excess returns. A panel
-holds no split: what needs a block is given its days.
+`interchange.panel` defines the directory, `loading` reads it. In memory features are [T, N, F], so a newest row is a
+gather of whole rows; the few that are read as sequences lie beside them once more, [R, L-1 + T, N], with L - 1 rows of
+zeros before the first day (zero is "missing"), so any window is a gather too and no day needs a special case. Labels
+are per-day gaussianised ranks and robust z-scores of market-excess returns. A panel holds no split: what needs a block
+is given its days.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from atft_model import graph as tables
+from atft_model.interchange.config import Switches, TrainConfig
 from atft_model.interchange.errors import FoldError, PanelError
 from atft_model.interchange.panel import PanelDescription, open_panel, sector_numbers
+from atft_model.loading import Loader, padded
 from atft_model.losses import Targets, gaussianise
 from atft_model.metrics import average_ranks, trailing_volatility
 from atft_model.model import Graph
@@ -33,13 +34,32 @@ PAD_CPU, PAD_GPU = 16, 64  # the axis of names is padded to a multiple
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's chunks."""
+    """One step's chunks; the D = B * G predicted days are day-major."""
 
-    x: Tensor  # features [F, S, G, W]
+    newest: Tensor  # all features of each predicted day [D, W, F]
+    windows: Tensor | None  # the sequence inputs of the chunks' rows [R, S, G, W]; None where none are read
     targets: Targets  # [H, B, G, W]
     valid: Tensor  # eligibility [B, G, W]
-    graph: Graph  # tables [B*G, W, K]
+    graph: Graph  # tables [D, W, K]
     names: Tensor  # columns of the panel that the W names are [G, W]
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor | None, Graph]:
+        """What the network is called with."""
+        return self.newest, self.windows, self.graph
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A random draw of names, anew for each step.
+
+    Attributes:
+        names: how many of the names that are eligible on a day of the chunk.
+        seed: of the step: equal seeds draw equal names.
+    """
+
+    names: int
+    seed: int
 
 
 def chunk_width(valid: Tensor, chunk_days: int) -> int:
@@ -93,15 +113,17 @@ class DevicePanel:
     ) -> None:  # fmt: skip
         """
         Args:
-            tensors: x [F, L-1 + T + B, N], valid [T, N], returns [H, T, N] (raw, of the label), one_day [T, N],
-                neighbours, neighbour_mask [P, N, K], neighbour_attr [P, N, K, 3], graph_period [T]; `learned` [H, T, N]
-                where another tensor than the label is the target.
+            tensors: x [T, N, F], sequences [R, L-1 + T, N], valid [T, N], returns [H, T, N] (raw, of the label),
+                one_day [T, N], neighbours, neighbour_mask [P, N, K], neighbour_attr [P, N, K, 3], graph_period [T];
+                `learned` [H, T, N] where another tensor than the label is the target.
             lookback: L.
             chunk_days: B.
             oracle: the best attainable scores [H, T, N] of a synthetic panel.
         """
         self.description, self.lookback, self.chunk_days, self.oracle = description, lookback, chunk_days, oracle
-        self.x, self.valid, self.returns = tensors["x"], tensors["valid"], tensors["returns"]
+        self.windows = True
+        self.x, self.sequences = tensors["x"], tensors["sequences"]
+        self.valid, self.returns = tensors["valid"], tensors["returns"]
         self.one_day = tensors["one_day"]
         self.neighbours, self.neighbour_mask = tensors["neighbours"], tensors["neighbour_mask"]
         self.neighbour_attr, self.graph_period = tensors["neighbour_attr"], tensors["graph_period"]
@@ -129,8 +151,8 @@ class DevicePanel:
         device = torch.device(device)
         on_gpu = device.type == "cuda"
         panel = open_panel(Path(directory))
-        loader = _Loader(
-            panel.description, panel.tensors, str(directory), device, lookback, chunk_days,
+        loader = Loader(
+            panel.description, panel.tensors, str(directory), device, lookback,
             dtype=dtype or (torch.bfloat16 if on_gpu else torch.float32),
             names=padded(len(panel.codes), pad_names or (PAD_GPU if on_gpu else PAD_CPU)),
         )  # fmt: skip
@@ -208,48 +230,80 @@ class DevicePanel:
 
     # -- chunks ------------------------------------------------------------------------------------------------------
 
-    def batch(self, starts: Tensor) -> Batch:
+    def read_by(self, switches: Switches, train: TrainConfig) -> DevicePanel:
+        """The same resident panel as a network with these switches reads it in training.
+
+        Without sequences days share nothing, so a chunk is a day, and no window is gathered.
+        """
+        return self.in_chunks(train.chunk_days) if switches.temporal else self.newest_rows()
+
+    def newest_rows(self) -> DevicePanel:
+        """The same resident panel read a day a chunk, without windows."""
+        panel = self.in_chunks(1)
+        panel.windows = False
+        return panel
+
+    def in_chunks(self, days: int) -> DevicePanel:
+        """The same resident panel in chunks of other lengths."""
+        panel = copy.copy(self)
+        panel.chunk_days, panel.width = days, chunk_width(self.valid, days)
+        return panel
+
+    def batch(self, starts: Tensor, draw: Draw | None = None) -> Batch:
         """The chunks that predict days starts[g] .. starts[g]+B-1; starts [G] int64 on the device, days may run past
         the end.
 
         Rows of a chunk: the L-1 days before its first predicted day, then its B days (S in all). Names of a chunk: all,
-        or, where the panel's axis is much longer than any chunk needs, those that are eligible on a predicted day. No
-        host synchronisation, and shapes that never change.
+        or, where the panel's axis is much longer than any chunk needs, those that are eligible on a predicted day, or
+        a draw of these. No host synchronisation, and shapes that never change.
         """
-        span = torch.arange(self.lookback + self.chunk_days - 1, device=self.device)
-        rows = span[:, None] + starts  # padded row s of day t is t + s: L - 1 zero rows come first
-        wanted = span[: self.chunk_days, None] + starts  # [B, G]
+        span = torch.arange(self.chunk_days, device=self.device)
+        wanted = span[:, None] + starts  # [B, G]
         day = wanted.clamp(max=self.days - 1)
         flat = day.flatten()
         inside = (wanted < self.days)[..., None]
         valid = self.valid.index_select(0, flat).unflatten(0, day.shape) & inside
-        names = self._names_of(valid)
-
-        def narrow(wide: Tensor) -> Tensor:
-            return wide if self.width == self.names else wide.gather(-1, names.expand(*wide.shape[:-1], -1))
+        names = self._names_of(valid, draw)
+        everyone = names.shape[1] == self.names
 
         def of_days(tensor: Tensor) -> Tensor:
-            return narrow(tensor.index_select(-2, flat).unflatten(-2, day.shape))
+            wide = tensor.index_select(-2, flat).unflatten(-2, day.shape)
+            return wide if everyone else wide.gather(-1, names.expand(*wide.shape[:-1], -1))
 
-        if self.width == self.names:
-            x = self.x.index_select(1, rows.flatten()).unflatten(1, rows.shape)
-        else:
-            cells = rows[..., None] * self.names + names
-            x = self.x.flatten(1).index_select(1, cells.flatten()).unflatten(1, cells.shape)
+        cells = (day[..., None] * self.names + names).flatten()  # [B, G, W] of [T, N]
+        newest = self.x.flatten(0, 1).index_select(0, cells).view(len(flat), -1, self.x.shape[2])
         mask = of_days(self.label_mask) & inside
         targets = Targets(of_days(self.rank), of_days(self.z), mask, of_days(self.excess), mask[0])
-        return Batch(x, targets, narrow(valid), self._graph(flat, valid, names), names)
+        eligible = valid if everyone else valid.gather(-1, names.expand(*valid.shape[:-1], -1))
+        return Batch(newest, self._windows(starts, names), targets, eligible, self._graph(flat, valid, names), names)
 
-    def _names_of(self, valid: Tensor) -> Tensor:
+    def _windows(self, starts: Tensor, names: Tensor) -> Tensor | None:
+        """The sequence inputs [R, S, G, W] of the chunks' names [G, W]; None where none are read."""
+        if not self.windows:
+            return None
+        # padded row s of day t is t + s: L - 1 zero rows come first
+        rows = torch.arange(self.lookback + self.chunk_days - 1, device=self.device)[:, None] + starts
+        rows = rows.clamp(max=self.sequences.shape[1] - 1)  # [S, G]
+        if names.shape[1] == self.names:
+            return self.sequences.index_select(1, rows.flatten()).unflatten(1, rows.shape)
+        cells = rows[..., None] * self.names + names
+        return self.sequences.flatten(1).index_select(1, cells.flatten()).unflatten(1, cells.shape)
+
+    def _names_of(self, valid: Tensor, draw: Draw | None) -> Tensor:
         """Columns [G, W] of the names eligible on some day of valid [B, G, N], ascending, filled up with others."""
+        if draw is not None and draw.names < self.width:
+            generator = torch.Generator(self.device).manual_seed(draw.seed)
+            order = torch.rand(valid.shape[1:], generator=generator, device=self.device)  # [G, N]
+            order += ~valid.any(0)
+            return order.topk(draw.names, largest=False, sorted=False).indices.sort(-1).values
         if self.width == self.names:
             return torch.arange(self.names, device=self.device).expand(valid.shape[1], -1)
         absent = ~valid.any(0)
         return absent.byte().argsort(stable=True, dim=-1)[:, : self.width].sort(-1).values
 
     def _graph(self, flat_days: Tensor, valid: Tensor, names: Tensor) -> Graph:
-        """Tables of the given days for the chunk's names, neighbours that are not eligible that day masked; the self
-        edge always stays.
+        """Tables of the given days for the chunk's names. Neighbours that are not eligible that day, or not drawn, are
+        masked; the self edge always stays.
         """
         period = self.graph_period.index_select(0, flat_days)
         neighbours = self.neighbours.index_select(0, period)
@@ -257,14 +311,15 @@ class DevicePanel:
         present = valid.flatten().index_select(0, (neighbours + offset).flatten()).view(neighbours.shape)
         mask = self.neighbour_mask.index_select(0, period) & present
         attr = self.neighbour_attr.index_select(0, period)
-        if self.width < self.names:
-            place = torch.zeros(len(names), self.names, dtype=neighbours.dtype, device=self.device)
-            places = torch.arange(self.width, dtype=neighbours.dtype, device=self.device).expand_as(names)
-            place.scatter_(1, names, places)  # a name that is not there keeps 0: its edges are masked
+        if names.shape[1] < self.names:
+            place = torch.full((len(names), self.names), -1, dtype=neighbours.dtype, device=self.device)
+            places = torch.arange(names.shape[1], dtype=neighbours.dtype, device=self.device).expand_as(names)
+            place.scatter_(1, names, places)
             every_day = names.repeat(valid.shape[0], 1)[..., None]  # [D, W, 1]
             neighbours = neighbours.gather(1, every_day.expand(-1, -1, neighbours.shape[2]))
             neighbours = place.repeat(valid.shape[0], 1).gather(1, neighbours.flatten(1).long()).view(neighbours.shape)
-            mask = mask.gather(1, every_day.expand_as(neighbours))
+            mask = mask.gather(1, every_day.expand_as(neighbours)) & (neighbours >= 0)
+            neighbours = neighbours.clamp_min(0)
             attr = attr.gather(1, every_day[..., None].expand(-1, -1, *attr.shape[2:]))
         mask[..., 0] = True
         return Graph(neighbours, mask, attr)
@@ -308,85 +363,3 @@ class DevicePanel:
         """Leave every name only its self edge: what a phase gains by more parameters and epochs, without a graph."""
         self.neighbour_mask = self.neighbour_mask.clone()
         self.neighbour_mask[..., 1:] = False
-
-
-def padded(names: int, multiple: int) -> int:
-    """The number of names rounded up to a multiple."""
-    return -(-names // multiple) * multiple
-
-
-def as_torch(array: NDArray[Any]) -> Tensor:
-    """A copy of an array of a panel; uint16, which holds the bits of bfloat16, becomes bfloat16."""
-    copied = np.array(array)  # the file is mapped read-only
-    return (
-        torch.from_numpy(copied.view(np.int16)).view(torch.bfloat16)
-        if copied.dtype == np.uint16
-        else torch.from_numpy(copied)
-    )
-
-
-@dataclass(frozen=True)
-class _Loader:
-    """Turns the tensors of a panel directory into those that are resident: padded, checked, on the device."""
-
-    description: PanelDescription
-    stored: Mapping[str, NDArray[Any]]
-    where: str
-    device: torch.device
-    lookback: int
-    chunk_days: int
-    dtype: torch.dtype
-    names: int
-
-    def tensors(self) -> dict[str, Tensor]:
-        """As `DevicePanel` wants them."""
-        label, target = self.description.label, self.description.target
-        found = {"x": self._features(), "valid": self._padded(self.stored["valid"], False)}
-        found["returns"] = self._padded(self.stored[label], torch.nan)
-        if target != label:
-            found["learned"] = self._padded(self.stored[target], torch.nan)
-        if 1 in self.description.horizons:
-            found["one_day"] = self._padded(self.stored["y_cc"][self.description.horizons.index(1)], torch.nan)
-        else:
-            found["one_day"] = torch.full_like(found["valid"], torch.nan, dtype=torch.float32)
-        return found | self._graph()
-
-    def _padded(self, array: NDArray[Any], filler: float | bool) -> Tensor:
-        """[..., n] -> [..., N]."""
-        tensor = as_torch(array).to(self.device)
-        return torch.nn.functional.pad(tensor, (0, self.names - tensor.shape[-1]), value=filler)
-
-    def _features(self) -> Tensor:
-        """[T, n, F] as stored -> [F, L-1 + T + B, N]."""
-        source, dates = self.stored["x"], self.description.dates
-        days, names, features = source.shape
-        first = self.lookback - 1
-        x = torch.zeros(features, first + days + self.chunk_days, self.names, dtype=self.dtype, device=self.device)
-        for start in range(0, days, LABEL_ROWS):
-            rows = as_torch(source[start : start + LABEL_ROWS]).to(self.device, self.dtype)
-            finite = torch.isfinite(rows)
-            if not finite.all():
-                bad = int((~finite).any(0).any(0).nonzero()[0])
-                raise PanelError(
-                    f"{self.where}: feature {self.description.features[bad].name} holds a value that is not finite "
-                    f"between {dates[start]} and {dates[min(start + LABEL_ROWS, days) - 1]}; missing must be 0"
-                )
-            x[:, first + start : first + start + len(rows), :names] = rows.permute(2, 0, 1)
-        return x
-
-    def _graph(self) -> dict[str, Tensor]:
-        """Neighbour tables; a padded name's only neighbour is itself, masked."""
-        raw, device = as_torch(self.stored["neighbours"]), self.device
-        periods, names, k = raw.shape
-        if raw.min() < 0 or raw.max() >= names:
-            raise PanelError(f"{self.where}: neighbours must be name indices 0..{names - 1}")
-        period = as_torch(self.stored["graph_period"]).to(device, torch.int64)
-        if period.min() < 0 or period.max() >= periods:
-            raise PanelError(f"{self.where}: graph_period must lie in 0..{periods - 1}")
-        neighbours = torch.arange(self.names, dtype=torch.int32, device=device).view(1, -1, 1).repeat(periods, 1, k)
-        neighbours[:, :names] = raw.to(device)
-        mask = torch.zeros(periods, self.names, k, dtype=torch.bool, device=device)
-        mask[:, :names] = as_torch(self.stored["neighbour_mask"]).to(device)
-        attr = torch.ones(periods, self.names, k, 3, dtype=self.dtype, device=device)
-        attr[:, :names] = torch.nan_to_num(as_torch(self.stored["neighbour_attr"]).to(device, self.dtype))
-        return {"neighbours": neighbours, "neighbour_mask": mask, "neighbour_attr": attr, "graph_period": period}

@@ -24,7 +24,7 @@ from atft_model.interchange.records import from_plain
 from atft_model.interchange.request import PredictRequest
 from atft_model.interchange.run import RunRecord, read_finished
 from atft_model.metrics import daily_series, day_zscore, summarise
-from atft_model.model import ATFTGATFAN, build_model
+from atft_model.model import ATFTGATFAN, Sizes, build_model
 from atft_model.panel import DevicePanel
 
 EVAL_CHUNKS = {"cpu": 4, "cuda": 1}
@@ -42,6 +42,7 @@ def score_days(model: ATFTGATFAN, panel: DevicePanel, days: range, *, chunks: in
         [H, D, N] float32; mask with `panel.valid`: other names may have NaN.
     """
     chunks = chunks or EVAL_CHUNKS[panel.device.type]
+    panel = panel if model.switches.temporal else panel.newest_rows()
     starts = panel.chunk_starts(days)
     filled = starts + [starts[-1]] * (-len(starts) % chunks)  # whole groups: shapes never change
     on_device = torch.tensor(filled, device=panel.device).view(-1, chunks)
@@ -51,7 +52,7 @@ def score_days(model: ATFTGATFAN, panel: DevicePanel, days: range, *, chunks: in
     with model.precision():
         for group in on_device:
             batch = panel.batch(group)
-            scores = model.forward(batch.x, batch.graph).scores.unflatten(1, (panel.chunk_days, chunks))  # [H, B, G, W]
+            scores = model.forward(*batch.inputs).scores.unflatten(1, (panel.chunk_days, chunks))  # [H, B, G, W]
             if panel.width < panel.names:
                 wide = scores.new_full((*scores.shape[:-1], panel.names), torch.nan)
                 scores = wide.scatter(-1, batch.names.expand_as(scores), scores)
@@ -153,7 +154,7 @@ def config_of(run: RunRecord) -> Preset:
 
 
 def networks(run: RunRecord, members: Sequence[dict[str, Tensor]], device: torch.device) -> list[ATFTGATFAN]:
-    """A run's members as networks that compute as they did when their epoch was chosen, in eval mode.
+    """A run's members as networks that compute as they did when they were validated, in eval mode.
 
     Args:
         members: weights by parameter.
@@ -164,9 +165,8 @@ def networks(run: RunRecord, members: Sequence[dict[str, Tensor]], device: torch
     config, switches = config_of(run).model, from_plain(Switches, run.switches, f"the switches of run {run.run_id}")
     models = []
     for weights in members:
-        model = build_model(
-            config, len(run.features), len(run.horizons), switches=switches, mode=run.mode, device=device
-        )
+        sizes = Sizes(len(run.features), len(run.sequences), len(run.horizons))
+        model = build_model(config, sizes, switches=switches, mode=run.mode, device=device)
         load_weights(model, weights)
         models.append(model.eval())
     return models
@@ -201,7 +201,7 @@ def load_run(
 def predict(request: PredictRequest) -> str:
     """Write the scores that a request asks for; returns a line about them.
 
-    The networks compute in the dtype of the mode in which their run chose its epoch; the request's own mode chooses
+    The networks compute in the dtype of the mode in which their run was validated; the request's own mode chooses
     the kernels alone (deterministic ones, TF32).
 
     Raises:

@@ -69,10 +69,10 @@ class Progress:
         if self._stored is not None and self._stored[1]["member"] == fit.member:
             fit.restore(*self._stored)
 
-    def save(self, fit: Fit, *, better: bool) -> None:
-        """Write the state, and the checkpoint where the weights are the best so far; DiskFull if there is no room."""
-        if better:
-            files.write_tensors(self.out / CHECKPOINT, files.join_members([*self.members, fit.best]))
+    def save(self, fit: Fit, *, keeps: bool) -> None:
+        """Write the state, and the checkpoint if the epoch's weights are kept so far; DiskFull if there is no room."""
+        if keeps:
+            files.write_tensors(self.out / CHECKPOINT, files.join_members([*self.members, fit.kept]))
         tensors, values = fit.state()
         tensors |= {f"done/{k}": v for k, v in files.join_members(self.members).items()}
         stored = {"record": self.record, "fit": values, "rows": self.rows, "accounts": self.accounts}
@@ -80,10 +80,10 @@ class Progress:
 
     def close_member(self, fit: Fit) -> None:
         """Count a member that is trained to its end."""
-        self.members.append({k: v.detach().cpu() for k, v in fit.best.items()})
+        self.members.append({k: v.detach().cpu() for k, v in fit.kept.items()})
         self.rows += fit.rows
         self.accounts.append(
-            {"best_epoch": fit.best_epoch, "epochs": len(fit.rows), "seconds": fit.seconds, "stopped_by": fit.stopped}
+            {"kept_epoch": fit.kept_epoch, "epochs": len(fit.rows), "seconds": fit.seconds, "stopped_by": fit.stopped}
         )
 
     def trained(self) -> Trained:

@@ -14,15 +14,15 @@ from atft_model import checkpoint as files
 from atft_model import monitor
 from atft_model.curriculum import PhasePlan
 from atft_model.device import hardware, versions
+from atft_model.importance import permutation_importances
 from atft_model.interchange.config import Preset
 from atft_model.interchange.records import to_plain
 from atft_model.interchange.request import TrainRequest
 from atft_model.interchange.run import CHECKPOINT, FORMAT, METRICS, SCORES, Parent, RunRecord
-from atft_model.model import ATFTGATFAN
 from atft_model.panel import Batch, DevicePanel
-from atft_model.predict import ensemble, evaluate_scores, networks, score_days, write_scores
+from atft_model.predict import config_of, ensemble, evaluate_scores, networks, score_days, write_scores
 
-CODE_VERSION = "1"
+CODE_VERSION = "3"
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,11 @@ def opening_record(
     return RunRecord(
         format=FORMAT, status="running", run_id=request.out.name, phase=plan.phase, name=plan.name, fold=request.fold,
         panel_id=description.panel_id, catalogue_hash=description.catalogue_hash,
-        features=tuple(f.name for f in description.features), horizons=description.horizons, label=description.label,
-        target=description.target, config=to_plain(config), curriculum=to_plain(plan), switches=to_plain(plan.on),
-        parent=parent, code_version=CODE_VERSION, seed=request.seed, n_seeds=request.n_seeds, mode=request.mode,
+        features=tuple(f.name for f in description.features),
+        sequences=tuple(f.name for f in description.features if f.sequence), horizons=description.horizons,
+        label=description.label, target=description.target, config=to_plain(config), curriculum=to_plain(plan),
+        switches=to_plain(plan.on), parent=parent, code_version=CODE_VERSION, seed=request.seed,
+        n_seeds=request.n_seeds, mode=request.mode,
         controls={"shuffle_edges": request.shuffle_edges, "permute_labels": request.permute_labels},
         hardware=hardware(panel.device), versions=versions(),
     )  # fmt: skip
@@ -72,11 +74,12 @@ def failed_record(record: RunRecord, message: str) -> RunRecord:
 
 
 def judge(trained: Trained, record: RunRecord, plan: PhasePlan, panel: DevicePanel) -> Judgement:
-    """Score the validation block with the kept weights, look for degeneracy, and say what the network attends to."""
+    """Score the validation block with the kept weights, look for degeneracy, and say what the network looks at."""
     days = record.fold.places(panel.dates, "validation")
     models = networks(record, trained.members, panel.device)
     scores = ensemble([score_days(model, panel, days) for model in models], panel.valid_on(days))
-    batch = probe(panel, days)
+    read = panel.read_by(plan.on, config_of(record).train)
+    batch = probe(read, days)
     last = trained.rows[-1]
     # a group that was frozen to the end of a shortened phase has no gradient to show
     learned = tuple(m for m in models[0].active_modules() if plan.rate_of(m, last["epoch"]) > 0)
@@ -87,7 +90,7 @@ def judge(trained: Trained, record: RunRecord, plan: PhasePlan, panel: DevicePan
         validation=evaluate_scores(scores, panel, days),
         guards=monitor.judge(measured, learned),
         parameters=models[0].parameter_counts(),
-        importance=importances(models, panel, batch),
+        importance=permutation_importances(models, probe(read.in_chunks(1), days), panel.description),
     )
 
 
@@ -109,7 +112,7 @@ def closing_record(
         record,
         status="finished" if judgement.guards.passed else "failed",
         epochs=max(account["epochs"] for account in trained.accounts),
-        best_epoch=trained.accounts[0]["best_epoch"],
+        kept_epoch=trained.accounts[0]["kept_epoch"],
         members=tuple(trained.accounts),
         seconds=sum(account["seconds"] for account in trained.accounts),
         stock_days_per_s=stock_days / max(1e-9, sum(row["seconds"] for row in trained.rows)),
@@ -132,21 +135,8 @@ def probe(panel: DevicePanel, days: range, chunks: int = 4) -> Batch:
     return panel.batch(torch.tensor(picked, device=panel.device))
 
 
-def importances(models: Sequence[ATFTGATFAN], panel: DevicePanel, batch: Batch) -> dict[str, float]:
-    """Mean selection weight of each feature over a batch's eligible names and the members; sums to 1."""
-    features = panel.description.features
-    total = torch.zeros(len(features), device=panel.device)
-    keep = batch.valid.any(0)  # [G, W]
-    x = batch.x.float()  # [F, S, G, W]
-    with torch.no_grad():
-        for model in models:
-            rows = model.fan(x.flatten(2)) if model.switches.fan else x.flatten(2)  # [F, S, G*W]
-            total += model.vsn.weights(rows.flatten(1)).view(x.shape)[..., keep].mean((1, 2))
-    return dict(zip([f.name for f in features], (total / total.sum()).tolist(), strict=True))
-
-
 def family_importances(importance: Mapping[str, float], panel: DevicePanel) -> dict[str, float]:
-    """Selection weight summed by feature family."""
+    """Importance summed by feature family."""
     out: dict[str, float] = {}
     for feature in panel.description.features:
         out[feature.family] = out.get(feature.family, 0.0) + importance[feature.name]

@@ -26,12 +26,12 @@ from atft_model.interchange.config import Preset, preset
 from atft_model.interchange.errors import ConfigError, RequestError
 from atft_model.interchange.fold import BLOCKS, Fold
 from atft_model.interchange.records import to_plain
-from atft_model.interchange.statistics import mean_by_day, paired_difference
+from atft_model.interchange.statistics import MeanVerdict, holm, mean_by_day, paired_difference
 from atft_model.metrics import daily_series, headline_series, summarise
 from atft_model.panel import DevicePanel
 from atft_model.predict import ensemble, read_scores, score_days
 from atft_model.synthetic import Shape, synthetic
-from atft_model.tables import mean_and_error, metric_cells, metric_header, table
+from atft_model.tables import mean_and_error, metric_cells, metric_header, p_cell, table
 
 DEMO = Shape(names=224, days=560, features=56, neighbours=10)
 
@@ -76,7 +76,7 @@ def sizes(
         for _ in fit.epochs():
             pass
         seconds = time.perf_counter() - started
-        load_weights(fit.model, fit.best)
+        load_weights(fit.model, fit.kept)
         days = fit.validation_days
         summary = summarise(series_of(score_days(fit.model, panel, days), panel, days), horizons)
         rate = fit.rows[-1]["stock_days_per_s"]
@@ -118,24 +118,27 @@ def curriculum(
         fit = Fit(panel, fold, config, plan, seed=seed, mode=mode, weights=current)
         for _ in fit.epochs():
             pass
-        current = fit.best
-        load_weights(fit.model, fit.best)
+        current = fit.kept
+        load_weights(fit.model, fit.kept)
         scores = {block: score_days(fit.model, panel, fold.places(panel.dates, block)) for block in blocks}
         seconds = time.perf_counter() - started
         trained = sum(r["seconds"] for r in fit.rows)
         rate = sum(r["stock_days_per_s"] * r["seconds"] for r in fit.rows) / max(trained, 1e-9)
-        outcomes.append(Outcome(plan, fit.best, scores, seconds, fit.best_rank_ic, len(fit.rows), rate))
+        outcomes.append(Outcome(plan, fit.kept, scores, seconds, fit.kept_rank_ic, len(fit.rows), rate))
     return outcomes
 
 
 class Board:
-    """The table of one block: rows of mean and standard error over seeds, with paired daily gains."""
+    """The table of one block: rows of mean and standard error over seeds, with paired daily gains.
+
+    A board holds many comparisons, so beside the p of each stands what Holm makes of it among all of them.
+    """
 
     def __init__(self, panel: DevicePanel, days: range) -> None:
         self.panel, self.days = panel, days
         self.horizons = panel.horizons
-        self.cells: list[list[str]] = []
-        self.rows: dict[str, Any] = {}
+        self.gains: dict[str, MeanVerdict] = {}
+        self.rows: dict[str, dict[str, Any]] = {}
         self.daily: dict[str, Any] = {}
 
     def add(
@@ -146,16 +149,33 @@ class Board:
         runs, others = ([series_of(s, self.panel, self.days, neutral=neutral) for s in of] for of in (scores, over))
         summaries = [summarise(r, self.horizons) for r in runs]
         heads, other_heads = ([headline_series(r, self.horizons) for r in of] for of in (runs, others))
-        cells = [name, mean_and_error([s["rank_ic"] for s in summaries])]
-        cells += [mean_and_error([s["rank_ic_by_horizon"][str(h)] for s in summaries]) for h in self.horizons]
-        paired = paired_difference(mean_by_day(heads), mean_by_day(other_heads)) if others else None
-        cells += [f"{paired.mean:+.4f}", f"{paired.p:.4f}"] if paired else ["", ""]
-        self.cells.append([*cells, f"{seconds:.1f}" if seconds is not None else ""])
+        paired = None
+        if others:
+            paired = paired_difference(mean_by_day(heads), mean_by_day(other_heads), max(self.horizons))
+            self.gains[name] = paired
         self.rows[name] = {"by_seed": summaries, "paired": paired, "seconds": seconds}
         self.daily[name] = [h.tolist() for h in heads]
 
+    def adjusted(self) -> dict[str, float]:
+        """p of every gain of the board after Holm, by row."""
+        return dict(zip(self.gains, holm([gain.p for gain in self.gains.values()]), strict=True))
+
+    def figures(self) -> dict[str, Any]:
+        """Every figure, for the JSON file."""
+        after = self.adjusted()
+        return {name: {**row, "p_holm": after.get(name)} for name, row in self.rows.items()}
+
     def __str__(self) -> str:
-        return table(["", "RankIC", *(f"{h}d" for h in self.horizons), "gain", "p", "seconds"], self.cells)
+        after = self.adjusted()
+        lines = []
+        for name, row in self.rows.items():
+            cells = [name, mean_and_error([s["rank_ic"] for s in row["by_seed"]])]
+            cells += [mean_and_error([s["rank_ic_by_horizon"][str(h)] for s in row["by_seed"]]) for h in self.horizons]
+            gain = self.gains.get(name)
+            cells += [f"{gain.mean:+.4f}", p_cell(gain.p), p_cell(after[name])] if gain else ["", "", ""]
+            lines.append([*cells, f"{row['seconds']:.1f}" if row["seconds"] is not None else ""])
+        heads = ["", "RankIC", *(f"{h}d" for h in self.horizons), "gain", "p", "p Holm", "seconds"]
+        return table(heads, lines)
 
 
 def study(
@@ -204,7 +224,7 @@ def study(
         if theirs:
             print("\nrank correlation of the scores with those of")
             print(table(["", *theirs], [[k, *v.values()] for k, v in alike.items()]), flush=True)
-        figures["blocks"][block] = {"rows": board.rows, "daily": board.daily, "likeness": alike}
+        figures["blocks"][block] = {"rows": board.figures(), "daily": board.daily, "likeness": alike}
     if out is not None:
         write_atomically(out, json.dumps(to_plain(figures)).encode())
     return figures

@@ -1,13 +1,14 @@
 """Synthetic panels with one planted signal for each part of the network, made on the device, and the oracle's scores.
 
-The 1-day return is 2 % times (strength * (encoder + FAN + graph) + noise, t with 4 degrees of freedom), each signal of
-unit variance:
+The 1-day return is 2 % times (strength * (newest row + sequences + graph) + noise, t with 4 degrees of freedom), each
+signal of unit variance:
 
-encoder: (x0 + x1 x2) / sqrt 2, a persistent level and an interaction;
-FAN: the fast part of x3, hidden under each name's own slow level and scale: the deviation from its mean;
+newest row: (x0 + x1 x2) / sqrt 2, a persistent level and an interaction;
+sequences, FAN: the fast part of x3, hidden under each name's own slow level and scale: the deviation from its mean;
 graph: the neighbours' mean of x4, which is white and means nothing for the name itself.
 
-All other features are noise of various persistence. Longer labels are sums of 1-day returns.
+All other features are noise of various persistence. The planted ones and the first of these are marked as sequences.
+Longer labels are sums of 1-day returns.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from torch import Tensor
 from atft_model.interchange.errors import ConfigError
 from atft_model.interchange.fold import Fold, cut
 from atft_model.interchange.panel import FORMAT, PanelDescription, PanelFeature, write_panel
-from atft_model.panel import PAD_CPU, PAD_GPU, DevicePanel, padded
+from atft_model.loading import padded, sequences_of
+from atft_model.panel import PAD_CPU, PAD_GPU, DevicePanel
 
 PERIOD_DAYS = 20  # days that share a graph
 LEVEL, PRODUCT, FAST = 0.9, 0.8, 0.5  # day-to-day persistence of the planted signals
 PLANTED = ("level", "left", "right", "own_mean", "shock")
+SEQUENCES = 6  # features that are marked as sequences: the planted ones and a noise
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,12 @@ def synthetic(
     on_gpu = device.type == "cuda"
     dtype = dtype or (torch.bfloat16 if on_gpu else torch.float32)
     maker = _Maker(shape, padded(shape.names, pad_names or (PAD_GPU if on_gpu else PAD_CPU)), device, seed)
-    x, deviations = maker.features(lookback, chunk_days, dtype)
+    x, deviations = maker.features(dtype)
     graph = maker.graph()
-    body = x[:5, lookback - 1 : lookback - 1 + shape.days].float()
+    body = x[..., :5].movedim(-1, 0).float()
     returns, oracle = maker.returns_and_oracle(body, deviations, graph)
-    tensors = {"x": x, "valid": maker.eligibility(lookback), "returns": returns, **graph}
+    sequences = sequences_of(x, range(SEQUENCES), lookback)
+    tensors = {"x": x, "sequences": sequences, "valid": maker.eligibility(lookback), "returns": returns, **graph}
     tensors["neighbour_attr"] = graph["neighbour_attr"].to(dtype)
     tensors["neighbours"] = graph["neighbours"].to(torch.int32)
     one_day = (
@@ -94,7 +98,9 @@ def synthetic(
 def describe(shape: Shape, seed: int) -> PanelDescription:
     """What the axes of a synthetic panel mean; equal shapes and seeds have equal ids."""
     labels = [f"planted_{name}" for name in PLANTED] + [f"noise_{i}" for i in range(5, shape.features)]
-    features = tuple(PanelFeature(name, f"family_{i % 5}", "time_series") for i, name in enumerate(labels))
+    features = tuple(
+        PanelFeature(name, f"family_{i % 5}", "time_series", i < SEQUENCES) for i, name in enumerate(labels)
+    )
     return PanelDescription(
         format=FORMAT,
         panel_id=f"synthetic-{hashlib.sha256(repr((shape, seed)).encode()).hexdigest()[:12]}",
@@ -116,13 +122,13 @@ def weekdays(first: date, count: int) -> tuple[date, ...]:
 
 def write(directory: Path, panel: DevicePanel) -> None:
     """Write the resident panel as a panel directory, for tests and benches; real panels are built upstream."""
-    first, names = panel.lookback - 1, len(panel.description.codes)
+    names = len(panel.description.codes)
 
     def plain(tensor: Tensor) -> NDArray[Any]:
         array: NDArray[Any] = tensor.cpu().contiguous().numpy()
         return array
 
-    x = panel.x[:, first : first + panel.days, :names].permute(1, 2, 0).to(torch.bfloat16)
+    x = panel.x[:, :names].to(torch.bfloat16)
     returns = plain(panel.returns[:, :, :names])
     tensors = {
         "x": plain(x.view(torch.int16)).view(np.uint16),
@@ -153,13 +159,13 @@ class _Maker:
     def uniform(self, *size: int) -> Tensor:
         return torch.rand(*size, generator=self.generator, device=self.device)
 
-    def features(self, lookback: int, chunk_days: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """(x [F, L-1 + T + B, N], the planted deviations from the own mean [T, N])."""
+    def features(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(x [T, N, F], the planted deviations from the own mean [T, N])."""
         shape, wide, device = self.shape, self.wide, self.device
         persistence = torch.linspace(0.0, 0.98, shape.features, device=device)
         persistence[:5] = torch.tensor([LEVEL, PRODUCT, PRODUCT, 0.995, 0.0], device=device)
         rho = persistence[:, None]
-        x = torch.zeros(shape.features, lookback - 1 + shape.days + chunk_days, wide, dtype=dtype, device=device)
+        x = torch.zeros(shape.days, wide, shape.features, dtype=dtype, device=device)
         own_scale = 0.15 + 0.35 * self.uniform(wide)
         deviation = self.normal(wide)
         deviations = torch.zeros(shape.days, wide, device=device)
@@ -170,8 +176,8 @@ class _Maker:
             deviations[t] = deviation
             today = state.clone()
             today[3] = (1 - own_scale**2).sqrt() * state[3] + own_scale * deviation
-            x[:, lookback - 1 + t] = today.clamp(-3, 3).to(dtype)
-        x[:, :, shape.names :] = 0
+            x[t] = today.clamp(-3, 3).to(dtype).t()
+        x[:, shape.names :] = 0
         return x, deviations
 
     def graph(self) -> dict[str, Tensor]:

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from atft_model import checkpoint as files
-from atft_model.curriculum import PhasePlan, phase_plan
+from atft_model.curriculum import PhasePlan, check_patience, phase_plan
 from atft_model.device import pick_device, set_mode
 from atft_model.fit import Fit, Interrupted
-from atft_model.interchange.config import PRESETS, Preset, changed
+from atft_model.interchange.config import NEWEST_ROW, PRESETS, Preset, changed
 from atft_model.interchange.errors import RequestError
 from atft_model.interchange.panel import PanelDescription, read_description
 from atft_model.interchange.request import TrainRequest, write_request
@@ -27,7 +27,7 @@ from atft_model.interchange.run import (
     read_finished,
     write_record,
 )
-from atft_model.model import build_model
+from atft_model.model import Sizes, build_model
 from atft_model.monitor import NonFinite
 from atft_model.panel import DevicePanel
 from atft_model.predict import config_of
@@ -69,6 +69,7 @@ def train(request: TrainRequest, listener: Listener) -> RunRecord:
     if parent is not None:
         parent.check(request, description, config)
 
+    check_patience(plan, config.train)
     device = pick_device(request.device)
     set_mode(request.mode, device)
     panel = load_panel(request, config)
@@ -209,7 +210,8 @@ def begin_or_resume(request: TrainRequest, record: RunRecord, config: Preset, li
 
 def weight_bytes(config: Preset, record: RunRecord) -> int:
     """Size of one network's weights."""
-    model = build_model(config.model, len(record.features), len(record.horizons))
+    sizes = Sizes(len(record.features), len(record.sequences), len(record.horizons))
+    model = build_model(config.model, sizes, switches=NEWEST_ROW)  # the parameters of what is off are there too
     return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
@@ -221,13 +223,13 @@ def train_member(fit: Fit, progress: Progress, listener: Listener, log: files.Ru
         GuardViolation: a step was not finite; run.json says "failed".
     """
     try:
-        for row, better in fit.epochs(should_stop=listener.should_stop, deadline=deadline):
-            progress.save(fit, better=better)
+        for row, keeps in fit.epochs(should_stop=listener.should_stop, deadline=deadline):
+            progress.save(fit, keeps=keeps)
             listener.line(progress_line(row, fit, progress.record.n_seeds))
             log.write({"event": "epoch", **row})
             listener.record({"event": "epoch", **row})
     except Interrupted:
-        progress.save(fit, better=False)
+        progress.save(fit, keeps=False)
         write_record(progress.out, interrupted_record(progress.record))
         log.write({"event": "interrupted", "epoch": fit.epoch, "step": fit.step_in_epoch})
         raise

@@ -4,7 +4,8 @@
 
 `mine.parquet` holds date, code and a score per horizon: score_1d, score_5d, score_10d, score_20d; higher is better, and
 only the order within a day counts. They are scored on the validation block of the newest run's fold, beside the stored
-baselines; the test block is not touched. *neutral* is what is left beyond sector and 20-day volatility.
+baselines; the test block is not touched. *neutral* is what is left beyond sector and 20-day volatility; *p* is that of
+the difference, after Holm, as there is one a baseline.
 """
 
 import sys
@@ -21,7 +22,7 @@ from atft_assets.training.lanes import BASELINES
 from atft_assets.training.runs import latest_run
 from atft_model.interchange.fold import MAIN
 from atft_model.interchange.panel import open_panel
-from atft_model.interchange.statistics import paired_difference
+from atft_model.interchange.statistics import holm, paired_difference
 
 BLOCK = "validation"
 
@@ -49,10 +50,11 @@ def main(arguments: list[str]) -> None:
     )
     print(f"{'':<20}{'RankIC':>8}{'t':>7}{'neutral':>9}{'mine minus it':>15}{'p':>7}")
     print(_line("mine", mine))
-    for name, frame in sorted(baselines(runs).items()):
-        theirs = block.score(frame)
-        gain = paired_difference(mine.daily, theirs.daily)
-        print(f"{_line(name, theirs)}{gain.mean:>+15.4f}{gain.p:>7.2f}")
+    theirs = {name: block.score(frame) for name, frame in sorted(baselines(runs).items())}
+    longest = max(block.panel.horizons)
+    gains = [paired_difference(mine.daily, score.daily, longest) for score in theirs.values()]
+    for (name, score), gain, p in zip(theirs.items(), gains, holm([gain.p for gain in gains]), strict=True):
+        print(f"{_line(name, score)}{gain.mean:>+15.4f}{p:>7.2f}")
 
 
 def _line(name: str, score: Score) -> str:

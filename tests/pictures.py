@@ -243,7 +243,7 @@ def _arrow(start: Node, end: Node, nodes: Collection[Node]) -> FancyArrowPatch:
 def rank_ic_bars(board: Mapping[str, Any]) -> str:
     """RankIC of each row of a stored comparison, with its 95 % interval (Newey-West, from the row's own t)."""
     rows: Sequence[Mapping[str, Any]] = board["rows"]
-    colours = {"phase": "#54aeff", "baseline": "#8c959f", "oracle": "#d4a72c"}
+    colours = {"phase": "#54aeff", "baseline": "#8c959f", "blend": "#4ac26b", "oracle": "#d4a72c"}
     height = 74 + 30 * len(rows)
     figure, sheet = canvas(WIDTH, height)
     title = f"RankIC in the demo: {board['block']} block, {board['first']} to {board['last']}, {board['days']} days"

@@ -21,8 +21,8 @@ RECORD = REPOSITORY / "docs" / "demo.json"
 PICTURES = REPOSITORY / "docs" / "images"
 READMES = (REPOSITORY / "README.md", REPOSITORY / "README.ja.md")
 BEGIN, END = "<!-- demo: begin -->\n", "<!-- demo: end -->"
-BOARD = ("block", "first", "last", "days", "panel_id", "rows")
-ROW = ("name", "label", "kind", "rank_ic", "t", "p", "icir", "neutral_rank_ic", "seconds", "previous")
+BOARD = ("block", "first", "last", "days", "panel_id", "comparisons", "rows")
+ROW = ("name", "label", "kind", "rank_ic", "t", "critical", "p", "icir", "neutral_rank_ic", "seconds", "previous")
 NOT_SHOWN = ("neutral",)  # of a comparison: the table has the headline's
 TOLERANCE = 0.02  # of RankIC: more than another kind of processor changes, less than a phase gains
 ID_DIGITS = 8  # a whole id looks like a key to the scan for secrets
@@ -37,7 +37,7 @@ def condensed(board: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: row.get(name) for name in ROW}
-    others = sorted({row["previous"], "ridge", "lightgbm"} & set(row["against"])) if row["kind"] == "phase" else []
+    others = sorted({row["previous"], "ridge", "lightgbm"} & set(row["against"]))
     against = {name: {k: v for k, v in row["against"][name].items() if k not in NOT_SHOWN} for name in others}
     return _short({**shown, "against": against})
 
@@ -56,8 +56,8 @@ def recorded() -> dict[str, Any]:
 
 def block(board: Mapping[str, Any]) -> str:
     """What stands between the marks of a README."""
-    *table, sentence = render(board).splitlines()
-    return "\n".join(["```text", *table, *textwrap.wrap(sentence, 118), "```\n"])
+    *table, note, empty, sentence = render(board).splitlines()
+    return "\n".join(["```text", *table, *textwrap.wrap(note, 118), empty, *textwrap.wrap(sentence, 118), "```\n"])
 
 
 def between(text: str) -> str:

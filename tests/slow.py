@@ -12,6 +12,8 @@ SLOW = (
     "tests/attack/test_secrets.py::test_the_key_is_in_no_file_after_an_attack",
     "tests/attack/test_wrong_settings.py",
     # real runs of Dagster with a daemon, a killed process, or every table
+    "tests/hpo/test_hpo.py",
+    "tests/hpo/test_study.py",
     "tests/test_closing_words.py::test_a_wrong_setting",
     "tests/test_closing_words.py::test_a_step_that_refuses",
     "tests/test_closing_words.py::test_an_interrupt_wherever_it_strikes",
@@ -52,9 +54,12 @@ SLOW = (
     "tests/model/test_gates.py::test_a_compiled_network_is_two_graphs",
     "tests/model/test_learning.py",
     "tests/model/test_train.py",
+    "tests/baselines/test_choices.py",
+    "tests/baselines/test_trees.py",
     "tests/training/test_folds.py::test_a_third_fold_is_one_line",
     "tests/training/test_launcher.py",
     "tests/training/test_phases.py",
     "tests/training/test_evaluation.py",
     "tests/training/test_disk.py",
+    "tests/training/test_walk_forward.py",
 )

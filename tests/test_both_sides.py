@@ -23,12 +23,12 @@ def test_constants_and_statistics_are_one_object_on_both_sides() -> None:
         (losses.MIN_NAMES, judge.MIN_NAMES),
         (metrics.horizon_weights, judge.horizon_weights),
         (metrics.headline, judge.headline),
-        (metrics.newey_west_t, judge.newey_west_t),
+        (metrics.mean_verdict, judge.mean_verdict),
         (study.paired_difference, verdicts.paired_difference),
         (comparison.paired_difference, verdicts.paired_difference),
     ):
         assert ours is theirs
-    assert metrics.MIN_NAMES is horizons.MIN_NAMES and metrics.newey_west_t is statistics.newey_west_t
+    assert metrics.MIN_NAMES is horizons.MIN_NAMES and metrics.mean_verdict is statistics.mean_verdict
     assert metrics.VOLATILITY_WINDOW == trailing.VOLATILITY_WINDOW
 
 
@@ -103,7 +103,9 @@ def test_open_labels_at_the_end_of_a_block_cost_both_sides_the_same_days() -> No
     ours = metrics.headline_series(raw, KNOWN)
     assert np.isfinite(ours).sum() == np.isfinite(theirs.daily).sum() == 60 - 20 - 3  # three days have no figure
     assert metrics.summarise(raw, KNOWN)["days"] == theirs.days > np.isfinite(ours).sum()
-    assert statistics.paired_difference(ours, np.zeros(60)) == statistics.paired_difference(theirs.daily, np.zeros(60))
+    assert statistics.paired_difference(ours, np.zeros(60), 5) == (
+        statistics.paired_difference(theirs.daily, np.zeros(60), 5)
+    )
 
 
 def test_the_losses_weigh_horizons_as_the_headline_does() -> None:

@@ -12,13 +12,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import apprise
+import dagster as dg
 import matplotlib
 import pytest
+import yaml
 
 from atft_assets.build import build_defs
+from atft_assets.hpo.asset import HpoConfig
+from atft_assets.hpo.space import check_space
 from atft_assets.settings import Settings
 from atft_assets.training.runs import latest_run, point_latest_run
-from atft_model.interchange.config import ModelConfig, PhaseChanges, TrainConfig
+from atft_model.interchange.config import PRESETS, ModelConfig, PhaseChanges, TrainConfig
 from atft_model.interchange.request import PredictRequest, TrainRequest
 from tests.test_command_lines import parser_of
 from tests.test_docs import _anchors
@@ -173,9 +177,39 @@ def test_python_blocks_are_python_and_every_language_is_run_or_shown(page: Path)
     for code in blocks(page, "python"):
         ast.parse(code)
     named = set(re.findall(r"^```(\w*)$", page.read_text(), re.M)) - {""}
-    assert named <= {"python", "bash", "console", "text"}
-    if blocks(page, "python"):  # run by this file, or by tests/features/test_docs.py
-        assert page.name in ("notebook.md", "adding-a-feature.md")
+    assert named <= {"python", "bash", "console", "text", "yaml"}
+    if blocks(page, "python"):  # run by this file, by tests/features/test_docs.py, tests/training/test_walk_forward.py
+        assert page.name in ("notebook.md", "adding-a-feature.md", "walk-forward.md")
+
+
+@pytest.mark.parametrize(
+    ("page", "config"), [(page.name, yaml.safe_load(code)) for page in PAGES for code in blocks(page, "yaml")]
+)
+def test_the_launchpad_takes_a_config(page: str, config: dict) -> None:
+    keys = {dg.AssetKey(name) for name in config["ops"]}
+    job = build_defs(Settings.from_env({})).resolve_implicit_global_asset_job_def()
+    assert dg.validate_run_config(job.get_subset(asset_selection=keys), config), page
+
+
+def test_the_settings_of_the_walk_forward_are_understood() -> None:
+    """Each line of the page that exports them, with the folds that its comment promises."""
+    (text,) = [code for code in blocks(REPOSITORY / "docs" / "how-to" / "walk-forward.md", "bash") if "export" in code]
+    plans = [
+        Settings.from_env(dict(word.split("=", 1) for word in shlex.split(line, comments=True)[1:]))
+        for line in text.splitlines()
+    ]
+    folds = [[fold.name for fold in plan.fold_years()] for plan in plans]
+    assert folds[0] == folds[2] == [str(year) for year in range(2018, 2024)]
+    assert folds[1] == ["2018-2019", "2020-2021", "2022-2023"]
+    assert [fold.name for fold in plans[3].fold_years() if fold.final] == ["2024"]
+
+
+def test_the_config_of_a_search_is_one_that_it_takes() -> None:
+    (block,) = blocks(REPOSITORY / "docs" / "how-to" / "hpo.md", "yaml")
+    config = HpoConfig(**yaml.safe_load(block)["ops"]["hpo"]["config"])
+    space = {name: one.dimension() for name, one in config.space.items()}
+    check_space(space, PRESETS["demo"])
+    assert space["network.hidden_size"].choices == (32, 64, 128) and config.request()["curriculum"].epochs == 6
 
 
 ADDRESSES = {

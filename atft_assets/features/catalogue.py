@@ -62,10 +62,10 @@ def features_of(name: str, tables: Iterable[FeatureTable] = TABLES) -> tuple[Fea
 
 
 def catalogue_hash(features: Iterable[Feature], tables: Iterable[FeatureTable] = TABLES) -> str:
-    """Sixteen hex digits over names, formulas and kinds, in order, and over the code that computes them."""
+    """Sixteen hex digits over names, formulas, kinds and sequences, in order, and over the code that computes them."""
     features = tuple(features)
     names = {f.name for f in features}
-    lines = [f"{f.name}\t{f.formula}\t{f.kind}" for f in features]
+    lines = [f"{f.name}\t{f.formula}\t{f.kind}\t{f.sequence}" for f in features]
     lines += [f"{one.name}\t{one.code_version}" for one in tables if names & set(one.columns)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -77,7 +77,8 @@ two equal. How the tables are built is in [data.md](data.md), how to add a colum
 [how-to/adding-a-feature.md](how-to/adding-a-feature.md).
 
 {columns} columns. Feature sets, in the catalogue's order. Panels, checkpoints and scores carry the set's hash, in which
-names, formulas, kinds and the code of the tables count (`python -m atft_assets.features.catalogue --hashes` prints it):
+names, formulas, kinds, sequences and the code of the tables count (`python -m atft_assets.features.catalogue --hashes`
+prints it):
 """
 
 NOTATION = """
@@ -88,6 +89,7 @@ memory, so a value does not depend on where the history begins. Prices and volum
 depend on the anchor of the split adjustment either. *Kind* is how the panel scales a column: `market` is equal for all
 names of a day and standardised over time, `flag` is 0 or 1, the others are ranked within the day. Every value is known
 at 18:30 JST of its date. *Set* is the smallest set that holds the column; without one it is stored but no model input.
+*Sequence* marks what the network reads day by day over its look-back as well; of other inputs it sees the newest day.
 """
 
 
@@ -95,8 +97,12 @@ def render(tables: Iterable[FeatureTable] = TABLES) -> str:
     """The catalogue as Markdown: docs/features.md."""
     tables = tuple(tables)
     sets = {name: feature_set(name, tables) for name in SETS}
-    lines = [INTRODUCTION.format(columns=len(catalogue(tables))), "| set | inputs | what |", "|---|---|---|"]
-    lines += [f"| {name} | {len(features)} | {SETS[name]} |" for name, features in sets.items()]
+    lines = [INTRODUCTION.format(columns=len(catalogue(tables)))]
+    lines += ["| set | inputs | sequences | what |", "|---|---|---|---|"]
+    lines += [
+        f"| {name} | {len(features)} | {sum(f.sequence for f in features)} | {SETS[name]} |"
+        for name, features in sets.items()
+    ]
     lines += [NOTATION.rstrip()]
     for one in tables:
         if not one.features:
@@ -105,12 +111,17 @@ def render(tables: Iterable[FeatureTable] = TABLES) -> str:
         lines += ["", f"## {one.name}", "", f"From {sources}."]
         for family in dict.fromkeys(f.family for f in one.features):
             lines += ["", f"### {family}", ""]
-            lines += ["| column | formula | window | look-back | kind | set |", "|---|---|---|---|---|---|"]
+            lines += [
+                "| column | formula | window | look-back | kind | set | sequence |",
+                "|---|---|---|---|---|---|---|",
+            ]
             for f in one.features:
                 if f.family == family:
                     smallest = next((name for name, features in sets.items() if f in features), "")
                     formula = f.formula.replace("|", "\\|")
-                    lines.append(f"| `{f.name}` | {formula} | {f.window} | {f.lookback} | {f.kind} | {smallest} |")
+                    mark = "yes" if f.sequence else ""
+                    cells = (f"`{f.name}`", formula, f.window, f.lookback, f.kind, smallest, mark)
+                    lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 

@@ -12,11 +12,12 @@ from datetime import date
 import polars as pl
 
 from atft_assets.calendar import decision_instant, trading_days
-from atft_assets.features.rolling import by_stock, depth
+from atft_assets.features.rolling import by_stock, depth, mean
 from atft_assets.partitions import LOOKBACK_MONTHS
 
 # January of the year before a December
 RANK_MONTHS = 23
+TURNOVER_ROWS = 60
 RANK_SCHEMA: Mapping[str, type[pl.DataType]] = {"code": pl.String, "liquidity_rank": pl.UInt32}
 
 
@@ -37,6 +38,24 @@ def aged(members: pl.DataFrame, since: date) -> pl.DataFrame:
         .filter(pl.col("date") >= since)
         .sort("date", "code")
     )
+
+
+def with_turnover(quotes: pl.DataFrame) -> pl.DataFrame:
+    """What each name traded a day, lately.
+
+    Args:
+        quotes: date, code, Va (yen, as served: no split changes it), … of daily_quotes, thirteen months before the
+            first day wanted included.
+
+    Returns:
+        The rows with turnover_mean_60: Float64, yen, the mean of Va over the name's last 60 rows, this one included; a
+        row without a trade counts 0; null where there are not 60 since the first of the month thirteen months before
+        the day's own. Sorted by date and code.
+    """
+    value = by_stock(quotes).with_columns(pl.col("Va").fill_null(0.0).alias("_value"))
+    known = depth(LOOKBACK_MONTHS) >= TURNOVER_ROWS - 1
+    lately = pl.when(known).then(mean("_value", TURNOVER_ROWS)).alias("turnover_mean_60")
+    return value.with_columns(lately, pl.col("code").cast(pl.String)).drop("_value").sort("date", "code")
 
 
 def liquidity_ranks(quotes: pl.DataFrame, listed: pl.DataFrame, year: int) -> pl.DataFrame:

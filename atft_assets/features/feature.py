@@ -39,6 +39,8 @@ class Feature:
         coverage: least share of non-null values in a month that is past the look-back.
         core: whether it belongs to the small set.
         may_be_constant: whether a whole month of one value is plausible (shares, counts, products with a regime).
+        sequence: whether the network reads it day by day over its look-back as well, not on the newest day alone: few,
+            raw and of one day, for what a window of smoothed columns says stands in the columns of the newest day.
     """
 
     name: str
@@ -57,10 +59,13 @@ class Feature:
     coverage: float = 0.5
     core: bool = False
     may_be_constant: bool = False
+    sequence: bool = False
 
     def __post_init__(self) -> None:
         if self.name.startswith("y_"):
             raise ValueError(f"{self.name}: names starting with y_ are labels, and labels live in their own table")
+        if self.sequence and not self.model_input:
+            raise ValueError(f"{self.name}: what is no model input cannot be read as a sequence")
 
 
 def family(name: str, **common: Any) -> Callable[..., Feature]:

@@ -45,6 +45,7 @@ FEATURES: tuple[Feature, ...] = (
             low=-1.0,
             core=h in (1, 20),
             model_input=h != 10,
+            sequence=h == 1,
         )
         for h in (1, 5, 10, 20)
     ),

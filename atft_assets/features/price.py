@@ -31,13 +31,23 @@ CLOSE, HIGH_LOW = adjusted("C"), same_day("H", "L")
 _momentum = family("momentum", reads=CLOSE)
 _price = family("price", reads=CLOSE)
 _shape = family("shape", reads=CLOSE)
+_bar = family("shape", low=-1.0, core=True, coverage=0.7, sequence=True)  # a day's prices against the one before
 _volatility = family("volatility", reads=CLOSE)
 _volume = family("volume", reads=CLOSE)
 _LOG_NOTE = "; not a model input: ranks of a day equal those of returns_{h}d"
 
 PRICE = (
     *(
-        _price(f"returns_{h}d", f"C/C[-{h}] - 1", h, h, low=-1.0, core=True, coverage=0.7 if h == 1 else 0.5)
+        _price(
+            f"returns_{h}d",
+            f"C/C[-{h}] - 1",
+            h,
+            h,
+            low=-1.0,
+            core=True,
+            coverage=0.7 if h == 1 else 0.5,
+            sequence=h == 1,
+        )
         for h in (1, 5, 10, 20, 60, 120)
     ),
     *(
@@ -89,7 +99,7 @@ PRICE = (
         for w in (5, 20, 60)
     ),
     _price("dist_to_200ema", "C/EMA(C, 200) - 1 (memory 240 rows)", 240, 240, low=-1.0, core=True),
-    _shape("high_low_ratio", "H/L", 1, 0, low=1.0 - 1e-6, core=True, coverage=0.7, reads=HIGH_LOW),
+    _shape("high_low_ratio", "H/L", 1, 0, low=1.0 - 1e-6, core=True, coverage=0.7, reads=HIGH_LOW, sequence=True),
     _shape(
         "close_to_high",
         "(H - C)/(H - L); null where H = L",
@@ -99,6 +109,7 @@ PRICE = (
         high=1 + 1e-6,
         core=True,
         reads=same_day("H", "L", "C"),
+        sequence=True,
     ),
     _shape(
         "close_to_low",
@@ -126,7 +137,9 @@ PRICE = (
         reads=same_day("Va"),
     ),
     *(
-        _volume(f"volume_ratio_{w}", f"V/mean(V, {w})", w, w - 1, low=0.0, core=True, reads=adjusted("Vo"))
+        _volume(
+            f"volume_ratio_{w}", f"V/mean(V, {w})", w, w - 1, low=0.0, core=True, reads=adjusted("Vo"), sequence=w == 20
+        )
         for w in (5, 20)
     ),
     _volume(
@@ -138,7 +151,9 @@ PRICE = (
         low=0.0,
         reads=same_day("Va"),
     ),
-    _volume("log_turnover", "ln(turnover in yen) (dollar_volume)", 1, 0, core=True, reads=same_day("Va")),
+    _volume(
+        "log_turnover", "ln(turnover in yen) (dollar_volume)", 1, 0, core=True, reads=same_day("Va"), sequence=True
+    ),
 )
 
 MOMENTUM = (
@@ -153,7 +168,9 @@ MOMENTUM = (
 )
 
 VOLUME = (
-    _volume("log_turnover_change_1d", "ln(turnover/turnover[-1])", 1, 1, core=True, reads=same_day("Va")),
+    _volume(
+        "log_turnover_change_1d", "ln(turnover/turnover[-1])", 1, 1, core=True, reads=same_day("Va"), sequence=True
+    ),
     _volume("turnover_z_60", "(ln turnover - mean60)/std60 of ln turnover", 60, 59, reads=same_day("Va")),
     _volume(
         "amihud_20", "ln(mean(|r1| / turnover in yen, 20)) (Amihud 2002)", 20, 20, core=True, reads=adjusted("C", "Va")
@@ -185,10 +202,10 @@ VOLUME = (
 )
 
 SHAPE = (
-    _shape("ret_overnight", "O/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7, reads=adjusted("O", "C")),
-    _shape("ret_intraday", "C/O - 1", 1, 0, low=-1.0, core=True, coverage=0.7, reads=same_day("O", "C")),
-    _shape("high_to_prev_close", "H/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7, reads=adjusted("H", "C")),
-    _shape("low_to_prev_close", "L/C[-1] - 1", 1, 1, low=-1.0, core=True, coverage=0.7, reads=adjusted("L", "C")),
+    _bar("ret_overnight", "O/C[-1] - 1", 1, 1, reads=adjusted("O", "C")),
+    _bar("ret_intraday", "C/O - 1", 1, 0, reads=same_day("O", "C")),
+    _bar("high_to_prev_close", "H/C[-1] - 1", 1, 1, reads=adjusted("H", "C")),
+    _bar("low_to_prev_close", "L/C[-1] - 1", 1, 1, reads=adjusted("L", "C")),
     _shape("upper_shadow", "(H - max(O, C))/C[-1]", 1, 1, low=-1e-6, reads=adjusted("O", "H", "C")),
     _shape("lower_shadow", "(min(O, C) - L)/C[-1]", 1, 1, low=-1e-6, reads=adjusted("O", "L", "C")),
     _shape(

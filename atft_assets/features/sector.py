@@ -128,6 +128,7 @@ AGAINST: tuple[Feature, ...] = (
             h,
             low=-1.0,
             core=h == 1,
+            sequence=h == 1,
             reads=_column(f"returns_{h}d"),
         )
         for h in (1, 5, 20)

@@ -44,7 +44,7 @@ _SAME_RANK = "; not a model input: ranks of a day equal those of {}"
 
 FEATURES: tuple[Feature, ...] = (
     _feature("beta_60d", "cov(r1, m1; 60)/var(m1; 60)", 60, 60, core=True),
-    _feature("alpha_1d", "r1 - beta_60d m1", 60, 60, core=True),
+    _feature("alpha_1d", "r1 - beta_60d m1", 60, 60, core=True, sequence=True),
     _feature(
         "alpha_5d",
         "returns_5d - beta_60d m5",

@@ -1,5 +1,5 @@
 """Which shares belong to the universe on a day: domestic common shares of the cash market, from the master of that day;
-and what makes each of them eligible: its age, whether it traded, its rank by trading value.
+and what makes each of them eligible: its age, whether it traded, what it trades a day, its rank by trading value.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import polars as pl
 from atft_assets.calendar import first_of_month, month_key, shift_month
 from atft_assets.contracts import Contract, require_columns
 from atft_assets.features.asof import AVAILABLE_AT, as_known
-from atft_assets.features.eligibility import RANK_MONTHS, RANK_SCHEMA, aged, ranks_by_year
+from atft_assets.features.eligibility import RANK_MONTHS, RANK_SCHEMA, aged, ranks_by_year, with_turnover
 from atft_assets.features.key_columns import CODE, DATE
 from atft_assets.features.names import DAILY_QUOTES, LISTED_INFO, UNIVERSE, of
 from atft_assets.features.table import FeatureTable, Reader
@@ -36,6 +36,7 @@ SCHEMA: dict[str, type[pl.DataType]] = {
     **dict.fromkeys(("s33", "s17", "mkt", "scale_cat"), pl.String),
     "age": pl.Int32,
     "traded": pl.Boolean,
+    "turnover_mean_60": pl.Float64,
     "liquidity_rank": pl.UInt32,
 }
 
@@ -61,8 +62,9 @@ def universe(
         first: first month of any data (default: of the quotes); a year that begins before it ranks nobody.
 
     Returns:
-        date, code, s33, s17, mkt, scale_cat (strings), age (Int32), traded (Boolean), liquidity_rank (UInt32, null
-        where there is none), sorted by date and code; see `eligibility` for the last three.
+        date, code, s33, s17, mkt, scale_cat (strings), age (Int32), traded (Boolean), turnover_mean_60 (Float64,
+        yen, null before the sixtieth row), liquidity_rank (UInt32, null where there is none), sorted by date and code;
+        see `eligibility` for the last four.
     """
     require_columns(quotes, QUOTE_COLUMNS, table=DAILY_QUOTES, partition=partition)
     require_columns(listed, MASTER_COLUMNS, table=LISTED_INFO, partition=partition)
@@ -72,8 +74,8 @@ def universe(
     assert isinstance(oldest, date)
     since = since or oldest
     earliest = first_of_month(shift_month(month_key(since), -LOOKBACK_MONTHS))
-    recent = quotes.filter(pl.col("date") >= earliest)
-    rows = recent.select("date", "code", pl.col("C").is_not_null().alias("traded"))
+    recent = with_turnover(quotes.filter(pl.col("date") >= earliest).select(QUOTE_COLUMNS))
+    rows = recent.select("date", "code", pl.col("C").is_not_null().alias("traded"), "turnover_mean_60")
     rows = aged(members_of_days(rows, listed), since)
     years = rows["date"].dt.year().unique().sort().to_list()
     ranks = ranks_by_year(quotes, listed.filter(eligible(listed.columns)), years, first or month_key(oldest))
@@ -131,6 +133,13 @@ CONTRACT = Contract(
                 description="Rows of the name in the universe within the trailing thirteen months and up to the day",
             ),
             "traded": pa.Column(pl.Boolean, nullable=False, description="Whether the name has a close that day"),
+            "turnover_mean_60": pa.Column(
+                pl.Float64,
+                pa.Check.ge(0),
+                nullable=True,
+                description="Yen: mean trading value of the name's last 60 rows of daily_quotes, the day's included, a "
+                "row without a trade counting 0; null before there are 60",
+            ),
             "liquidity_rank": pa.Column(
                 pl.UInt32,
                 pa.Check.ge(1),
@@ -145,7 +154,7 @@ CONTRACT = Contract(
         ordered=True,
     ),
     constant_ok=frozenset(SCHEMA),
-    nullable_ok=frozenset({"scale_cat", "liquidity_rank"}),
+    nullable_ok=frozenset({"scale_cat", "turnover_mean_60", "liquidity_rank"}),
 )
 
 
@@ -172,6 +181,7 @@ TABLE = FeatureTable(
         "scale_cat": of(LISTED_INFO, "ScaleCat"),
         "age": (*of(DAILY_QUOTES, "date", "code"), *_MASTER),
         "traded": of(DAILY_QUOTES, "C"),
+        "turnover_mean_60": of(DAILY_QUOTES, "Va", "date", "code"),
         "liquidity_rank": (*of(DAILY_QUOTES, "Va", "date"), *_MASTER),
     },
     contract=CONTRACT,

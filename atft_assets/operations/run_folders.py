@@ -19,6 +19,7 @@ from atft_assets.operations.going import Going
 from atft_assets.store.retired import RETIRED
 from atft_assets.training.lanes import BASELINES
 from atft_assets.training.runs import all_runs, panel_of, panels_in_use
+from atft_assets.training.seeds import members, members_file
 from atft_model.interchange.disk import size_of
 from atft_model.interchange.errors import PanelError, RunError
 from atft_model.interchange.panel import DESCRIPTION
@@ -120,14 +121,17 @@ def unreadable(root: DataRoot) -> Iterator[tuple[RunFolder, str]]:
 
 
 def pointed(root: DataRoot) -> Iterator[tuple[RunFolder, str]]:
-    """The published run of each fold and phase; where the pointer is damaged, it may be any of them."""
+    """The published runs of each fold and phase, a seed each; where the pointer is damaged, it may be any of them."""
     for folder, runs in root.phases.items():
         try:
             newest = read_pointer(folder / LATEST, RunError)
+            published = members(folder / newest) if newest else ()
         except RunError:
             yield from ((run, "`latest` beside it cannot be read") for run in runs)
             continue
-        yield from ((run, "`latest` names it") for run in runs if run.path.name == newest)
+        for run in runs:
+            if run.path.name in published:
+                yield run, "`latest` names it" if run.path.name == newest else f"{newest} is published with it"
 
 
 def best(root: DataRoot) -> Iterator[tuple[RunFolder, str]]:
@@ -211,6 +215,7 @@ def remove(root: Path, going: Going) -> bool:
         # out of sight in one step: a reader finds all of it or nothing. The reaper removes what a crash leaves
         aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         path.rename(aside)
+        members_file(path).unlink(missing_ok=True)
         shutil.rmtree(aside)
     return True
 

@@ -126,6 +126,7 @@ def _recorded(context: dg.AssetExecutionContext, published: PublishedPanel) -> I
             "features": len(panel.features),
             "feature_set": description.feature_set,
             "target": description.target,
+            "turnover_floor": description.turnover_floor,
             "valid_share": rounded(float(panel.valid.mean())),
             "names_a_day": rounded(float(panel.valid.sum(axis=1).mean())),
             "graph_slots": int(panel.tensors["neighbours"].shape[2]),

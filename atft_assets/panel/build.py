@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from atft_assets.calendar import month_key, months_between
-from atft_assets.panel.config import Target
+from atft_assets.panel.config import Label, Target
 from atft_assets.panel.contract import FeatureSums
 from atft_assets.panel.normalise import Scaling
 from atft_assets.panel.sources import PanelFrames, PanelPlan, PanelRefused
@@ -29,7 +29,7 @@ from atft_model.interchange.panel import (
 
 @dataclass(frozen=True)
 class BuiltPanel:
-    """A panel that nobody has judged yet; `sums` are of its valid cells, before missing ones became 0."""
+    """A panel that nobody has judged yet; `sums` are of its filled cells, before missing ones became 0."""
 
     tensors: dict[str, NDArray[Any]]
     description: PanelDescription
@@ -47,16 +47,19 @@ def build_panel(plan: PanelPlan, frames: PanelFrames) -> BuiltPanel:
         MissingColumns: a month of the features lacks one.
     """
     names = members(frames.universe, plan.days)
-    valid = eligible(names, plan)
-    if plan.config.most_liquid is not None:
+    present = listed(names, plan)
+    valid = present & trades_enough(names, plan)
+    if plan.config.most_liquid is None and not plan.config.turnover_floor:
+        kept = np.arange(len(names.codes))
+    else:
         (kept,) = np.nonzero(valid.any(axis=0))
-        names, valid = names.only(kept), valid[:, kept]
-    x, sums = features(frames.features, plan.features, plan.days, names.codes, valid)
+    x, sums = features(frames.features, plan.features, plan.days, names.codes, present, kept)
+    names, valid = names.only(kept), valid[:, kept]
     y = labels(frames.labels, plan.days, names.codes)
-    label = target = LABELS[0]
+    label = target = str(plan.config.label or Label.y_cc)
     if plan.config.target is Target.neutral:
         target = NEUTRAL
-        y[NEUTRAL] = neutral_returns(y[label], valid, sector_numbers(names.sectors))
+        y[NEUTRAL] = neutral_returns(y[label], y[Label.y_cc][0], valid, sector_numbers(names.sectors))
     tensors = {"x": x, "valid": valid, **y, **graph(frames.graphs, plan.months, plan.days, names.codes)}
     description = PanelDescription(
         format=FORMAT,
@@ -71,6 +74,7 @@ def build_panel(plan: PanelPlan, frames: PanelFrames) -> BuiltPanel:
         target=target,
         sources=plan.sources,
         sector33=tuple(names.sectors),
+        turnover_floor=plan.config.turnover_floor or 0,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return BuiltPanel(tensors, description, sums)
@@ -86,6 +90,7 @@ class Members:
         there: [T,N] whether a name has a row.
         age: [T,N] int32, rows of the name in the universe up to the day; 0 without a row.
         traded: [T,N] whether it had a price.
+        turnover: [T,N] float64, yen a day over the last 60 rows; 0 where it is not known or nobody asks for it.
         rank: [T,N] uint32, place by its trading in the year before, the first is 1; 0 where it is not known.
     """
 
@@ -94,6 +99,7 @@ class Members:
     there: NDArray[np.bool_]
     age: NDArray[np.int32]
     traded: NDArray[np.bool_]
+    turnover: NDArray[np.float64]
     rank: NDArray[np.uint32]
 
     def only(self, kept: NDArray[np.integer]) -> "Members":
@@ -104,6 +110,7 @@ class Members:
             self.there[:, kept],
             self.age[:, kept],
             self.traded[:, kept],
+            self.turnover[:, kept],
             self.rank[:, kept],
         )
 
@@ -117,28 +124,40 @@ def members(universe: pl.DataFrame, days: Sequence[date]) -> Members:
     cells = (rows["t"].to_numpy(), rows["n"].to_numpy())
     shape = (len(days), len(codes))
     there, age, traded = np.zeros(shape, bool), np.zeros(shape, np.int32), np.zeros(shape, bool)
-    rank = np.zeros(shape, np.uint32)
+    turnover, rank = np.zeros(shape), np.zeros(shape, np.uint32)
     there[cells] = True
     age[cells] = rows["age"].fill_null(0).to_numpy()
     traded[cells] = rows["traded"].fill_null(False).to_numpy()
+    if "turnover_mean_60" in rows.columns:
+        turnover[cells] = rows["turnover_mean_60"].fill_null(0.0).to_numpy()
     rank[cells] = rows["liquidity_rank"].fill_null(0).to_numpy()
-    return Members(codes, newest["s33"].fill_null("").to_list(), there, age, traded, rank)
+    return Members(codes, newest["s33"].fill_null("").to_list(), there, age, traded, turnover, rank)
 
 
-def eligible(names: Members, plan: PanelPlan) -> NDArray[np.bool_]:
-    """Whether a name may be learned from and judged on a day [T,N]: old enough, traded, among the most liquid.
+def listed(names: Members, plan: PanelPlan) -> NDArray[np.bool_]:
+    """Whether a name is there on a day [T,N], with features and a rank among the others: old enough, traded, among the
+    most liquid of the year.
 
     Raises:
         PanelRefused: the most liquid are asked for, and the year before a day of the panel is not known.
     """
-    valid = (names.age >= plan.config.min_history) & names.traded
+    present = (names.age >= plan.config.min_history) & names.traded
     if plan.config.most_liquid is None:
-        return valid
+        return present
     years = np.array([day.year for day in plan.days])
     for year in np.unique(years).tolist():
         if names.there[years == year].any() and not names.rank[years == year].any():
             raise PanelRefused(_unknown_year(year, plan.published))
-    return valid & (names.rank > 0) & (names.rank <= plan.config.most_liquid)
+    return present & (names.rank > 0) & (names.rank <= plan.config.most_liquid)
+
+
+def trades_enough(names: Members, plan: PanelPlan) -> NDArray[np.bool_]:
+    """Whether a name's trading of late reaches the floor [T,N].
+
+    A name may cross it from day to day. What is below is neither learned from nor judged, but keeps its features: a
+    window that looks back from a day above the floor is whole.
+    """
+    return names.turnover >= (plan.config.turnover_floor or 0)
 
 
 def _unknown_year(year: int, published: Sequence[str]) -> str:
@@ -156,23 +175,30 @@ def features(
     wanted: Sequence[PanelFeature],
     days: Sequence[date],
     codes: Sequence[str],
-    valid: NDArray[np.bool_],
+    present: NDArray[np.bool_],
+    kept: NDArray[np.integer],
 ) -> tuple[NDArray[np.uint16], FeatureSums]:
-    """The tensor x [T,N,F] in bfloat16 bits, 0 where a value is missing or a name not valid; and sums of its cells.
+    """The tensor x [T,N,F] in bfloat16 bits, 0 where a value is missing or a name not there; and sums of its cells.
 
     Args:
         months: frames of date, code and the wanted columns, oldest first; months before the days are history of the
             market-level ones.
+        codes: all members.
+        present: [T,len(codes)], who is ranked on a day, whether on the axis N or not.
+        kept: places in `codes` of the axis N.
     """
     columns = [f.name for f in wanted]
     scaling = Scaling([f.kind for f in wanted])
-    x = np.zeros((len(days), len(codes), len(wanted)), np.uint16)
+    x = np.zeros((len(days), len(kept), len(wanted)), np.uint16)
+    on_axis = np.full(len(codes), -1)
+    on_axis[kept] = np.arange(len(kept))
     sums = FeatureSums.zeros(len(wanted))
     place = {day: t for t, day in enumerate(days)}
 
     def fill(work: tuple[int, NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]) -> FeatureSums:
         t, who, values, level = work
-        scaled = scaling.scaled(values, level)
+        scaled, who = scaling.scaled(values, level), on_axis[who]
+        scaled, who = scaled[who >= 0], who[who >= 0]
         missing = ~np.isfinite(scaled)
         scaled[missing] = 0
         x[t, who] = to_bfloat16(scaled)
@@ -189,8 +215,8 @@ def features(
                 level = scaling.level(values)
                 if day in place:
                     t, who = place[day], rows["n"].to_numpy()
-                    kept = (who >= 0) & valid[t, who]
-                    work.append((t, who[kept], values[kept], level))
+                    ranked = (who >= 0) & present[t, who]
+                    work.append((t, who[ranked], values[ranked], level))
             for day_sums in pool.map(fill, work):
                 sums.add(day_sums)
     return x, sums

@@ -12,6 +12,9 @@ from atft_assets.settings import Settings
 # Three simulated years must hold three blocks and two gaps; waiting for the longest look-back would take one of them.
 SANDBOX_WARM_UP_DAYS = 63
 
+# Yen a day, beyond the sandbox. Below it the price at which a name can be had is not the price that a label is made of.
+TURNOVER_FLOOR = 10_000_000
+
 
 class NoDate(Refusal):
     """A config that should name a day does not."""
@@ -23,6 +26,13 @@ class FeatureSet(StrEnum):
     core = "core"
     stock = "stock"
     full = "full"
+
+
+class Label(StrEnum):
+    """Which return is learned and judged."""
+
+    y_cc = "y_cc"
+    y_oo = "y_oo"
 
 
 class Target(StrEnum):
@@ -54,21 +64,43 @@ class PanelConfig(dg.Config):
         description="Only so many names are eligible in a calendar year: those whose median daily trading value was "
         "largest in the year before, as an index is reconstituted; by default all.",
     )
-    target: Target = Field(
-        Target.raw,
+    turnover_floor: int | None = Field(
+        None,
+        ge=0,
+        description="Yen: a name is eligible on a day only if it traded so much a day or more on average over its last "
+        f"60 rows, that day's included. 0: no floor. By default 0 on the sandbox, {TURNOVER_FLOOR:,} elsewhere. It "
+        "decides what is learned from and judged, not what a look-back window holds.",
+    )
+    label: Label | None = Field(
+        None,
+        description="Which return is learned and judged: from the close of the evening (y_cc, as in most papers), or "
+        "from the next open to the open h days after it (y_oo), which somebody who reads the scores that evening can "
+        "still have. By default y_cc on the sandbox, y_oo elsewhere.",
+    )
+    target: Target | None = Field(
+        None,
         description="What models are fitted to: raw returns, or what is left of them (neutral) once sector and 20-day "
-        "volatility are taken out of each day, which is what the neutral figures of the evaluation judge.",
+        "volatility are taken out of each day, which is what the neutral figures of the evaluation judge. By default "
+        "raw on the sandbox, neutral elsewhere.",
     )
     min_names: int = Field(20, description="Least number of eligible names on half of the days.")
 
 
 def with_defaults(config: PanelConfig, settings: Settings) -> PanelConfig:
-    """The config with what depends on the source filled in: small and soon on the sandbox, everything elsewhere."""
+    """The config with what depends on the source filled in: small and soon on the sandbox, everything that can be
+    traded elsewhere.
+    """
     changes: dict[str, object] = {}
     if config.feature_set is None:
         changes["feature_set"] = FeatureSet.core if settings.sandbox else FeatureSet.full
     if config.warm_up_days is None and settings.sandbox:
         changes["warm_up_days"] = SANDBOX_WARM_UP_DAYS
+    if config.turnover_floor is None:
+        changes["turnover_floor"] = 0 if settings.sandbox else TURNOVER_FLOOR
+    if config.label is None:
+        changes["label"] = Label.y_cc if settings.sandbox else Label.y_oo
+    if config.target is None:
+        changes["target"] = Target.raw if settings.sandbox else Target.neutral
     return config.model_copy(update=changes)
 
 

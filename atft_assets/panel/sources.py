@@ -34,6 +34,9 @@ CODE_VERSION = code_version(
     "atft_assets.scoring.trailing",
 )
 
+# what of a config decides on the content of a panel, beside its features and days
+DECIDING = {"min_history", "most_liquid", "turnover_floor", "label", "target"}
+
 MARKET_MONTHS = 13  # before the panel's first: market-level features are standardised over a year
 
 LABEL_COLUMNS = tuple(f"{label}_{h}d" for label in LABELS for h in HORIZONS)
@@ -55,6 +58,8 @@ class FeatureRow(Protocol):
     def kind(self) -> str: ...
     @property
     def lookback(self) -> int: ...
+    @property
+    def sequence(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class PanelFrames:
     """The tables of a plan.
 
     Attributes:
-        universe: date, code, s33, age, traded, liquidity_rank.
+        universe: date, code, s33, age, traded, liquidity_rank; turnover_mean_60 where the plan has a floor.
         features: a frame a month, oldest first, read when it is asked for: all of them would not fit into memory.
         labels: date, code, y_<kind>_<h>d.
         graphs: a frame of edges a month.
@@ -129,12 +134,12 @@ def plan_panel(
         "feature_set": feature_set,
         "catalogue_hash": catalogue_hash,
         "window": [str(days[0]), str(days[-1])],
-        "config": config.model_dump(mode="json", include={"min_history", "most_liquid", "target"}),
+        "config": config.model_dump(mode="json", include=DECIDING),
     }
     return PanelPlan(
         panel_id=hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
         days=tuple(days),
-        features=tuple(PanelFeature(f.name, f.family, str(f.kind)) for f in features),
+        features=tuple(PanelFeature(f.name, f.family, str(f.kind), f.sequence) for f in features),
         feature_set=feature_set,
         catalogue_hash=catalogue_hash,
         config=config,
@@ -154,6 +159,8 @@ def read_frames(store: Store, plan: PanelPlan) -> PanelFrames:
     universe, all_features, labels, graph = (store.table(group, name) for group, name in SOURCES)
     columns = ["date", "code", *(f.name for f in plan.features)]
     eligibility = ["date", "code", "s33", "age", "traded", "liquidity_rank"]
+    if plan.config.turnover_floor:
+        eligibility.append("turnover_mean_60")
     return PanelFrames(
         universe=universe.read(plan.months, columns=eligibility),
         features=(all_features.read([key], columns=columns) for key in plan.feature_months),

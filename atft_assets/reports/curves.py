@@ -11,12 +11,12 @@ HORIZON_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:purple")
 RUN_COLOURS = ("black", "tab:red")
 
 
-def curves_markdown(metrics: pl.DataFrame, title: str, best_epoch: int | None) -> str:
+def curves_markdown(metrics: pl.DataFrame, title: str, kept_epoch: int | None) -> str:
     """One run's picture, 1,000 pixels wide, as an inline PNG in Markdown; nothing is fetched to show it.
 
     Args:
         metrics: one row an epoch: epoch, loss, rank_ic and, where present, rank_ic_<h>d.
-        best_epoch: the epoch that was kept; 0 or None marks none.
+        kept_epoch: the epoch that was kept; 0 or None marks none.
     """
     made = figure(12.5, 4.6)
     left, right = made.subplots(1, 2)
@@ -27,7 +27,7 @@ def curves_markdown(metrics: pl.DataFrame, title: str, best_epoch: int | None) -
     for column, colour in zip(horizons, HORIZON_COLOURS, strict=False):
         right.plot(epochs, metrics[column].to_list(), linewidth=1, color=colour, label=column.removeprefix("rank_ic_"))
     right.plot(epochs, metrics["rank_ic"].to_list(), marker="o", color="black", linewidth=2, label="headline")
-    _mark(right, metrics, best_epoch, "black")
+    _mark(right, metrics, kept_epoch, "black")
     right.axhline(0, color="tab:gray", linewidth=0.5)
     _finish(right)
     made.suptitle(title)
@@ -38,7 +38,7 @@ def overlay_png(runs: Mapping[str, tuple[pl.DataFrame, int | None]]) -> str:
     """Two runs over each other as a PNG in base64.
 
     Args:
-        runs: metrics and best epoch by the name that the legend gives.
+        runs: metrics and kept epoch by the name that the legend gives.
     """
     made = figure(12.5, 4.6)
     left, right = made.subplots(1, 2)

@@ -1,7 +1,8 @@
 """`feature_report`: every model input's rank correlation with the labels, as a table, a picture and an HTML page."""
 
 import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 import pandera.polars as pa
@@ -25,9 +26,11 @@ from atft_assets.scoring.limits import LEAK_ALARM
 from atft_assets.store import Store
 from atft_model.interchange.horizons import HORIZONS
 from atft_model.interchange.records import write_text
+from atft_model.interchange.statistics import LEVEL
 
 NAME = "feature_report"
 LEAK_CHECK = "leak_alarm"
+COMPUTING = ("atft_assets.reports", "atft_model.interchange.statistics", "atft_model.interchange.student")
 
 CONTRACT = Contract(
     table=NAME,
@@ -38,6 +41,18 @@ CONTRACT = Contract(
             "horizon": pa.Column(pl.Int64, pa.Check.isin(HORIZONS), description="Trading days of y_cc"),
             "rank_ic": pa.Column(pl.Float64, pa.Check.in_range(-1, 1), nullable=True, description="Mean of the days"),
             "t_newey_west": pa.Column(pl.Float64, nullable=True, description="Of the mean, serially correlated days"),
+            "p": pa.Column(
+                pl.Float64,
+                pa.Check.in_range(0, 1),
+                nullable=True,
+                description="Of the mean, two-sided, of this column alone",
+            ),
+            "p_holm": pa.Column(
+                pl.Float64,
+                pa.Check.in_range(0, 1),
+                nullable=True,
+                description="After Holm, of all columns at this horizon",
+            ),
             "icir": pa.Column(pl.Float64, nullable=True, description="Mean over standard deviation of the days"),
             "days": pa.Column(pl.Int64, description=f"Days with {LEAST_NAMES} names or more"),
             "kept": pa.Column(pl.Float64, nullable=True, description="|IC| over the |IC| of one day: the decay"),
@@ -45,8 +60,8 @@ CONTRACT = Contract(
         strict=True,
         unique=["feature", "horizon"],
     ),
-    constant_ok=frozenset({"days", "family", "horizon"}),
-    nullable_ok=frozenset({"rank_ic", "t_newey_west", "icir", "kept"}),
+    constant_ok=frozenset({"days", "family", "horizon", "p_holm"}),
+    nullable_ok=frozenset({"rank_ic", "t_newey_west", "p", "p_holm", "icir", "kept"}),
 )
 
 
@@ -61,7 +76,7 @@ class ReportConfig(dg.Config):
 def feature_report_asset(tables: Iterable[FeatureTable] = TABLES) -> dg.AssetsDefinition:
     """The asset; unpartitioned, it reads every published month."""
     features = ranking_features(tables)
-    version = code_version(univariate, summary, rooms=("atft_assets.reports",))
+    version = code_version(univariate, summary, rooms=COMPUTING)
 
     @dg.asset(
         name=NAME,
@@ -79,7 +94,7 @@ def feature_report_asset(tables: Iterable[FeatureTable] = TABLES) -> dg.AssetsDe
         kinds={"polars", "matplotlib"},
         tags={"layer": "features"},
         description="What single columns say about later returns. Rank correlation of every model input with the "
-        "labels by horizon, with Newey-West t and decay; also as an HTML page.",
+        "labels by horizon, whether it is more than chance, and decay; also as an HTML page.",
     )
     def feature_report(context: dg.AssetExecutionContext, store: Store, config: ReportConfig) -> Iterator[Event]:
         table = store.table(GROUP, NAME)
@@ -102,7 +117,7 @@ def _built(key: str, result: pl.DataFrame, features: Sequence[Feature], store: S
     write_text(page, render(result, features, picture))
     top = result.filter(pl.col("horizon") == 1).head(15)
     strongest = [
-        dg.TableRecord({"column": r["feature"], "RankIC": _number(r["rank_ic"]), "t": _number(r["t_newey_west"], 1)})
+        dg.TableRecord({"column": r["feature"], "RankIC": _number(r["rank_ic"]), "t": _t(r)})
         for r in top.iter_rows(named=True)
     ]
     shown = {
@@ -192,7 +207,7 @@ def render(result: pl.DataFrame, features: Sequence[Feature], picture: str) -> s
         cells = [f"<td title='{html.escape(formulas[name].formula, quote=True)}'>{html.escape(name)}</td>"]
         cells.append(f"<td>{html.escape(part['family'][0])}</td>")
         for r in part.sort("horizon").iter_rows(named=True):
-            cells.append(f"<td>{_number(r['rank_ic'])}</td><td>{_number(r['t_newey_west'], 1)}</td>")
+            cells.append(f"<td>{_number(r['rank_ic'])}</td><td>{_t(r)}</td>")
         cells.append(f"<td>{_number(part.sort('horizon')['kept'][-1], 2)}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     heads = "".join(f"<th>IC {h}d</th><th>t</th>" for h in HORIZONS)
@@ -205,7 +220,8 @@ td:first-child, td:nth-child(2) {{ text-align: left }} tr:nth-child(even) {{ bac
 </style></head><body>
 <h1>What single columns say about later returns</h1>
 <p>Mean daily rank correlation with close-to-close returns over up to {days} days, t after Newey and West, and how much
-of the one-day correlation is left at {HORIZONS[-1]} days. The newest days, on which models are tested, are not looked
+of the one-day correlation is left at {HORIZONS[-1]} days. A star: beyond chance, though {result["feature"].n_unique()}
+columns were looked at (p below {LEVEL:.0%} after Holm). The newest days, on which models are tested, are not looked
 at.</p>
 <img alt="RankIC by column and horizon" src="data:image/png;base64,{picture}" style="max-width: 100%">
 <table><tr><th>column</th><th>family</th>{heads}<th>kept</th></tr>
@@ -216,3 +232,9 @@ at.</p>
 
 def _number(value: float | None, digits: int = 4) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def _t(row: Mapping[str, Any]) -> str:
+    """The t of a row, with a star where the correlation is beyond chance among all columns."""
+    p = row["p_holm"]
+    return _number(row["t_newey_west"], 1) + ("*" if p is not None and p < LEVEL else "")

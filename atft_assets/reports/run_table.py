@@ -83,7 +83,7 @@ def records(lines: Sequence[RunLine]) -> list[dg.TableRecord]:
             {
                 "run": f"{'★ ' if line in best else ''}{line.fold}/{line.phase} {line.run_id}",
                 "RankIC": _text(line.figures.get(HEADLINE)),
-                "kept": f"{_text(line.figures.get('best_epoch'))} of {_text(line.figures.get('epochs'))}",
+                "kept": f"{_text(line.figures.get('kept_epoch'))} of {_text(line.figures.get('epochs'))}",
                 "seconds": _text(line.figures.get("seconds")),
                 **{name: _text(line.settings.get(name)) for name in varying},
                 "status": f"{line.status}{', published' if line.published else ''}",

@@ -4,7 +4,7 @@ So the headline curve of a training is drawn without a library, its points thinn
 """
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 INLINE_LIMIT = 1000  # characters of Markdown that the UI shows without a click
 # pixels: what an asset's page leaves a value; above the line stands the text, below it the epochs
@@ -24,10 +24,26 @@ def spark_markdown(values: Sequence[float | None], best: int | None, label: str)
         return f"no {label} yet"
     kept = dict(points).get(best) if best else None
     marked = f"epoch {best} kept: {kept:.4f}" if kept is not None else "the weights it started from were kept"
+    ends = (f"epoch {points[0][0]}", str(points[-1][0]))
+    return _thinned(points, (best or 0, kept) if kept is not None else None, f"{label}, {marked}", ends)
+
+
+def line_markdown(values: Mapping[str, float], title: str) -> str:
+    """A line through figures by name, in their order, first and last name below it; as long as `spark_markdown`."""
+    points = list(enumerate(values.values()))
+    if not points:
+        return f"no {title} yet"
+    names = list(values)
+    return _thinned(points, None, title, (names[0], names[-1]))
+
+
+def _thinned(
+    points: Sequence[tuple[int, float]], best: tuple[int, float] | None, title: str, ends: tuple[str, str]
+) -> str:
     step = 1
     while True:
-        line = sorted({*points[::step], points[-1], *([(best, kept)] if kept is not None and best else [])})
-        text = _markdown(_svg(line, points, (best or 0, kept) if kept is not None else None, f"{label}, {marked}"))
+        line = sorted({*points[::step], points[-1], *([best] if best and best[0] else [])})
+        text = _markdown(_svg(line, points, best, title, ends))
         if len(text) < INLINE_LIMIT or step >= len(points):
             return text
         step += 1
@@ -38,6 +54,7 @@ def _svg(
     points: Sequence[tuple[int, float]],
     best: tuple[int, float] | None,
     title: str,
+    ends: tuple[str, str],
 ) -> str:
     low, high = min(value for _, value in points), max(value for _, value in points)
     first, last = points[0][0], points[-1][0]
@@ -55,7 +72,8 @@ def _svg(
         f'font-family="sans-serif"><text x="60" y="18">{title}</text>'
         f'<text x="0" y="{TOP + 5}">{high:.4f}</text><text x="0" y="{floor}">{low:.4f}</text>'
         f'<path d="M{path}" fill="none" stroke="#36c" stroke-width="2"/>{mark}'
-        f'<text x="60" y="{HEIGHT - 4}">epoch {first}</text><text x="{WIDTH - 30}" y="{HEIGHT - 4}">{last}</text></svg>'
+        f'<text x="60" y="{HEIGHT - 4}">{ends[0]}</text>'
+        f'<text x="{WIDTH - 30 - 6 * max(len(ends[1]) - 3, 0)}" y="{HEIGHT - 4}">{ends[1]}</text></svg>'
     )
 
 

@@ -1,4 +1,4 @@
-"""What a single column is worth: daily rank correlations with the labels, their mean, t-value and decay.
+"""What a single column is worth: daily rank correlations with the labels, their mean, whether it is chance, and decay.
 
 A first look and a leak alarm, not a selection: the newest part of the history is left out, so that no feature is
 chosen on the days on which models are judged.
@@ -7,13 +7,13 @@ chosen on the days on which models are judged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-import numpy as np
 import polars as pl
 
 from atft_assets.features.feature import Feature
 from atft_model.interchange.horizons import MIN_NAMES
-from atft_model.interchange.statistics import newey_west_t
+from atft_model.interchange.statistics import finite, holm, information_ratio, mean, mean_verdict
 
 # Twice the least of the evaluation (interchange.horizons.MIN_NAMES): hundreds of columns are looked at here, and of so
 # many correlations of ten names some are large by chance alone.
@@ -60,37 +60,42 @@ def _correlation(x: str, y: str) -> pl.Expr:
 
 
 def summary(daily: pl.DataFrame, features: Iterable[Feature], horizons: Sequence[int]) -> pl.DataFrame:
-    """Mean, t and information ratio by feature and horizon.
+    """Mean, t, p and information ratio by feature and horizon.
+
+    Hundreds of columns are looked at, and one in twenty has a p below 5 % by chance: `p_holm` counts them all, of one
+    horizon.
 
     Args:
-        daily: what `daily_rank_ic` gives, all days.
+        daily: what `daily_rank_ic` gives, all days, in any order.
 
     Returns:
-        feature, family, horizon, rank_ic, t_newey_west, icir (mean/std of days), days, kept (|IC| over |IC| at 1 day);
-        sorted by the size of the one-day IC.
+        feature, family, horizon, rank_ic, t_newey_west, p, p_holm, icir (mean/std of days), days, kept (|IC| over |IC|
+        at 1 day); sorted by the size of the one-day IC. What the days do not suffice for is null.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    of_label = {h: daily.filter(pl.col("label") == f"y_cc_{h}d").sort("date") for h in horizons}
     for feature in features:
-        first = float("nan")
-        for h in horizons:
-            of_label = daily.filter(pl.col("label") == f"y_cc_{h}d")
-            x = of_label[feature.name].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-            x = x[np.isfinite(x)]
-            mean = float(x.mean()) if len(x) else float("nan")
-            first = mean if h == horizons[0] else first
-            spread = float(x.std(ddof=1)) if len(x) > 1 else float("nan")
+        series = {h: finite(of_label[h][feature.name].cast(pl.Float64).fill_null(float("nan"))) for h in horizons}
+        first = mean(series[horizons[0]])
+        for h, x in series.items():
+            verdict = mean_verdict(x, h)
             rows.append(
                 {
                     "feature": feature.name,
                     "family": feature.family,
                     "horizon": h,
-                    "rank_ic": mean,
-                    "t_newey_west": newey_west_t(x, max(h - 1, int(4 * (max(len(x), 1) / 100) ** (2 / 9)))),
-                    "icir": mean / spread if spread > 0 else float("nan"),
-                    "days": len(x),
-                    "kept": abs(mean / first) if first else float("nan"),
+                    "rank_ic": verdict.mean,
+                    "t_newey_west": verdict.t,
+                    "p": verdict.p,
+                    "icir": information_ratio(x),
+                    "days": verdict.days,
+                    "kept": abs(verdict.mean / first) if first else float("nan"),
                 }
             )
+    for h in horizons:
+        family = [row for row in rows if row["horizon"] == h]
+        for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+            row["p_holm"] = p
     frame = pl.DataFrame(rows).with_columns(pl.col(pl.Float64).fill_nan(None))
     order = frame.filter(pl.col("horizon") == horizons[0]).select("feature", pl.col("rank_ic").abs().alias("_order"))
     return (

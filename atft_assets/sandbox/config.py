@@ -65,5 +65,5 @@ class MarketConfig:
 
 
 def demo_config(start: date | None = None, end: date | None = None) -> MarketConfig:
-    """The market of `make demo`: 200 names over three years."""
+    """The market of `make demo`: 200 names over three and a half years."""
     return MarketConfig(start=start or DEMO_START, end=end or DEMO_END)

@@ -66,16 +66,19 @@ class Block:
 
     def dense(self, frame: pl.DataFrame) -> Floats:
         """Scores of a frame on the block's axes [H,D,N], NaN where it has none; other days and names are ignored."""
-        dates = [self.panel.dates[t] for t in self.days]
-        place = pl.DataFrame({"date": dates, "d": range(len(dates))}, schema={"date": pl.Date, "d": pl.Int64})
-        codes = self.panel.codes
-        column = pl.DataFrame({"code": codes, "n": range(len(codes))}, schema={"code": pl.String, "n": pl.Int64})
-        rows = frame.with_columns(pl.col("date").cast(pl.Date)).join(place, on="date").join(column, on="code")
-        dense = np.full((len(self.panel.horizons), len(dates), len(codes)), np.nan, np.float32)
+        rows = self.placed(frame)
+        dense = np.full((len(self.panel.horizons), len(self.days), len(self.panel.codes)), np.nan, np.float32)
         for h, horizon in enumerate(self.panel.horizons):
             values = rows[f"score_{horizon}d"].cast(pl.Float32).to_numpy()
             dense[h, rows["d"].to_numpy(), rows["n"].to_numpy()] = values
         return dense
+
+    def placed(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows of a frame of date, code … that lie on the block's axes, with their places d and n on them."""
+        dates, codes = [self.panel.dates[t] for t in self.days], self.panel.codes
+        place = pl.DataFrame({"date": dates, "d": range(len(dates))}, schema={"date": pl.Date, "d": pl.Int64})
+        column = pl.DataFrame({"code": codes, "n": range(len(codes))}, schema={"code": pl.String, "n": pl.Int64})
+        return frame.with_columns(pl.col("date").cast(pl.Date)).join(place, on="date").join(column, on="code")
 
     def frame(self, scores: Floats) -> pl.DataFrame:
         """The eligible rows of scores [H,D,N] as a frame of date, code, score_<h>d (float32)."""

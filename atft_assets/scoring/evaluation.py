@@ -11,26 +11,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atft_assets.scoring.neutral import residual
-from atft_assets.scoring.ranking import average_ranks
+from atft_assets.scoring.daily import pearson, spearman_of_values
+from atft_assets.scoring.neutral import residual, volatility_level
+from atft_assets.scoring.ordering import deciles_of, levels_of, ranks_of, spread_of
 from atft_assets.scoring.trailing import Floats
 from atft_model.interchange.horizons import MIN_NAMES, headline, horizon_weights
 from atft_model.interchange.records import to_plain
-from atft_model.interchange.statistics import information_ratio, mean, newey_west_t
+from atft_model.interchange.statistics import information_ratio, mean, mean_verdict
 
 
 @dataclass(frozen=True)
 class HorizonScore:
-    """Means over days of one horizon; t is Newey-West with lag h - 1, ICIRs are mean / standard deviation, daily."""
+    """Means over days of one horizon; ICIRs are mean / standard deviation, daily.
+
+    Attributes:
+        t, p, spaced_t, neutral_t, neutral_p: as in `MeanVerdict`, of the horizon's daily RankIC and neutral RankIC.
+    """
 
     rank_ic: float
     t: float
+    p: float
+    spaced_t: float
     rank_icir: float
     ic: float
     icir: float
     decile_spread: float  # mean raw return of the highest-scored tenth minus the lowest's
     neutral_rank_ic: float  # scores and returns residualised per day on 20-day volatility and sector
     neutral_t: float
+    neutral_p: float
 
 
 @dataclass(frozen=True)
@@ -39,16 +47,24 @@ class Score:
 
     Attributes:
         rank_ic: headline, the weighted mean of the horizons' RankICs; `neutral_rank_ic` likewise.
-        t, icir: of the daily headline series; t is Newey-West with the lag of the longest horizon.
+        t, critical, p, low, high, spaced_t: what `mean_verdict` says of the daily headline series, with the longest
+            horizon; p and the 95 % interval are NaN where the days are too few. `neutral_t`, `neutral_p` likewise.
+        icir: of the daily headline series.
         coverage: share of the eligible (day, name) pairs that have a score.
         daily, daily_neutral: headline series [D], NaN on days on which a horizon has no figure.
     """
 
     rank_ic: float
     t: float
+    critical: float
+    p: float
+    low: float
+    high: float
+    spaced_t: float
     icir: float
     neutral_rank_ic: float
     neutral_t: float
+    neutral_p: float
     days: int
     names_a_day: float
     coverage: float
@@ -75,7 +91,7 @@ def evaluate(
     """Score a block.
 
     Args:
-        scores: [H,D,N], higher is better, NaN where a name was not scored.
+        scores: [H,D,N], the days ascending, higher is better, NaN where a name was not scored.
         returns: [H,D,N] raw forward returns, NaN where unknown.
         eligible: [D,N].
         horizons: H label horizons in trading days.
@@ -98,61 +114,51 @@ def evaluate(
             if judged[h, d] < min_names:
                 continue
             s, r = scores[h, d, rows].astype(np.float64), returns[h, d, rows].astype(np.float64)
-            (ranks, return_ranks), _ = _ranks(s, r)
-            rank_ic[h, d] = _pearson(ranks, return_ranks)
-            ic[h, d] = _pearson(s, r)
-            spread[h, d] = _decile_spread(ranks, r)
+            ranks = ranks_of(levels_of(s))
+            rank_ic[h, d] = pearson(ranks, ranks_of(levels_of(r)))
+            ic[h, d] = pearson(s, r)
+            spread[h, d] = spread_of(deciles_of(ranks), r)
             if volatility is not None and sectors is not None:
-                s, r = (residual(v, volatility[d, rows], sectors[rows]) for v in (s, r))
-                (ranks, return_ranks), _ = _ranks(s, r)
-                neutral[h, d] = _pearson(ranks, return_ranks)
+                left = residual(np.stack([s, r], axis=1), volatility_level(volatility[d, rows]), sectors[rows])
+                neutral[h, d] = spearman_of_values(left[:, 0], left[:, 1])
     rank_means, neutral_means = (np.array([mean(row) for row in table]) for table in (rank_ic, neutral))
     weights = horizon_weights(horizons)
     daily, daily_neutral = headline(rank_ic, horizons), headline(neutral, horizons)
-    lag = max(horizons) - 1
+    longest = max(horizons)
+    verdict, neutral_verdict = mean_verdict(daily, longest), mean_verdict(daily_neutral, longest)
+    by_horizon = {}
+    for i, h in enumerate(horizons):
+        of_ranks, of_neutral = mean_verdict(rank_ic[i], h), mean_verdict(neutral[i], h)
+        by_horizon[h] = HorizonScore(
+            rank_ic=of_ranks.mean,
+            t=of_ranks.t,
+            p=of_ranks.p,
+            spaced_t=of_ranks.spaced_t,
+            rank_icir=information_ratio(rank_ic[i]),
+            ic=mean(ic[i]),
+            icir=information_ratio(ic[i]),
+            decile_spread=mean(spread[i]),
+            neutral_rank_ic=of_neutral.mean,
+            neutral_t=of_neutral.t,
+            neutral_p=of_neutral.p,
+        )
     known = (eligible[None] & np.isfinite(returns)).sum()
     return Score(
         rank_ic=float(weights @ rank_means),
-        t=newey_west_t(daily, lag),
+        t=verdict.t,
+        critical=verdict.critical,
+        p=verdict.p,
+        low=verdict.low,
+        high=verdict.high,
+        spaced_t=verdict.spaced_t,
         icir=information_ratio(daily),
         neutral_rank_ic=float(weights @ neutral_means),
-        neutral_t=newey_west_t(daily_neutral, lag),
+        neutral_t=neutral_verdict.t,
+        neutral_p=neutral_verdict.p,
         days=int(np.isfinite(rank_ic).any(axis=0).sum()),
         names_a_day=float(eligible.sum(axis=1).mean()) if days else 0.0,
         coverage=float(judged.sum() / known) if known else 0.0,
-        by_horizon={
-            h: HorizonScore(
-                rank_ic=mean(rank_ic[i]),
-                t=newey_west_t(rank_ic[i], h - 1),
-                rank_icir=information_ratio(rank_ic[i]),
-                ic=mean(ic[i]),
-                icir=information_ratio(ic[i]),
-                decile_spread=mean(spread[i]),
-                neutral_rank_ic=mean(neutral[i]),
-                neutral_t=newey_west_t(neutral[i], h - 1),
-            )
-            for i, h in enumerate(horizons)
-        },
+        by_horizon=by_horizon,
         daily=daily,
         daily_neutral=daily_neutral,
     )
-
-
-def _ranks(*columns: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    ranks, counts = average_ranks(np.stack(columns, axis=1))
-    return ranks.T.astype(np.float64), counts
-
-
-def _pearson(a: Floats, b: Floats) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    # a residual of a constant is round-off, not variation
-    return float(a @ b / scale) if scale > 1e-20 and np.ptp(a) > 0 and np.ptp(b) > 0 else float("nan")
-
-
-def _decile_spread(ranks: Floats, returns: Floats) -> float:
-    n = len(ranks)
-    top, bottom = ranks > 0.9 * n, ranks <= 0.1 * n
-    if not top.any() or not bottom.any():  # everything tied
-        return float("nan")
-    return float(returns[top].mean() - returns[bottom].mean())

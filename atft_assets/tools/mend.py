@@ -27,7 +27,7 @@ from atft_assets.store.mending import TableState, look_at_table
 from atft_assets.tools.judges import judges
 from atft_assets.tools.rebuilding import commands
 from atft_assets.tools.writers import writers
-from atft_assets.training.evaluation import LEDGER_FILE
+from atft_assets.training.looks import LEDGER_FILE
 from atft_assets.training.mending import figure_damages, fold_damages, keep_ledger, point_at_newest_run, run_damages
 from atft_model.interchange.disk import DiskError, keep_private
 from atft_model.interchange.run import LATEST

@@ -1,9 +1,9 @@
 """`python -m atft_assets.tools.migrate`: brings a data root of an older version to the names of this one.
 
-Raw tables stay where they are: their bytes are good. Feature tables whose content did not change are renamed. Panels
-and runs of the first format cannot be read any more, and are put aside under `retired/`, nothing is deleted. The ledger
-of test blocks stays, with the days of each block filled in: what was looked at stays looked at. Doing it again does
-nothing.
+Raw tables stay where they are: their bytes are good. Feature tables whose content did not change are renamed. Panels of
+an older format and runs in the folders of the first one cannot be read any more, and are put aside under `retired/`,
+nothing is deleted. The ledger of test blocks stays, with the days of each block filled in: what was looked at stays
+looked at. Doing it again does nothing.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from atft_assets.features.old_roots import RENAMED
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.store.retired import aside
-from atft_assets.training.evaluation import LEDGER_FILE
+from atft_assets.training.looks import LEDGER_FILE
 from atft_model.interchange.disk import keep_private
 from atft_model.interchange.panel import FORMAT as PANEL_FORMAT
 from atft_model.interchange.records import write_text

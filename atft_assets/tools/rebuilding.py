@@ -1,5 +1,6 @@
 """The commands that materialize what is lacking, in the order of the road, months grouped into ranges."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from atft_assets.operations.corrections import unbroken
@@ -11,8 +12,10 @@ from atft_assets.store import UNPARTITIONED
 from atft_assets.store.damage import Lost
 from atft_assets.tools.judges import judges
 from atft_assets.training.folds import NAME as FOLDS
-from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane
+from atft_assets.training.lanes import BASELINES, EVALUATION, FOLD_SCORES, MAIN_LANE, WALK_FORWARD, Lane
 from atft_model.interchange.phases import PHASES
+
+MONTH = re.compile(r"\d{4}-\d{2}")  # a key of a month; those of folds are years, `2018` or `2018-2019`
 
 
 def commands(lost: Iterable[Lost], settings: Settings, *, refetch: bool = False) -> list[str]:
@@ -49,7 +52,7 @@ def _options(keys: set[str | None]) -> Iterator[str]:
         yield ""
         return
     named = sorted(key for key in keys if key)
-    if not named[0][:4].isdigit():  # folds
+    if not MONTH.fullmatch(named[0]):  # folds
         yield from (f" --partition {key}" for key in named)
         return
     for span in unbroken(named):
@@ -66,4 +69,6 @@ def _road(settings: Settings) -> list[str]:
         *(lane.asset(BASELINES) for lane in (MAIN_LANE, others)),
         *(lane.phase(phase) for lane in (MAIN_LANE, others) for phase in PHASES),
         *(lane.asset(EVALUATION) for lane in (MAIN_LANE, others)),
+        FOLD_SCORES,
+        WALK_FORWARD,
     ]

@@ -31,6 +31,7 @@ from atft_assets.reports import closing_table, feature_report
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast
+from atft_assets.training.profiling import page_of
 from atft_model.interchange.disk import keep_private
 
 WHOLE = (LABELS, feature_report.NAME, *SELECTED)  # what has no months: one run
@@ -178,7 +179,10 @@ def walk(settings: Settings, todo: Sequence[Step], console: Console, called: str
         return code
     page = store.local("reports", f"{feature_report.NAME}.html")
     console.print(
-        f"\nTook {duration(time.monotonic() - began)}. The inputs, one by one: {page}", markup=False, highlight=False
+        f"\nTook {duration(time.monotonic() - began)}. What each model is worth, where and for how long: "
+        f"{page_of(store)}. The inputs, one by one: {page}",
+        markup=False,
+        highlight=False,
     )
     console.print("\nNext:\n" + "\n".join(f"  {command:<62}  # {what}" for command, what in NEXT), markup=False)
     return 0

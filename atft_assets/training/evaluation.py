@@ -1,19 +1,22 @@
-"""Everything that ranks, judged on one block: the phases' newest runs, the baselines, on the sandbox the oracle.
+"""Everything that ranks, judged on one block: the phases' newest runs, the baselines, the blend of the last phase with
+LightGBM, on the sandbox the oracle.
 
 `evaluation` scores the validation block, as often as one likes. `test_evaluation` scores the test block, once: days
 that were looked at before a choice was made are no test any more. So the ledger is kept by days, whatever was scored on
 them, and a second look must be asked for by config, and is recorded as one.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 from pydantic import Field
 
+from atft_assets.baselines.blend import blend
+from atft_assets.baselines.registry import LIGHTGBM
 from atft_assets.code_version import code_version
 from atft_assets.contracts import Event
 from atft_assets.failures import PermanentFailure, Refusal, permanent
@@ -31,7 +34,6 @@ from atft_assets.reports.scoreboard import (
     table,
 )
 from atft_assets.scoring.block import Block
-from atft_assets.scoring.evaluation import Score
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.training.baselines import StoredBaselines, stored_baselines
@@ -39,30 +41,34 @@ from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
 from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
-from atft_assets.training.runs import Run, latest_run, scores_of
-from atft_model.interchange.errors import RunError, damaged
+from atft_assets.training.looks import ledger, looked_at, record_looks
+from atft_assets.training.profiling import profiles_of, shown, write_page
+from atft_assets.training.runs import scores_of
+from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
 from atft_model.interchange.fold import BLOCKS, MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
-from atft_model.interchange.records import read_text, write_json, write_text
+from atft_model.interchange.records import write_json
 from atft_model.interchange.request import PredictRequest
 
-VALIDATION_FILE, TEST_FILE, LEDGER_FILE = "validation.json", "test.json", "test_ledger.jsonl"
+VALIDATION_FILE, TEST_FILE = "validation.json", "test.json"
 AGREEMENT = "agreement"
 TEST_EVALUATION = "test_evaluation"
 CLOSED = (
     "the test block stays closed, nothing was scored: a look at it is made once, at the end; to make it, run "
     f"{TEST_EVALUATION} with the config open_test: true"
 )
+BLEND = "blend"
 CODE_VERSION = code_version(
+    "atft_assets.baselines.blend",
     "atft_assets.reports.scoreboard",
-    "atft_assets.scoring.block",
     "atft_assets.scoring.evaluation",
-    "atft_assets.scoring.neutral",
-    "atft_assets.scoring.ranking",
-    "atft_assets.scoring.trailing",
+    "atft_assets.scoring.profile",
+    "atft_assets.scoring.surroundings",
     "atft_model.interchange.horizons",
     "atft_model.interchange.statistics",
+    "atft_model.interchange.student",
+    rooms=("atft_assets.scoring",),
 )
 
 
@@ -75,14 +81,14 @@ class Candidates:
     """What may be judged on a fold of the newest panel.
 
     Attributes:
-        runs: the newest published run of each phase that learned and was chosen by exactly these days.
+        runs: the newest published runs of each phase, a seed each, that learned and were chosen by exactly these days.
         baselines: fitted on this panel and these days; None if there are none.
         left_out: reasons why others are not among them.
     """
 
     panel: Panel
     fold: Fold
-    runs: Mapping[Phase, Run]
+    runs: Mapping[Phase, Ensemble]
     baselines: StoredBaselines | None
     left_out: list[str]
 
@@ -92,7 +98,8 @@ class Candidates:
             return
         for name in self.baselines.names():
             facts = {"seconds": self.baselines.record["baselines"][name]["seconds"]}
-            yield Row(name, "baseline", block.score(self.baselines.scores(name, block.name)), facts=facts)
+            scores = self.baselines.scores(name, block.name)
+            yield Row(name, "baseline", block.score(scores), facts=facts, scores=scores)
 
 
 def candidates(store: Store, lane: Lane, fold_name: str) -> Candidates:
@@ -105,19 +112,24 @@ def candidates(store: Store, lane: Lane, fold_name: str) -> Candidates:
     """
     panel = latest_panel(store.local("panel"))
     fold = fold_on(store, panel, fold_name)
-    newest = {phase: latest_run(store.local("runs", fold_name, phase.key)) for phase in PHASES}
+    newest = {phase: latest_ensemble(store.local("runs", fold_name, phase.key)) for phase in PHASES}
     runs, left_out = {}, []
-    for phase, run in newest.items():
-        if run is None:
+    for phase, published in newest.items():
+        if published is None:
             continue
-        if why := _other_days(run.record.fold, fold):
-            left_out.append(f"{lane.phase(phase)} {run.run_id}, which {why}")
+        others = {run.run_id: why for run in published.runs if (why := _other_days(run.record.fold, fold))}
+        if others:
+            left_out += [f"{lane.phase(phase)} {run_id}, which {why}" for run_id, why in others.items()]
         else:
-            runs[phase] = run
+            runs[phase] = published
     baselines = stored_baselines(store.local("runs", fold_name, BASELINES))
     if baselines and not baselines.fitted_on(panel, fold):
         left_out.append("the baselines, which were fitted on another panel or on other days")
         baselines = None
+    if baselines:
+        left_out += [f"{name}: {why}" for name, why in baselines.left_out().items()]
+    if not baselines or LIGHTGBM not in baselines.names():
+        left_out.append(f"the {BLEND}, for which there are no scores of {LIGHTGBM} on these days")
     if not runs:
         first = lane.phase(PHASES[0])
         raise NothingToScore(
@@ -137,17 +149,30 @@ def _other_days(theirs: Fold, ours: Fold) -> str:
     return ""
 
 
-def phase_row(asset: str, phase: Phase, run: Run, score: Score) -> Row:
-    """A phase's line."""
-    record = run.record
+def phase_row(asset: str, phase: Phase, runs: Ensemble, block: Block, scores: pl.DataFrame) -> Row:
+    """A phase's line; of several seeds the trainer has no figure of its own, nor a panel to compare it on."""
+    record, several = runs.newest.record, len(runs.runs) > 1
     facts = {
-        "run_id": run.run_id,
-        "panel_id": record.panel_id,
-        "seconds": record.seconds,
+        "run_id": ", ".join(runs.run_ids),
+        "panel_id": None if several else record.panel_id,
+        "seconds": sum(run.record.seconds or 0 for run in runs.runs),
         "epochs": record.epochs,
-        "reported_rank_ic": (record.validation or {}).get("rank_ic"),
+        "reported_rank_ic": None if several else (record.validation or {}).get("rank_ic"),
     }
-    return Row(asset, "phase", score, phase.name, facts)
+    label = f"{phase.name}, {len(runs.runs)} seeds" if several else phase.name
+    return Row(asset, "phase", block.score(scores), label, facts, scores)
+
+
+def blend_rows(block: Block, rows: Sequence[Row]) -> Iterator[Row]:
+    """The line of the last phase and LightGBM in equal parts; none where one of them is not among the rows."""
+    phases = [row for row in rows if row.kind == "phase"]
+    trees = [row for row in rows if row.name == LIGHTGBM]
+    if not phases or not trees:
+        return
+    parts = (phases[-1], trees[0])
+    dense = blend([block.dense(row.scores) for row in parts if row.scores is not None], block.eligible)
+    scores = block.frame(dense)
+    yield Row(BLEND, "blend", block.score_dense(dense), scores=scores, parts=tuple(row.name for row in parts))
 
 
 def oracle_row(settings: Settings, block: Block) -> Row | None:
@@ -158,7 +183,8 @@ def oracle_row(settings: Settings, block: Block) -> Row | None:
     from atft_assets.sandbox.oracle import oracle_scores
 
     market = simulate(demo_config(settings.start, settings.end))
-    return Row(ORACLE, "oracle", block.score(oracle_scores(market, block.panel.horizons)))
+    scores = oracle_scores(market, block.panel.horizons)
+    return Row(ORACLE, "oracle", block.score(scores), scores=scores)
 
 
 def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefinition:
@@ -180,7 +206,8 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
         tags={"atft/kind": "evaluation"},
         code_version=CODE_VERSION,
         description="All phases and baselines, judged on the validation block. The newest run of each phase, paired by "
-        "day with the phase before and with the baselines; on the sandbox also the oracle.",
+        "day with the phase before and with the baselines; the last phase blended with LightGBM; on the sandbox also "
+        "the oracle.",
         **lane.partitioning,
     )
     def evaluation(context: dg.AssetExecutionContext, store: Store) -> Iterator[Event]:
@@ -188,17 +215,20 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
             found = candidates(store, lane, lane.fold(context))
         _warn(context, found)
         block = Block.of(found.panel, found.fold, "validation")
-        scored = {phase: block.score(run.scores()) for phase, run in found.runs.items()}
-        rows = [phase_row(lane.phase(phase), phase, found.runs[phase], score) for phase, score in scored.items()]
+        rows = [phase_row(lane.phase(phase), phase, run, block, run.scores()) for phase, run in found.runs.items()]
         rows += found.baseline_rows(block)
+        rows += blend_rows(block, rows)
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
+        with permanent(f"{asset} cannot read the universe"):
+            profiles = profiles_of(rows, block, store)
         board = table(rows, block, found.fold.name)
         path = store.local("evaluation", found.fold.name, VALIDATION_FILE)
         with permanent(f"{asset} cannot be kept"):
-            write_json(path, board)
-        yield _shown(asset, board, path)
-        compared = sum(run.record.panel_id == found.panel.panel_id for run in found.runs.values())
+            write_json(path, {**board, "profiles": profiles})
+            page = write_page(store, board, profiles)
+        yield _shown(asset, board, path, **shown(page, board, profiles))
+        compared = sum(row["kind"] == "phase" and row["panel_id"] == found.panel.panel_id for row in board["rows"])
         wrong = disagreements(board)
         verdict = dg.AssetCheckResult(
             asset_key=asset,
@@ -224,33 +254,6 @@ class ScoringConfig(dg.Config):
     score_again: bool = Field(
         False, description="Score days that were scored before; the ledger keeps both, and says that it was again."
     )
-
-
-def ledger(folder: Path) -> list[dict[str, Any]]:
-    """Every scoring of a test block so far: fold, first and last day, runs, panel, when, and whether it was again.
-
-    Raises:
-        RunError: it is damaged.
-    """
-    path = folder / LEDGER_FILE
-    try:
-        entries = [json.loads(line) for line in (read_text(path, RunError) or "").splitlines() if line]
-    except ValueError as error:
-        raise RunError(damaged(path, "a line of it is no entry")) from error
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise RunError(damaged(path, "a line of it is no entry"))
-    return entries
-
-
-def write_ledger(folder: Path, entries: list[dict[str, Any]]) -> None:
-    """Replace the ledger."""
-    write_text(folder / LEDGER_FILE, "".join(json.dumps(entry) + "\n" for entry in entries))
-
-
-def looked_at(entries: list[dict[str, Any]], fold: Fold) -> list[dict[str, Any]]:
-    """The scorings that saw a day of the fold's test block; one without days, of an older version, saw all."""
-    first, last = map(str, fold.test)
-    return [one for one in entries if one.get("first", first) <= last and one.get("last", last) >= first]
 
 
 def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
@@ -285,19 +288,12 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
         _warn(context, found)
         block = Block.of(found.panel, found.fold, "test")
         rows = []
-        for phase, run in found.runs.items():
+        for phase, runs in found.runs.items():
             asset = lane.phase(phase)
-            scores = folder / MAIN / "scores" / f"{asset}-{run.run_id}-test.parquet"
-            first, last = found.fold.test
-            try:
-                launcher.predict(
-                    context, PredictRequest(found.panel.folder, run.folder, scores, first=first, last=last)
-                )
-            except TrainingFailed as failure:
-                raise PermanentFailure(f"{TEST_EVALUATION}: {asset} {run.run_id}: {failure}") from failure
-            with permanent(f"{TEST_EVALUATION}: {asset} {run.run_id}"):
-                rows.append(phase_row(asset, phase, run, block.score(scores_of(scores))))
+            frames = predicted(context, launcher, TEST_EVALUATION, asset, runs, found, folder / MAIN / "scores")
+            rows.append(phase_row(asset, phase, runs, block, averaged(frames)))
         rows += found.baseline_rows(block)
+        rows += blend_rows(block, rows)
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
         board = {**table(rows, block, MAIN), "scorings": len(before) + 1}
@@ -305,19 +301,50 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             "fold": MAIN,
             "first": str(found.fold.test[0]),
             "last": str(found.fold.test[1]),
-            "runs": {lane.phase(phase): run.run_id for phase, run in found.runs.items()},
+            "runs": {lane.phase(phase): ", ".join(runs.run_ids) for phase, runs in found.runs.items()},
             "panel_id": found.panel.panel_id,
             "at": board["created_at"],
-            "again": bool(before),
             "dagster_run": context.run.run_id,
         }
         with permanent(f"{TEST_EVALUATION} cannot be kept"):
             # the ledger first: figures that somebody can read must stand in it
-            write_ledger(folder, [*ledger(folder), entry])
+            record_looks(folder, [entry])
             write_json(folder / MAIN / TEST_FILE, board)
         yield _shown(TEST_EVALUATION, board, folder / MAIN / TEST_FILE, scorings=board["scorings"])
 
     return test_evaluation
+
+
+def predicted(
+    context: dg.AssetExecutionContext, launcher: TrainingLauncher, asking: str, asset: str, runs: Ensemble,
+    found: Candidates, folder: Path,
+) -> list[pl.DataFrame]:  # fmt: skip
+    """Scores of the fold's test block by each run of a phase; `<asset>-<run_id>-test.parquet` in a folder keeps them.
+
+    Args:
+        asking: the asset that asks, for messages.
+        asset: the phase's.
+
+    Raises:
+        PermanentFailure: a run could not score the block.
+    """
+    frames = []
+    first, last = found.fold.test
+    for run in runs.runs:
+        path = folder / scores_file(asset, run.run_id)
+        request = PredictRequest(found.panel.folder, run.folder, path, first=first, last=last)
+        try:
+            launcher.predict(context, request)
+        except TrainingFailed as failure:
+            raise PermanentFailure(f"{asking}: {asset} {run.run_id}: {failure}") from failure
+        with permanent(f"{asking}: {asset} {run.run_id}"):
+            frames.append(scores_of(path))
+    return frames
+
+
+def scores_file(asset: str, run_id: str) -> str:
+    """Name of the file with a run's scores of a test block."""
+    return f"{asset}-{run_id}-test.parquet"
 
 
 def _scored_before(entry: Mapping[str, Any], fold: Fold, path: Path) -> str:
@@ -335,7 +362,7 @@ def _warn(context: dg.AssetExecutionContext, found: Candidates) -> None:
         context.log.warning(f"left out: {why}")
 
 
-def _shown(asset: str, board: Mapping[str, Any], path: Path, **more: int) -> dg.MaterializeResult:
+def _shown(asset: str, board: Mapping[str, Any], path: Path, **more: Any) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         asset_key=asset,
         metadata={

@@ -1,42 +1,49 @@
 """The folds: a row each, cut from the days of the newest panel, judged on it, and written as small files.
 
 `fold/<panel_id>/<name>.json` exists if, and only if, the fold was cut from the days of that panel and passed its
-contract there. No panel is built for a fold; a further fold is a further row of `FOLDS`.
+contract there; of one that was not, `<name>.left_out` says why. No panel is built for a fold. The rows are `main` and
+the years of the walk-forward, which a setting names (`atft_assets.fold_years`).
 """
 
 import re
 import shutil
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
 
+from atft_assets.calendar import previous_trading_day
 from atft_assets.code_version import code_version
 from atft_assets.contracts import CONTRACT_CHECK, ContractViolation, Event, Verdict, contract_check, judged
 from atft_assets.groups import TRAINING
 from atft_assets.panel.config import day_setting
+from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.training.fold_contract import audit_fold
 from atft_assets.training.lanes import Lane
 from atft_assets.training.runs import prune_panels
 from atft_model.interchange.errors import FoldError
-from atft_model.interchange.fold import BLOCKS, EMBARGO_DAYS, MAIN, PURGE_DAYS, Block, Fold, cut, read_fold, write_fold
+from atft_model.interchange.fold import (
+    BLOCKS,
+    EMBARGO_DAYS,
+    MAIN,
+    PURGE_DAYS,
+    VALIDATION_DAYS,
+    Fold,
+    cut,
+    read_fold,
+    write_fold,
+)
 from atft_model.interchange.panel import Panel, latest_panel
+from atft_model.interchange.records import read_text, write_text
 
 NAME = "folds"
+LEFT_OUT = ".left_out"
 CUT = f"run: dagster asset materialize --select {NAME}"
-
-
-@dataclass(frozen=True)
-class EndOf:
-    """The last day of a block of a fold further up in the list."""
-
-    fold: str
-    block: Block
 
 
 @dataclass(frozen=True)
@@ -47,14 +54,22 @@ class FoldRow:
         name: in paths, and of the partition.
         validation_start, test_start: first days of the blocks; by default the last 15 % of the days are test, as many
             before them, the gap between, validation.
-        end: last day that the fold uses; by default the panel's last.
+        validation_days: length of the validation block, in place of its first day.
+        least_validation_days: with neither, validation has so many days at least, as far as 30 % of all days go.
+        end: last day that the fold uses; by default the panel's last. The panel must reach it.
+        train_years: calendar years of the train block; by default it begins with the panel.
+        final: its test block is kept for the end.
         purge_days, embargo_days: trading days left out between two blocks.
     """
 
     name: str
     validation_start: date | None = None
     test_start: date | None = None
-    end: date | EndOf | None = None
+    end: date | None = None
+    validation_days: int | None = None
+    least_validation_days: int = 0
+    train_years: int | None = None
+    final: bool = False
     purge_days: int = PURGE_DAYS
     embargo_days: int = EMBARGO_DAYS
 
@@ -63,18 +78,32 @@ class FoldRow:
             raise ValueError(f"a fold cannot be called {self.name!r}: use letters, digits, - and _")
 
 
-# The further rows serve to ask whether a choice that main's validation block suggests would have been right before.
-FOLDS = (
-    FoldRow(MAIN),
-    FoldRow("previous", end=EndOf(MAIN, "validation")),
-)
+def fold_rows(settings: Settings) -> tuple[FoldRow, ...]:
+    """`main`, and a row for each fold of the walk-forward."""
+    plan = settings.walk_forward
+    return (
+        FoldRow(MAIN, least_validation_days=VALIDATION_DAYS),
+        *(
+            FoldRow(
+                years.name,
+                test_start=years.span[0],
+                end=years.span[1],
+                validation_days=plan.validation_days,
+                train_years=plan.rolling_years,
+                final=years.final,
+            )
+            for years in settings.fold_years()
+        ),
+    )
 
 
 class FoldConfig(dg.Config):
-    """How the fold `main` is cut; the other folds are rows of `atft_assets.training.folds.FOLDS`."""
+    """How the fold `main` is cut; the other folds are those of the setting ATFT_WALK_FORWARD."""
 
     validation_start: str | None = Field(
-        None, description="First day of the validation block, YYYY-MM-DD; by default as many days as the test block."
+        None,
+        description=f"First day of the validation block, YYYY-MM-DD; by default it has as many days as the test block, "
+        f"and {VALIDATION_DAYS} at least where that is no more than 30 % of all days.",
     )
     test_start: str | None = Field(
         None, description="First day of the test block, YYYY-MM-DD; by default the last 15 % of the days are test."
@@ -122,10 +151,13 @@ def cut_rows(days: Sequence[date], rows: Sequence[FoldRow]) -> CutFolds:
     for row in rows:
         try:
             found.folds[row.name] = cut(
-                days[: bisect_right(days, _end(row, found.folds) or days[-1])],
+                days[: _stop(days, row)],
                 row.name,
                 validation_start=row.validation_start,
+                validation_days=row.validation_days,
                 test_start=row.test_start,
+                least_validation_days=row.least_validation_days,
+                train_years=row.train_years,
                 purge_days=row.purge_days,
                 embargo_days=row.embargo_days,
             )
@@ -150,13 +182,16 @@ def audited(panel: Panel, found: CutFolds) -> tuple[CutFolds, dict[str, Verdict]
     return kept, verdicts
 
 
-def write_folds(folder: Path, folds: Mapping[str, Fold]) -> None:
-    """The files of one panel's folds; those of other names are removed."""
-    for name, fold in folds.items():
+def write_folds(folder: Path, found: CutFolds) -> None:
+    """The files of one panel's folds, and the reasons of those that were left out; other names are removed."""
+    for name, fold in found.folds.items():
         write_fold(folder / f"{name}.json", fold)
-    for path in folder.glob("*.json"):
-        if path.stem not in folds:
-            path.unlink()
+    for name, why in found.left_out.items():
+        write_text(folder / f"{name}{LEFT_OUT}", why + "\n")
+    for suffix, names in ((".json", found.folds), (LEFT_OUT, found.left_out)):
+        for path in folder.glob(f"*{suffix}"):
+            if path.stem not in names:
+                path.unlink()
 
 
 def cut_audit_publish(store: Store, rows: Sequence[FoldRow]) -> tuple[Panel, CutFolds]:
@@ -175,7 +210,7 @@ def cut_audit_publish(store: Store, rows: Sequence[FoldRow]) -> tuple[Panel, Cut
         )
     if not verdicts[MAIN].passed:
         raise ContractViolation(verdicts[MAIN])
-    write_folds(store.local("fold", panel.panel_id), kept.folds)
+    write_folds(store.local("fold", panel.panel_id), kept)
     return panel, kept
 
 
@@ -183,16 +218,17 @@ def fold_on(store: Store, panel: Panel, name: str) -> Fold:
     """A fold that was cut and judged on this panel.
 
     Raises:
-        FoldError: it was not.
+        FoldError: it was not; the text says why not.
     """
-    path = store.local("fold", panel.panel_id, f"{name}.json")
-    if not path.exists():
-        why = "" if name == MAIN else f", or its days do not suffice (see the metadata of the asset {NAME})"
-        raise FoldError(f"the fold {name} has not been cut on the newest panel, {panel.panel_id}{why}; {CUT}")
-    return read_fold(path)
+    folder = store.local("fold", panel.panel_id)
+    if (path := folder / f"{name}.json").exists():
+        return read_fold(path)
+    if why := (read_text(folder / f"{name}{LEFT_OUT}", FoldError) or "").strip():
+        raise FoldError(f"the fold {name} was left out when the folds of panel {panel.panel_id} were cut: {why}")
+    raise FoldError(f"the fold {name} has not been cut on the newest panel, {panel.panel_id}; {CUT}")
 
 
-def folds_asset(rows: Sequence[FoldRow] = FOLDS) -> dg.AssetsDefinition:
+def folds_asset(rows: Sequence[FoldRow]) -> dg.AssetsDefinition:
     """The asset `folds`."""
 
     @dg.asset(
@@ -203,8 +239,8 @@ def folds_asset(rows: Sequence[FoldRow] = FOLDS) -> dg.AssetsDefinition:
         code_version=code_version("atft_assets.training.folds", "atft_model.interchange.fold"),
         kinds={"numpy"},
         tags={"atft/kind": "fold"},
-        description="Train, validation and test dates on the newest panel. The fold main, and earlier ones to check "
-        "choices by.",
+        description="Train, validation and test dates on the newest panel. The fold main, and those of the "
+        "walk-forward, which ATFT_WALK_FORWARD names.",
     )
     def folds(context: dg.AssetExecutionContext, config: FoldConfig, store: Store) -> Iterator[Event]:
         def publish() -> tuple[Panel, CutFolds]:
@@ -243,9 +279,18 @@ def _table(found: CutFolds) -> list[dg.TableRecord]:
     return rows
 
 
-def _end(row: FoldRow, found: Mapping[str, Fold]) -> date | None:
-    if not isinstance(row.end, EndOf):
-        return row.end
-    if row.end.fold not in found:
-        raise FoldError(f"it ends with the {row.end.block} block of the fold {row.end.fold}, which there is not")
-    return found[row.end.fold].span(row.end.block)[1]
+def _stop(days: Sequence[date], row: FoldRow) -> int:
+    """How many of the days a row may use.
+
+    Raises:
+        FoldError: trading goes on after the last of them before the row ends: its test block would be cut short.
+    """
+    if row.end is None:
+        return len(days)
+    last = previous_trading_day(row.end + timedelta(days=1))
+    if days[-1] < last:
+        raise FoldError(
+            f"the test block of fold {row.name} ends on {last}, the days at hand on {days[-1]}: take an earlier last "
+            "year, or build a panel that reaches it"
+        )
+    return bisect_right(days, row.end)

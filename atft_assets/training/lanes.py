@@ -9,7 +9,7 @@ import dagster as dg
 from atft_model.interchange.fold import MAIN
 from atft_model.interchange.phases import Phase
 
-BASELINES, EVALUATION = "baselines", "evaluation"
+BASELINES, EVALUATION, FOLD_SCORES, WALK_FORWARD = "baselines", "evaluation", "fold_scores", "walk_forward"
 
 
 @dataclass(frozen=True)

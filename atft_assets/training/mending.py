@@ -13,10 +13,14 @@ from atft_assets.panel.mending import point_again, pointed, pointer_damage
 from atft_assets.store.damage import Damage, Lost, said_of
 from atft_assets.store.retired import RETIRED
 from atft_assets.training.baselines import open_baselines
-from atft_assets.training.evaluation import LEDGER_FILE, TEST_EVALUATION, TEST_FILE, ledger, write_ledger
+from atft_assets.training.evaluation import TEST_EVALUATION, TEST_FILE
+from atft_assets.training.fold_scores import INDEX
 from atft_assets.training.folds import NAME as FOLDS
-from atft_assets.training.lanes import BASELINES, EVALUATION, lane_of
+from atft_assets.training.lanes import BASELINES, EVALUATION, FOLD_SCORES, WALK_FORWARD, lane_of
+from atft_assets.training.looks import LEDGER_FILE, ledger, write_ledger
 from atft_assets.training.runs import Run, scores_of
+from atft_assets.training.seeds import MEMBERS, members
+from atft_assets.training.walk_forward import FINAL
 from atft_model.interchange.errors import FoldError, InterchangeError, OldRun, PanelError, RunError, damaged
 from atft_model.interchange.fold import MAIN, read_fold
 from atft_model.interchange.hashes import checked_state
@@ -51,16 +55,33 @@ def run_damages(root: Path) -> Iterator[Damage]:
         lost = _lost(folder)
         newest = pointed(folder / LATEST)
         runs = sorted(path for path in folder.glob("[!.]*") if path.is_dir())
-        found = []
+        found, published = list(_list_damages(folder, lost)), {newest}
+        if newest and not found:
+            published |= set(members(folder / newest))
         for run in runs:
             for damage in _set_damage(run) if folder.name == BASELINES else _run_damage(root, run):
-                counts = damage.path == run and run.name in (newest, runs[-1].name)
+                counts = damage.path == run and run.name in (*published, runs[-1].name)
                 found.append(Damage(damage.path, damage.said, lost if counts else (), damage.command))
         yield from found
         gone = {damage.path.name for damage in found}
         finished = [run.name for run in runs if run.name not in gone and _ended_well(run)]
         if why := pointer_damage(folder / LATEST, finished):
             yield Damage(folder / LATEST, why, () if finished else lost)
+
+
+def _list_damages(folder: Path, lost: tuple[Lost, ...]) -> Iterator[Damage]:
+    """Lists of runs that are published together, of which one is not there, or that cannot be read.
+
+    Of the one that `latest` stands for the phase must be trained again: with the list aside, one seed alone is left.
+    """
+    newest = pointed(folder / LATEST)
+    for path in sorted(folder.glob(f"[!.]*{MEMBERS}")):
+        run = folder / path.name.removesuffix(MEMBERS)
+        try:
+            if gone := [name for name in members(run) if not (folder / name).is_dir()]:
+                raise RunError(damaged(path, f"it names {', '.join(gone)}, which is no run"))
+        except RunError as error:
+            yield Damage(path, said_of(error), lost if run.name == newest else ())
 
 
 def point_at_newest_run(pointer: Path) -> Iterator[str]:
@@ -78,14 +99,14 @@ def figure_damages(root: Path) -> Iterator[Damage]:
             if not isinstance(board := read_json(path, "it is gone", RunError), dict) or not board:
                 raise RunError(damaged(path, "it holds no figures"))
         except RunError as error:
+            asset, config = _of_figures(path)
             fold = path.parent.name
-            lost = Lost(lane_of(fold).asset(EVALUATION), None if fold == MAIN else fold)
+            key = None if fold in (MAIN, WALK_FORWARD) else fold
             again = (
-                f"dagster asset materialize --select {TEST_EVALUATION}  # with the config score_again: true, which "
-                "counts as a second look"
+                f"dagster asset materialize --select {asset}  # with the config {config}: true, which counts as a "
+                "second look"
             )
-            test = path.name == TEST_FILE
-            yield Damage(path, said_of(error), () if test else (lost,), again if test else "")
+            yield Damage(path, said_of(error), () if config else (Lost(asset, key),), again if config else "")
     for path in sorted((root / "evaluation").glob("*/scores/*.parquet")):
         try:
             scores_of(path)
@@ -95,6 +116,15 @@ def figure_damages(root: Path) -> Iterator[Damage]:
         ledger(root / "evaluation")
     except RunError as error:
         yield Damage(root / "evaluation" / LEDGER_FILE, said_of(error))
+
+
+def _of_figures(path: Path) -> tuple[str, str]:
+    """The asset that writes a file of figures, and the config that it needs because the file's days are seen once."""
+    if path.name == TEST_FILE:
+        return TEST_EVALUATION, "score_again"
+    if path.parent.name == WALK_FORWARD:
+        return WALK_FORWARD, "score_again" if path.stem == FINAL else ""
+    return (FOLD_SCORES if path.name == INDEX else lane_of(path.parent.name).asset(EVALUATION)), ""
 
 
 def keep_ledger(root: Path, damaged_ledger: bytes) -> Iterator[str]:

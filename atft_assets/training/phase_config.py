@@ -113,12 +113,28 @@ _Knobs: Any = create_model(
 )
 
 
-OURS = {"resume_run", "import_run", "allow_ephemeral_instance"}  # what the trainer is not told
+class Knobs(_Knobs):
+    """What the trainer is told; what is not given is its own default for the phase."""
+
+    def request(self) -> dict[str, Any]:
+        """The fields of a `TrainRequest` that are set here.
+
+        Raises:
+            ConfigError: a knob of the curriculum that it does not have.
+        """
+        chosen = self.model_dump(mode="json", exclude_none=True, include=set(Knobs.model_fields))
+        changes = from_plain(PhaseChanges, chosen.pop("curriculum"), "the config `curriculum`", ConfigError)
+        return {**chosen, "curriculum": changes}
 
 
-class PhaseConfig(_Knobs):
-    """How a phase is trained; what is not given is the trainer's default for the phase."""
+class PhaseConfig(Knobs):
+    """How a phase is trained."""
 
+    seeds: list[int] = Field(
+        [],
+        description="Seeds to train one after another, a run each; judged and used as the mean of their daily ranks. "
+        "Default: `seed` alone, and those of the phase before where it was trained with several",
+    )
     resume_run: str | None = Field(
         None,
         description="Id of an interrupted run of this phase that is to go on. It stands in the last lines of the "
@@ -138,11 +154,5 @@ class PhaseConfig(_Knobs):
         return sorted(name for name in names if getattr(self, name) != getattr(default, name))
 
     def request(self) -> dict[str, Any]:
-        """The fields of a `TrainRequest` that are set here.
-
-        Raises:
-            ConfigError: a knob of the curriculum that it does not have.
-        """
-        chosen = self.model_dump(mode="json", exclude_none=True, exclude=OURS)
-        changes = from_plain(PhaseChanges, chosen.pop("curriculum"), "the config `curriculum`", ConfigError)
-        return {**chosen, "curriculum": changes, "resume": self.resume_run is not None}
+        """See `Knobs`."""
+        return {**super().request(), "resume": self.resume_run is not None}

@@ -25,9 +25,11 @@ from atft_assets.training.importing import NotImportable, origin, take_in
 from atft_assets.training.lanes import MAIN_LANE, Lane, in_partition
 from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
 from atft_assets.training.phase_config import PhaseConfig
+from atft_assets.training.planned_runs import PlannedRun, planned
 from atft_assets.training.preflight import NotReady, Preflight, Ready, other_network
 from atft_assets.training.run_facts import epoch_figures, figures_of, headline, settings_of
-from atft_assets.training.runs import Run, is_finished, new_run_id, open_run, point_latest_run
+from atft_assets.training.runs import Run, open_run
+from atft_assets.training.seeds import Ensemble, publish
 from atft_assets.training.verdicts import (
     check_specs,
     gain_check,
@@ -89,26 +91,32 @@ def phase_asset(
             ready = look.check(allow_ephemeral_instance=config.allow_ephemeral_instance)
         folder = store.local("runs", fold_name, phase.key)
         if config.import_run is None:
-            run = yield from _trained(context, config, phase, lane, ready, folder, launcher, settings)
+            with permanent(f"{asset} cannot start"):
+                todo = planned(config, phase, lane, ready, folder, context.run.run_id)
+            runs = []
+            for one in todo:
+                runs.append((yield from _trained(context, config, phase, lane, ready, one, launcher, settings)))
         else:
             with permanent(f"{asset} cannot import a run"):
-                run = _imported(config, phase, ready, folder)
+                runs = [_imported(config, phase, ready, folder)]
         with permanent(f"{asset} cannot be published"):
-            for event in _judged_and_published(context, phase, lane, run, ready, config.import_run):
+            for event in _judged_and_published(context, phase, lane, Ensemble(tuple(runs)), ready, config.import_run):
                 yield in_partition(event, lane, fold_name) if isinstance(event, dg.AssetCheckResult) else event
 
     return train
 
 
 def _trained(
-    context: dg.AssetExecutionContext, config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, folder: Path,
+    context: dg.AssetExecutionContext, config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, todo: PlannedRun,
     launcher: TrainingLauncher, settings: Settings,
 ) -> Generator[Event, None, Run]:  # fmt: skip
     """The run that another process trained; yields the failed checks of one that ended itself."""
-    asset = lane.phase(phase)
+    asset, out = lane.phase(phase), todo.out
+    if todo.done:
+        context.log.info(f"{asset}: seed {todo.seed} had ended well before: {out.name}")
+        return open_run(out)
     with permanent(f"{asset} cannot start"):
-        out = _run_directory(config, folder, context.run.run_id)
-        request = _request(config, phase, lane, ready, out, settings)
+        request = _request(config, phase, lane, ready, todo, settings)
     try:
         with permanent(f"{asset} cannot start"):
             launcher.train(context, request, partial(_observe_epoch, context, asset))
@@ -141,37 +149,21 @@ def _imported(config: PhaseConfig, phase: Phase, ready: Ready, folder: Path) -> 
     return take_in(config.import_run, phase, ready, folder)
 
 
-def _run_directory(config: PhaseConfig, folder: Path, dagster_run_id: str) -> Path:
-    """Where the run is to be written.
-
-    Raises:
-        NotReady: a run that is to go on is not there, or finished.
-    """
-    if config.resume_run is None:
-        return folder / new_run_id(dagster_run_id)
-    out = folder / config.resume_run
-    if not out.is_dir():
-        raise NotReady(f"there is no run {config.resume_run} to resume under {folder}")
-    if is_finished(out):
-        raise NotReady(f"the run {config.resume_run} is finished, there is nothing to resume")
-    return out
-
-
 def _request(
-    config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, out: Path, settings: Settings
+    config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, todo: PlannedRun, settings: Settings
 ) -> TrainRequest:
     """What the trainer is asked to do.
 
     Raises:
         NotReady: the network that is asked for is another than the parent's, whose weights then do not fit.
     """
-    knobs = config.request()
-    if ready.parent is None:
+    knobs = {**config.request(), "seed": todo.seed}
+    if todo.parent is None:
         knobs.setdefault("preset", first_preset(settings))
-    elif why := other_network(knobs, ready.parent.record):
+    elif why := other_network(knobs, todo.parent.record):
         line = [*ancestors(phase), phase]
         raise NotReady(
-            f"it starts from {lane.phase(line[-2])} {ready.parent.run_id}, whose network is another ({why}): a size is "
+            f"it starts from {lane.phase(line[-2])} {todo.parent.run_id}, whose network is another ({why}): a size is "
             f"chosen in {lane.phase(line[0])} and kept from there on. Train {lane.phase(line[0])} with this preset or "
             f"network in its config, the phases after it without one: "
             f"{lane.command([lane.phase(one) for one in line], ready.fold.name)} --config FILE"
@@ -180,8 +172,8 @@ def _request(
         panel=ready.panel.folder,
         fold=ready.fold,
         phase=phase.index,
-        out=out,
-        init=ready.parent.folder if ready.parent else None,
+        out=todo.out,
+        init=todo.parent.folder if todo.parent else None,
         **knobs,
     )
 
@@ -194,31 +186,37 @@ def _observe_epoch(context: dg.AssetExecutionContext, asset: str, message: Mappi
 
 
 def _judged_and_published(
-    context: dg.AssetExecutionContext, phase: Phase, lane: Lane, run: Run, ready: Ready, imported: str | None = None
-) -> Iterator[Event]:
-    """Checks first; `latest` moves and the materialization is recorded only if the blocking ones pass."""
-    asset, record, parent = lane.phase(phase), run.record, ready.parent
-    guards = record.guards or {"grad_norm": {}, "passed": False, "messages": ["the run reports no guards"]}
-    blocking = [gradient_flow(asset, guards), no_degeneracy(asset, guards)]
-    if refused := [check for check in blocking if not check.passed]:
-        yield from blocking
-        raise PermanentFailure(
-            f"{asset} ({phase.name}): {'; '.join(str(check.description) for check in refused)}. The checkpoint in "
-            f"{run.folder} is not published, the phase's `latest` is as it was."
-        )
-    gain = gain_over(parent, run, Block.of(ready.panel, ready.fold, "validation"))
-    point_latest_run(run.folder)
-    parent_asset = lane.phase(ancestors(phase)[-1]) if parent else None
-    if parent:
-        context.log.info(f"{asset} started from {parent_asset} {parent.run_id}")
-    metadata = _metadata(asset, phase, run, f"{parent_asset}/{parent.run_id}" if parent else "-")
+    context: dg.AssetExecutionContext, phase: Phase, lane: Lane, trained: Ensemble, ready: Ready,
+    imported: str | None = None,
+) -> Iterator[Event]:  # fmt: skip
+    """Checks first; `latest` moves and the materialization is recorded only if the blocking ones pass for every run."""
+    asset, parents = lane.phase(phase), ready.parents
+    for run in trained.runs:  # the checks of the last stand for all, or those of the first that is refused
+        guards = run.record.guards or {"grad_norm": {}, "passed": False, "messages": ["the run reports no guards"]}
+        blocking = [gradient_flow(asset, guards), no_degeneracy(asset, guards)]
+        if refused := [check for check in blocking if not check.passed]:
+            yield from blocking
+            raise PermanentFailure(
+                f"{asset} ({phase.name}): {'; '.join(str(check.description) for check in refused)}. The checkpoint in "
+                f"{run.folder} is not published, the phase's `latest` is as it was."
+            )
+    gain = gain_over(parents, trained, Block.of(ready.panel, ready.fold, "validation"))
+    publish(trained)
+    parent_asset = lane.phase(ancestors(phase)[-1]) if parents else None
+    started_from = "-"
+    if parents:
+        started_from = f"{parent_asset}/{', '.join(parents.run_ids)}"
+        context.log.info(f"{asset} started from {started_from.replace('/', ' ', 1)}")
+    record = trained.newest.record
+    metadata = _metadata(asset, phase, trained.newest, started_from)
+    if len(trained.runs) > 1:
+        metadata = {"seeds": ", ".join(map(str, trained.seeds)), "runs": ", ".join(trained.run_ids), **metadata}
     if imported is not None:
-        metadata |= {"imported_from": origin(run, imported), "trainer_code_version": record.code_version}
-    yield dg.MaterializeResult(
-        asset_key=asset,
-        data_version=dg.DataVersion(str(record.checkpoint_sha256)),
-        metadata=metadata,
-    )
+        metadata |= {
+            "imported_from": origin(trained.newest, imported),
+            "trainer_code_version": record.code_version,
+        }
+    yield dg.MaterializeResult(asset_key=asset, data_version=dg.DataVersion(trained.version), metadata=metadata)
     yield from blocking
     yield gain_check(asset, parent_asset, gain)
 
@@ -230,9 +228,9 @@ def _metadata(asset: str, phase: Phase, run: Run, parent: str) -> dict[str, Any]
     return {
         "outcome": headline(record),
         "rank_ic_by_epoch": dg.MetadataValue.md(
-            spark_markdown(metrics["rank_ic"].to_list(), record.best_epoch, "validation RankIC")
+            spark_markdown(metrics["rank_ic"].to_list(), record.kept_epoch, "validation RankIC")
         ),
-        "curves": dg.MetadataValue.md(curves_markdown(metrics, title, record.best_epoch)),
+        "curves": dg.MetadataValue.md(curves_markdown(metrics, title, record.kept_epoch)),
         **settings_of(record),
         **figures_of(record),
         "run_id": run.run_id,

@@ -22,6 +22,7 @@ from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import Lane
 from atft_assets.training.runs import Run, latest_run
+from atft_assets.training.seeds import Ensemble, latest_ensemble
 from atft_model.interchange.config import PRESETS, ModelConfig
 from atft_model.interchange.errors import ConfigError, RunError
 from atft_model.interchange.fold import Fold
@@ -48,7 +49,12 @@ class Ready:
 
     panel: Panel
     fold: Fold
-    parent: Run | None
+    parents: Ensemble | None
+
+    @property
+    def parent(self) -> Run | None:
+        """The newest published run of the phase before."""
+        return self.parents.newest if self.parents else None
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,7 @@ class Preflight:
         self._features_are_current(panel)
         self._checks_passed([(FOLDS_ASSET, CONTRACT_CHECK)])
         fold = fold_on(self.store, panel, self.fold_name)
-        return Ready(panel, fold, self._parent(panel, fold) if self.phase.index else None)
+        return Ready(panel, fold, self._parents(panel, fold) if self.phase.index else None)
 
     def _tables_stand(self) -> None:
         manifests = {name: self.store.table(group, name).manifest().entries for group, name in SOURCES}
@@ -123,25 +129,26 @@ class Preflight:
                 f"(catalogue {made_with}, now {now}); run: dagster asset materialize --select training_panel"
             )
 
-    def _parent(self, panel: Panel, fold: Fold) -> Run:
-        """The newest run of the phase before, fit to start from."""
+    def _parents(self, panel: Panel, fold: Fold) -> Ensemble:
+        """The newest runs of the phase before, a seed each, fit to start from."""
         line = ancestors(self.phase)
         parent = self.lane.phase(line[-1])
         remedy = f"run: {self.lane.command([parent], fold.name)}"
         folder = self._folder(line[-1])
         try:
-            run = latest_run(folder)
+            parents = latest_ensemble(folder)
         except RunError as error:
             raise NotReady(f"it starts from {parent}, whose latest run is not whole ({error}); {remedy}") from error
-        if run is None:
+        if parents is None:
             raise NotReady(f"it starts from {parent}, which has no finished run under {folder}; {remedy}")
         self._checks_passed(((parent, check) for check in BLOCKING), fold.name if self.lane.folds else None)
-        if why := unfit(run.record, panel, fold):
-            stale = [self.lane.phase(phase) for phase in self._stale(line, panel, fold)]
-            raise NotReady(
-                f"it starts from {parent}, whose run {run.run_id} {why}; run: {self.lane.command(stale, fold.name)}"
-            )
-        return run
+        for run in parents.runs:
+            if why := unfit(run.record, panel, fold):
+                stale = [self.lane.phase(phase) for phase in self._stale(line, panel, fold)]
+                raise NotReady(
+                    f"it starts from {parent}, whose run {run.run_id} {why}; run: {self.lane.command(stale, fold.name)}"
+                )
+        return parents
 
     def _folder(self, phase: Phase) -> Path:
         return self.store.local("runs", self.fold_name, phase.key)

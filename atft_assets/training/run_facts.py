@@ -10,12 +10,17 @@ from atft_model.interchange.run import RunRecord
 
 # what is shown: where it stands in `run.json`
 SETTINGS: Mapping[str, str] = {
+    "newest_size": "config.model.newest_size",
     "hidden_size": "config.model.hidden_size",
+    "temporal_size": "config.model.temporal_size",
     "lookback": "config.model.lookback",
     "dropout": "config.model.dropout",
     "learning_rate": "config.train.learning_rate",
     "learning_rate_factor": "curriculum.rate",
+    "schedule": "config.train.schedule",
     "weight_decay": "config.train.weight_decay",
+    "names": "config.train.names",
+    "keep": "config.train.keep",
     "epochs_asked": "curriculum.epochs",
     "patience": "curriculum.patience",
     "seed": "seed",
@@ -25,7 +30,7 @@ SETTINGS: Mapping[str, str] = {
 }
 FIGURES: Mapping[str, str] = {
     "rank_ic": "validation.rank_ic",
-    "best_epoch": "best_epoch",
+    "kept_epoch": "kept_epoch",
     "epochs": "epochs",
     "seconds": "seconds",
     "stock_days_per_s": "stock_days_per_s",
@@ -33,9 +38,11 @@ FIGURES: Mapping[str, str] = {
 BY_HORIZON: Mapping[str, str] = {
     "rank_ic": "rank_ic_by_horizon",
     "t": "t_newey_west_by_horizon",
+    "p": "p_by_horizon",
     "ic": "ic_by_horizon",
     "icir": "icir_by_horizon",
 }
+JUDGED = "p_by_horizon"  # a record without it is of a version whose t were too large
 CLOSE = 4  # knobs in which a network may differ from a preset and still be called after it
 
 
@@ -46,10 +53,15 @@ def settings_of(record: RunRecord) -> dict[str, Any]:
 
 
 def figures_of(record: RunRecord) -> dict[str, int | float]:
-    """The numbers that a run ended with: the headline first, then by horizon, then the guards."""
+    """The numbers that a run ended with: the headline first, then by horizon, then the guards.
+
+    Of a run of an earlier version the t are left out: they stood on another rule, and would not compare.
+    """
     validation, guards = record.validation or {}, record.guards or {}
     shown = {name: _at(record, path) for name, path in FIGURES.items()}
     for name, part in BY_HORIZON.items():
+        if name == "t" and JUDGED not in validation:
+            continue
         shown |= {f"{name}_{horizon}d": value for horizon, value in validation.get(part, {}).items()}
     shown["validation_days"] = validation.get("days")
     shown |= {f"grad_norm_{module}": norm for module, norm in guards.get("grad_norm", {}).items()}
@@ -76,7 +88,7 @@ def epoch_figures(message: Mapping[str, Any]) -> dict[str, int | float]:
 def headline(record: RunRecord) -> str:
     """The outcome of a run in a sentence."""
     figures = figures_of(record)
-    best = f"epoch {record.best_epoch} of {record.epochs} kept" if record.best_epoch else "its parent's weights kept"
+    best = f"epoch {record.kept_epoch} of {record.epochs} kept" if record.kept_epoch else "its parent's weights kept"
     t = f", t {figures['t_1d']:.1f} at one day" if "t_1d" in figures else ""
     ranked = f"{figures['rank_ic']:.4f}" if "rank_ic" in figures else "unknown"
     return f"validation RankIC {ranked}{t}; {best}; {record.seconds or 0:.0f} s"

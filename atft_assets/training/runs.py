@@ -137,9 +137,14 @@ def point_latest_run(folder: Path) -> None:
     write_text(folder.parent / LATEST, folder.name + "\n")
 
 
-def new_run_id(dagster_run_id: str) -> str:
-    """Sortable by time, traceable to the Dagster run."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{dagster_run_id[:8]}"
+def new_run_id(dagster_run_id: str, seed: int | None = None) -> str:
+    """Sortable by time, traceable to the Dagster run.
+
+    Args:
+        seed: one of several that one Dagster run trains.
+    """
+    which = "" if seed is None else f"-s{seed}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}{which}-{dagster_run_id[:8]}"
 
 
 def all_runs(runs: Path) -> Iterator[Path]:

@@ -93,7 +93,7 @@ def runs_report_asset(lanes: Sequence[Lane]) -> dg.AssetsDefinition:
                 {
                     f"{line.fold}/{line.phase}\n{line.run_id}": (
                         opened[line.run_id].metrics(),
-                        opened[line.run_id].record.best_epoch,
+                        opened[line.run_id].record.kept_epoch,
                     )
                     for line in drawn
                 }

@@ -11,10 +11,11 @@ from atft_assets.reports.shown import numbers
 from atft_assets.scoring.block import Block
 from atft_assets.training.preflight import GAIN, GRADIENT_FLOW, NO_DEGENERACY
 from atft_assets.training.runs import Run
+from atft_assets.training.seeds import Ensemble
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.records import to_plain
 from atft_model.interchange.run import read_record
-from atft_model.interchange.statistics import Difference, paired_difference
+from atft_model.interchange.statistics import MeanVerdict, paired_difference
 
 LEAST_GRADIENT = 1e-6
 
@@ -39,8 +40,8 @@ def check_specs(asset: str, parent: str | None) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             GAIN,
             asset=asset,
-            description=f"Paired daily validation RankIC against {parent or 'zero'}, block bootstrap; a warning, not a "
-            "stop.",
+            description=f"Paired daily validation RankIC against {parent or 'zero'}: the 95 % interval lies above "
+            "zero; a warning, not a stop.",
         ),
     ]
 
@@ -106,20 +107,27 @@ def _blocking_check(
     )
 
 
-def gain_over(parent: Run | None, run: Run, block: Block) -> Difference:
+def gain_over(parent: Run | Ensemble | None, run: Run | Ensemble, block: Block) -> MeanVerdict:
     """Daily headline RankIC against the parent's, or zero: on the days of the block that both have scored."""
     ours = block.score(run.scores()).daily
-    return paired_difference(ours, block.score(parent.scores()).daily if parent else np.zeros_like(ours))
+    theirs = block.score(parent.scores()).daily if parent else np.zeros_like(ours)
+    return paired_difference(ours, theirs, max(block.panel.horizons))
 
 
-def gain_check(asset: str, parent: str | None, gain: Difference) -> dg.AssetCheckResult:
+def gain_check(asset: str, parent: str | None, gain: MeanVerdict) -> dg.AssetCheckResult:
     """The gain as a check; a warning unless the whole interval is above zero."""
+    passed = bool(gain.low > 0)
+    said = f"daily RankIC {gain.mean:+.4f} against {parent or 'zero'} on {gain.days} days"
+    if gain.too_short:
+        said += f": too few to tell it from no gain, {gain.days_needed} are the least"
+    else:
+        said += f", 95 % interval {gain.low:+.4f} … {gain.high:+.4f}, p {gain.p:.3f}"
+        said += "" if passed else ": not told apart from no gain"
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=GAIN,
-        passed=bool(gain.low > 0),
+        passed=passed,
         severity=dg.AssetCheckSeverity.WARN,
-        description=f"daily RankIC {gain.mean:+.4f} against {parent or 'zero'} on {gain.days} days, 95 % interval "
-        f"{gain.low:+.4f} … {gain.high:+.4f}" + ("" if gain.low > 0 else ": not told apart from no gain"),
+        description=said,
         metadata=numbers(to_plain(gain)),
     )

@@ -14,5 +14,6 @@ Letters of tensor shapes, in both packages:
     L  look-back, rows that a day can see  B  days of a chunk that are predicted
     S  rows of a chunk, L + B - 1          G  chunks of a step
     W  names of a chunk, at most N         M  positions, S * G * W
-    C  hidden width of the network         E  width of a feature's own embedding
+    C  width of a name's state             A  width of the temporal encoder
+    R  sequence inputs, at most F          E  width of a sequence input's own embedding
 """

@@ -9,7 +9,7 @@ fold is dates and nothing else: any panel that holds the days serves it.
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,7 +25,10 @@ MAIN = "main"  # the fold of train_phase0 … train_phase3
 PURGE_DAYS = max(HORIZONS)
 EMBARGO_DAYS = 20
 TEST_SHARE = VALIDATION_SHARE = 0.15
+LARGEST_SHARE = 0.3  # of the days for validation, however many are asked for
+VALIDATION_DAYS = 245  # a year in Tokyo: on less, a phase's gain on the one before is seldom told from chance
 MIN_BLOCK_DAYS = 20
+LONGEST_CLOSURE = timedelta(days=10)  # the exchange never rested longer: Golden Week of 2019
 
 Span = tuple[date, date]  # first and last day, both inclusive
 
@@ -94,7 +97,10 @@ def cut(
     name: str = MAIN,
     *,
     validation_start: date | None = None,
+    validation_days: int | None = None,
     test_start: date | None = None,
+    least_validation_days: int = 0,
+    train_years: int | None = None,
     purge_days: int = PURGE_DAYS,
     embargo_days: int = EMBARGO_DAYS,
 ) -> Fold:
@@ -104,11 +110,15 @@ def cut(
         days: trading days, ascending and distinct.
         validation_start, test_start: first days of the blocks (or the first trading day after them). By default test
             is the last 15 % of the days and validation has as many, the gap lying between them.
+        validation_days: length of the validation block, in place of its first day.
+        least_validation_days: with neither, validation has so many days at least, as far as 30 % of all days go.
+        train_years: calendar years of the train block; by default it begins with the days.
         purge_days: at least the longest label horizon.
         embargo_days: trading days left out beyond the purge.
 
     Raises:
-        FoldError: the days are not ascending, or a block would have fewer than 20 days.
+        FoldError: the days are not ascending, a block would have fewer than 20 days, or the days begin after the train
+            block should.
     """
     if any(later <= earlier for earlier, later in pairwise(days)):
         raise FoldError("the days of a fold must be ascending and distinct")
@@ -119,9 +129,16 @@ def cut(
     if validation_start:
         validation_at = bisect.bisect_left(days, validation_start)
     else:
-        validation_at = test_at - gap - round(total * VALIDATION_SHARE)
+        length = validation_days
+        if length is None:
+            least = min(least_validation_days, round(total * LARGEST_SHARE))
+            length = max(least, round(total * VALIDATION_SHARE))
+        validation_at = test_at - gap - length
+    train_at = 0
+    if train_years is not None and 0 < validation_at - gap <= total:
+        train_at = _years_back(days, validation_at - gap, train_years, name)
     bounds: dict[Block, tuple[int, int]] = {
-        "train": (0, validation_at - gap),
+        "train": (train_at, validation_at - gap),
         "validation": (validation_at, test_at - gap),
         "test": (test_at, total),
     }
@@ -134,6 +151,18 @@ def cut(
             )
     spans = {block: (days[start], days[stop - 1]) for block, (start, stop) in bounds.items()}
     return Fold(name, **spans, purge_days=purge_days, embargo_days=embargo_days)
+
+
+def _years_back(days: Sequence[date], stop: int, years: int, name: str) -> int:
+    """Place of the first of so many calendar years of days that end before the place `stop`."""
+    last = days[stop - 1]
+    first = last.replace(year=last.year - years, day=min(last.day, 28)) + timedelta(days=1)
+    if days[0] > first + LONGEST_CLOSURE:
+        raise FoldError(
+            f"the {years} training years of fold {name} begin on {first}, the days at hand on {days[0]}: take fewer "
+            "years, an expanding train block, or a longer range of dates"
+        )
+    return bisect.bisect_left(days, first)
 
 
 def read_fold(path: Path) -> Fold:

@@ -5,9 +5,7 @@ serves every fold, and a panel of the last days serves tonight's scores. Written
 bfloat16, so such a tensor is held as the upper sixteen bits of float32, in uint16.
 
 `panel.json` holds a hash of each tensor (SHA-256 over the SHA-256 digests of its 16 MiB pieces) and, as `seal`, one of
-itself. A reader checks a tensor when it first touches it, once for an opened panel: what it does not read costs it
-nothing, and nothing that it reads is unchecked. A panel without hashes, of version 0.2 and before, is refused: it is
-built again in minutes.
+itself. A reader checks a tensor when it first touches it. A panel of an earlier format is refused: it is built again.
 """
 
 import hashlib
@@ -33,7 +31,7 @@ from atft_model.interchange.hashes import tensor_hash
 from atft_model.interchange.records import entry, from_plain, read_json, read_pointer, to_plain, write_json, write_text
 from atft_model.interchange.tensors import NAMES, Tensors
 
-FORMAT = 2
+FORMAT = 3
 TENSORS, DESCRIPTION, LATEST = "panel.safetensors", "panel.json", "latest"
 STAGED_PREFIX = ".staged-"
 BUILD = "run: dagster asset materialize --select training_panel"
@@ -58,10 +56,10 @@ class TensorSpec:
 
 SPECS = (
     TensorSpec("x", "BF16", "T N F", "Features, scaled within the day; missing is 0, never NaN"),
-    TensorSpec("valid", "BOOL", "T N", "Eligible: in the universe, old enough, traded that day"),
+    TensorSpec("valid", "BOOL", "T N", "Eligible: in the universe, old enough, traded that day, and enough of late"),
     TensorSpec("y_cc", "F32", "H T N", "Raw return from the close of t to the close h days later, NaN where unknown"),
     TensorSpec("y_oo", "F32", "H T N", "Raw return from the open of t+1 to the open h days after it"),
-    TensorSpec("y_neutral", "F32", "H T N", "y_cc without what sector and 20-day volatility explain", optional=True),
+    TensorSpec("y_neutral", "F32", "H T N", "The label, sector and 20-day volatility taken out", optional=True),
     TensorSpec("neighbours", "I32", "P N K", "Place of each neighbour on the axis of names; slot 0 is the name itself"),
     TensorSpec("neighbour_attr", "F32", "P N K 3", "Correlation, same market segment, same sector33"),
     TensorSpec("neighbour_mask", "BOOL", "P N K", "Slots in use"),
@@ -77,6 +75,7 @@ class PanelFeature:
     name: str = entry("Column of the feature tables")
     family: str = entry("Family, by which importances are summed")
     kind: str = entry("How it was scaled: market over time, flag as it is, all others ranked within the day")
+    sequence: bool = entry("Whether it is read over the look-back too, not on the newest day alone", False)
 
 
 @dataclass(frozen=True)
@@ -95,6 +94,7 @@ class PanelDescription:
     target: str = entry("Tensor that is learned and that chooses epochs", "y_cc")
     sources: Mapping[str, str] = entry("Data versions of the tables it was built from", factory=dict)
     sector33: tuple[str, ...] = entry("Newest sector33 code of each name, along N", ())
+    turnover_floor: int = entry("Least mean turnover of an eligible name over its last 60 rows, yen a day; 0: none", 0)
     created_at: str = entry("When it was built, UTC", "")
     bytes: int = entry("Size of panel.safetensors", 0)
     hashes: Mapping[str, str] = entry("Hash of each tensor", factory=dict)
@@ -108,6 +108,11 @@ class PanelDescription:
         """
         what = f"the days that are asked of panel {self.panel_id}"
         return places(self.dates, first or self.dates[0], last or self.dates[-1], what)
+
+    @property
+    def sequences(self) -> tuple[int, ...]:
+        """Places on the axis F of the R features that are read over the look-back, ascending."""
+        return tuple(place for place, feature in enumerate(self.features) if feature.sequence)
 
     def sizes(self) -> dict[str, int]:
         """Sizes of the axes that this description fixes, by letter."""
@@ -261,9 +266,7 @@ def read_description(folder: Path | str) -> PanelDescription:
         raise PanelError(damaged(path, error)) from error
     if any(later <= earlier for earlier, later in zip(description.dates, description.dates[1:], strict=False)):
         raise PanelError(damaged(path, "dates must increase strictly"))
-    if not description.hashes:
-        raise OldPanel(f"{path} has no hashes of its tensors, as panels of version 0.2 and before: {BUILD}")
-    if _seal(document) != description.seal:
+    if not description.hashes or _seal(document) != description.seal:
         raise PanelError(damaged(path, "it is not as it was written"))
     return description
 

@@ -8,7 +8,7 @@ class Phase:
     """One phase.
 
     Attributes:
-        index: its place; a phase starts from the best weights of the one before.
+        index: its place; a phase starts from the kept weights of the one before.
         name: for people.
         what_is_on: what the phase adds, in a sentence.
     """
@@ -24,8 +24,10 @@ class Phase:
 
 
 PHASES = (
-    Phase(0, "Baseline", "the temporal fusion encoder and the heads, from random weights"),
-    Phase(1, "Adaptive Norm", "frequency- and slice-adaptive normalisation (FAN, SAN) opens its gates"),
+    Phase(0, "Baseline", "the newest row of all features and the heads, from random weights"),
+    Phase(
+        1, "Adaptive Norm", "the temporal encoder joins, with frequency- and slice-adaptive normalisation (FAN, SAN)"
+    ),
     Phase(2, "GAT", "graph attention over the correlation graph joins through the residual gate alpha"),
     Phase(3, "Fine-tuning", "everything, at a low learning rate"),
 )

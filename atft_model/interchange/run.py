@@ -1,10 +1,10 @@
 """The run directory: `runs/<fold>/<phase>/<run_id>/`, written by the training process, immutable once it is finished.
 
-`run.json` is the record below. Beside it lie `checkpoint.safetensors` (weights of the best epoch under
+`run.json` is the record below. Beside it lie `checkpoint.safetensors` (weights of the epoch that was kept, under
 `<member>/<parameter>`), `metrics.parquet` (a row an epoch), `scores.parquet` (the validation block: date, code,
 score_<h>d), `log.jsonl`, `request.json`, and while the run is under way `state.safetensors`, from which it is resumed.
-Every reader holds checkpoint, scores and metrics against the hashes of the record. Runs of before these hashes were
-recorded are read as they stand. Scores that `predict` writes have their hash beside them, in `<file>.sha256`.
+Every reader holds checkpoint, scores and metrics against the hashes of the record; a file without one is read as it
+stands. Scores that `predict` writes have their hash beside them, in `<file>.sha256`.
 A text file `latest` beside the run directories names the newest published one; the side that judged the run writes it.
 While a training writes a run directory it holds the directory's file lock, which no orphan can give away: a record that
 says "running" without it is of a process that is gone.
@@ -21,13 +21,16 @@ from typing import Any, Literal
 from atft_model.interchange.errors import OldRun, RunError, damaged
 from atft_model.interchange.fold import Fold
 from atft_model.interchange.hashes import checked_bytes
+from atft_model.interchange.phases import PHASES
 from atft_model.interchange.records import entry, from_plain, read_json, write_json
 
-FORMAT = 2
+FORMAT = 3
 
 CHECKPOINT, STATE, RUN_JSON = "checkpoint.safetensors", "state.safetensors", "run.json"
 METRICS, SCORES, LOG, REQUEST = "metrics.parquet", "scores.parquet", "log.jsonl", "request.json"
 LATEST = "latest"
+
+TRAIN_AGAIN = ",".join(f"train_{phase.key}" for phase in PHASES)
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -72,18 +75,21 @@ class RunRecord:
     hardware: Mapping[str, Any] = entry("Host, machine, threads, device")
     versions: Mapping[str, str] = entry("Of Python, torch, CUDA")
     epochs: int | None = entry("Epochs that were trained, of the longest member", None)
-    best_epoch: int | None = entry("Epoch that was kept, of the first member; 0: the parent's weights", None)
-    members: tuple[Mapping[str, Any], ...] = entry("Per member: best_epoch, epochs, seconds, stopped_by", ())
+    kept_epoch: int | None = entry("Epoch that was kept, of the first member; 0: the parent's weights", None)
+    members: tuple[Mapping[str, Any], ...] = entry("Per member: kept_epoch, epochs, seconds, stopped_by", ())
     seconds: float | None = entry("Of training and validation", None)
     stock_days_per_s: float | None = entry("Predicted (day, name) pairs a second of training", None)
     validation: Mapping[str, Any] | None = entry("The trainer's own figures of the validation block", None)
     guards: Mapping[str, Any] | None = entry("Measurements of degeneracy, the verdict `passed`, `messages`", None)
     parameters: Mapping[str, int] | None = entry("Parameters by module", None)
-    feature_importance: Mapping[str, float] | None = entry("Mean selection weight by feature, summing to 1", None)
+    feature_importance: Mapping[str, float] | None = entry(
+        "What the ranking loses by shuffling each feature, as shares that sum to 1", None
+    )
     family_importance: Mapping[str, float] | None = entry("The same summed by family", None)
     checkpoint_sha256: str | None = entry("Hash of checkpoint.safetensors", None)
-    scores_sha256: str | None = entry("Hash of scores.parquet; null in runs of version 0.2 and before", None)
-    metrics_sha256: str | None = entry("Hash of metrics.parquet; null in runs of version 0.2 and before", None)
+    scores_sha256: str | None = entry("Hash of scores.parquet", None)
+    metrics_sha256: str | None = entry("Hash of metrics.parquet", None)
+    sequences: tuple[str, ...] = entry("Names of the features that are read over the look-back, in order", ())
 
     def hash_of(self, file: str) -> str | None:
         """The hash of checkpoint, scores or metrics; None if the record has none."""
@@ -106,7 +112,10 @@ def read_record(folder: Path) -> RunRecord:
     if not isinstance(found, int):
         raise RunError(damaged(path, "it is no record of a run"))
     if found != FORMAT:
-        raise OldRun(f"{path} has format {found!r}, this version reads {FORMAT}: train the phase again")
+        raise OldRun(
+            f"{path} has format {found!r}, this version reads {FORMAT}: its network has other parts, so no phase can "
+            f"start from it; train the phases again from phase 0 (dagster asset materialize --select {TRAIN_AGAIN})"
+        )
     try:
         return from_plain(RunRecord, document, str(path), RunError)
     except RunError as error:

@@ -48,7 +48,7 @@ def test_the_sets_have_the_sizes_that_models_are_planned_for():
         feature_set("phase3")
 
 
-def test_intraday_shape_and_the_four_sequence_inputs_are_in_the_core():
+def test_intraday_shape_is_in_the_core():
     core = {f.name for f in feature_set("core")}
     assert core >= {
         "ret_overnight", "ret_intraday", "close_to_high", "close_to_low", "high_low_ratio",
@@ -56,7 +56,19 @@ def test_intraday_shape_and_the_four_sequence_inputs_are_in_the_core():
     }  # fmt: skip
 
 
-def test_the_hash_tells_order_names_formulas_and_kinds_apart():
+def test_sequences_are_few_daily_and_in_every_set():
+    """What the encoder reads over the look-back: the same of `core` and `full`; of `stock` what needs no other name."""
+    marked = [f.name for f in CATALOGUE if f.sequence]
+    assert marked == [f.name for f in feature_set("full") if f.sequence] and len(marked) == 13
+    assert {f.name for f in feature_set("core") if f.sequence} == set(marked)
+    assert set(marked) - {f.name for f in feature_set("stock")} == {"mkt_ret_1d", "alpha_1d", "sec_ret_1d_eq_loo"}
+    smoothed = {f.name for f in CATALOGUE if f.sequence and f.window > 1}
+    assert smoothed == {"volume_ratio_20", "alpha_1d"}, "a day's value over a slow scale; all others are of one day"
+    with pytest.raises(ValueError, match="no model input cannot be read as a sequence"):
+        Feature("level", "price", "C", 1, 0, model_input=False, sequence=True)
+
+
+def test_the_hash_tells_order_names_formulas_kinds_and_sequences_apart():
     some = feature_set("core")
     reference = catalogue_hash(some)
     assert len(reference) == 16 and int(reference, 16) >= 0
@@ -65,8 +77,9 @@ def test_the_hash_tells_order_names_formulas_and_kinds_apart():
     others = [
         some[1:], (*some[1:], first), (replace(first, name="x"), *some[1:]),
         (replace(first, formula="x"), *some[1:]), (replace(first, kind="sector"), *some[1:]),
+        (replace(first, sequence=not first.sequence), *some[1:]),
     ]  # fmt: skip
-    assert len({reference, *(catalogue_hash(o) for o in others)}) == 6
+    assert len({reference, *(catalogue_hash(o) for o in others)}) == 7
 
 
 def test_every_column_says_what_it_is():

@@ -64,16 +64,21 @@ def oracle_rank(quotes: pl.DataFrame, listed: pl.DataFrame, year: int) -> dict[s
 def test_ranks_ages_and_trading_by_hand(seed: int) -> None:
     quotes, listed = market(seed)
     got = universe(quotes, listed)
-    assert got.select("age", "traded", "liquidity_rank").schema == {
-        "age": pl.Int32, "traded": pl.Boolean, "liquidity_rank": pl.UInt32,
+    assert got.select("age", "traded", "turnover_mean_60", "liquidity_rank").schema == {
+        "age": pl.Int32, "traded": pl.Boolean, "turnover_mean_60": pl.Float64, "liquidity_rank": pl.UInt32,
     }  # fmt: skip
     ranks = {year: oracle_rank(quotes, listed, year) for year in (2020, 2021)}
     by_name: dict[str, list[date]] = {}
     closes = {(d, c): x for d, c, x in quotes.select("date", "code", "C").iter_rows()}
     for d, c in got.select("date", "code").iter_rows():  # members only: a bar before the master knows a name is no age
         by_name.setdefault(c, []).append(d)
+    bars: dict[str, list[tuple[date, float]]] = {}
+    for d, c, v in quotes.select("date", "code", "Va").iter_rows():
+        bars.setdefault(c, []).append((d, v or 0.0))
     for row in got.iter_rows(named=True):
         day, code = row["date"], row["code"]
+        values = [v for d, v in bars[code] if d <= day]
+        assert row["turnover_mean_60"] == (pytest.approx(sum(values[-60:]) / 60) if len(values) >= 60 else None)
         month = day.year * 12 + day.month - 1 - 13
         since = date(month // 12, month % 12 + 1, 1)
         assert row["age"] == sum(since <= d <= day for d in by_name[code])
@@ -145,6 +150,15 @@ def test_a_month_alone_equals_the_month_within_the_whole_history(key: str) -> No
     assert alone.equals(whole)
 
 
+def test_sixty_rows_that_reach_beyond_the_look_back_are_none() -> None:
+    """A name with few bars: what a month alone cannot know, the month within the whole history does not tell either."""
+    quotes, listed = market(5)
+    (whole,) = [code for code in CODES if quotes.filter(pl.col("code") == code).height == len(DAYS)][:1]
+    got = universe(quotes.filter((pl.col("code") != whole) | (pl.col("date").dt.day() <= 5)), listed)
+    got = got.filter(pl.col("code") == whole)
+    assert got.height > 60 and got["turnover_mean_60"].null_count() == got.height
+
+
 def test_what_the_columns_are_computed_from_and_nothing_else() -> None:
     quotes, listed = market(1)
     before = universe(quotes, listed)
@@ -152,5 +166,6 @@ def test_what_the_columns_are_computed_from_and_nothing_else() -> None:
     def changed(after: pl.DataFrame) -> list[str]:
         return [c for c in before.columns if not before[c].equals(after[c])]
 
-    assert changed(universe(quotes.with_columns(pl.col("Va").reverse()), listed)) == ["liquidity_rank"]
+    by_value = ["turnover_mean_60", "liquidity_rank"]
+    assert changed(universe(quotes.with_columns(pl.col("Va").reverse()), listed)) == by_value
     assert changed(universe(quotes.with_columns(pl.lit(1.0).alias("C")), listed)) == ["traded"]

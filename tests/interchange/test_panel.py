@@ -125,7 +125,7 @@ def test_what_is_no_whole_panel_says_what_to_run(tmp_path: Path) -> None:
     assert latest_panel(tmp_path).panel_id == "p1"
     whole = json.loads((folder / "panel.json").read_text())
     for broken, said in (
-        ({**whole, "format": 1}, "has format 1, this version reads 2"),
+        ({**whole, "format": 1}, "has format 1, this version reads 3"),
         ({**whole, "dates": whole["dates"][::-1]}, "dates must increase strictly"),
         ({**whole, "split": {}}, "unknown fields: split"),
         ({k: v for k, v in whole.items() if k != "codes"}, "lacks the field codes"),
@@ -133,7 +133,11 @@ def test_what_is_no_whole_panel_says_what_to_run(tmp_path: Path) -> None:
             {**whole, "codes": ["13010", "13050", "20001"]},
             f"panel.json is damaged .it is not as it was written.*{MEND}",
         ),
-        ({k: v for k, v in whole.items() if k != "hashes"}, f"has no hashes of its tensors.*{remedy}"),
+        (
+            {k: v for k, v in whole.items() if k != "hashes"},
+            f"panel.json is damaged .it is not as it was written.*{MEND}",
+        ),
+        ({**whole, "format": 2}, f"has format 2, this version reads 3; {remedy}"),
         ([], f"panel.json is damaged .it describes no panel.*{MEND}"),
     ):
         (folder / "panel.json").write_text(json.dumps(broken))

@@ -18,13 +18,13 @@ from atft_model.interchange.config import PRESETS, PhaseChanges, Preset, Switche
 from atft_model.interchange.fold import Fold, write_fold
 from atft_model.interchange.panel import SPECS, open_panel, write_panel
 from atft_model.interchange.request import TrainRequest
-from atft_model.model import ATFTGATFAN
+from atft_model.model import ATFTGATFAN, sizes_of
 from atft_model.panel import DevicePanel
 from atft_model.synthetic import Shape, synthetic, write
 from atft_model.train import Listener
 
 NETWORK = {"lookback": 12, "head_rank": 4, "fan_windows": [3, 6, 12], "dropout": 0.0}
-TRAINING = {"chunk_days": 4}
+TRAINING = {"chunk_days": 4, "chunks_per_step": 2}
 TINY = changed(PRESETS["demo"], NETWORK, TRAINING)
 SMALL = Shape(names=48, days=260, features=8, neighbours=5, strength=0.4)
 QUIET = Listener(line=lambda _: None)
@@ -92,8 +92,9 @@ def awake(config: Preset, panel: DevicePanel, switches: Switches | None = None, 
     """A random network in eval mode whose zero-initialised maps have been moved, so every path carries signal."""
     torch.manual_seed(seed)
     set_mode("safe", torch.device("cpu"))
-    model = ATFTGATFAN(config.model, len(panel.description.features), len(panel.horizons), switches=switches)
+    model = ATFTGATFAN(config.model, sizes_of(panel.description), switches=switches)
     with torch.no_grad():
+        model.join.weight.normal_(std=0.3)
         model.san.film.weight.normal_(std=0.1)
         model.fan.gamma.fill_(0.5)
         model.fan.logits.normal_()
@@ -104,9 +105,7 @@ def again(
     model: ATFTGATFAN, switches: Switches | None = None, compute_dtype: torch.dtype = torch.float32
 ) -> ATFTGATFAN:
     """A network with the same weights, made with other switches or another dtype."""
-    other = ATFTGATFAN(
-        model.config, model.features, model.horizons, switches=switches or model.switches, compute_dtype=compute_dtype
-    )
+    other = ATFTGATFAN(model.config, model.sizes, switches=switches or model.switches, compute_dtype=compute_dtype)
     other.load_state_dict(model.state_dict())
     return other.eval()
 

@@ -63,6 +63,16 @@ def test_reordered_features_are_refused(finished, panel_directory, tmp_path):
         load_run(finished, altered_panel(panel_directory, tmp_path / "p", swap), CPU)
 
 
+def test_other_sequences_are_refused(finished, panel_directory, tmp_path):
+    """The same features, another of them read over the look-back: the encoder's inputs would be others."""
+
+    def mark(document):
+        document["features"][0]["sequence"], document["features"][7]["sequence"] = False, True
+
+    with pytest.raises(files.Mismatch, match=r"sequence inputs: .*planted_level; unknown to the checkpoint: noise_7"):
+        load_run(finished, altered_panel(panel_directory, tmp_path / "p", mark), CPU)
+
+
 def test_other_horizons_are_refused(finished, panel_directory, tmp_path):
     panel = altered_panel(panel_directory, tmp_path / "p", lambda d: d.update(horizons=[1, 5, 10, 60]))
     with pytest.raises(files.Mismatch, match=r"horizons: checkpoint \[1, 5, 10, 20\], panel \[1, 5, 10, 60\]"):
@@ -76,8 +86,8 @@ def test_a_parent_must_fit_the_panel_it_is_trained_on_next(ask, finished, panel_
 
 
 def test_another_architecture_is_refused_with_the_difference(ask, finished, tmp_path):
-    with pytest.raises(files.Mismatch, match="hidden_size: checkpoint 16, this network 32"):
-        train(ask(tmp_path / "o", 1, init=finished, network={**NETWORK, "hidden_size": 32}), QUIET)
+    with pytest.raises(files.Mismatch, match="hidden_size: checkpoint 32, this network 64"):
+        train(ask(tmp_path / "o", 1, init=finished, network={**NETWORK, "hidden_size": 64}), QUIET)
 
 
 def test_shapes_are_checked_one_by_one(finished):

@@ -67,8 +67,8 @@ def test_runs_are_listed_with_the_newest_marked(root, said, monkeypatch):
     lines = {line.split()[1]: line.split() for line in printed.splitlines() if line.startswith("main/")}
     assert list(lines) == ["20260101T000000-aaaaaaaa", "20260102T000000-bbbbbbbb", "20260103T000000-cccccccc"]
     record = json.loads((root / "runs/main/phase0/20260101T000000-aaaaaaaa" / RUN_JSON).read_text())
-    figures = [str(record["epochs"]), str(record["best_epoch"]), f"{record['validation']['rank_ic']:+.4f}"]
-    assert lines["20260101T000000-aaaaaaaa"][2:8] == ["finished", preset_name(record["config"]), "16", *figures]
+    figures = [str(record["epochs"]), str(record["kept_epoch"]), f"{record['validation']['rank_ic']:+.4f}"]
+    assert lines["20260101T000000-aaaaaaaa"][2:8] == ["finished", preset_name(record["config"]), "32", *figures]
     assert lines["20260102T000000-bbbbbbbb"][2] == "*" and "baselines" not in printed
     assert lines["20260103T000000-cccccccc"][2:] == ["no", "record"]
     monkeypatch.setenv("ATFT_DATA", str(root))
@@ -121,6 +121,24 @@ def test_info_says_what_a_path_is(root, said, path, words):
     assert [word for word in words if word not in printed] == [], printed
 
 
+def test_info_tells_by_which_rule_a_run_was_judged(root, said, tmp_path):
+    """By today's: t and p, or that the days are too few for a p; a record of an earlier version has another t."""
+    folder = root / "runs/main/phase0/20260101T000000-aaaaaaaa"
+    record = json.loads((folder / RUN_JSON).read_text())
+    known = record["validation"]["p_by_horizon"]
+    printed = said("info", folder)
+    assert known.keys() == {"1", "5", "10", "20"} and known["20"] is None and known["1"] is not None
+    assert printed.count(", p ") == sum(p is not None for p in known.values())
+    assert printed.count("too few days for a p") == sum(p is None for p in known.values())
+    older = tmp_path / "older"
+    shutil.copytree(folder, older)
+    validation = {name: value for name, value in record["validation"].items() if name != "p_by_horizon"}
+    write_json(older / RUN_JSON, {**record, "validation": {**validation, "rank_ic_by_horizon": {"1": None, "5": 0.1}}})
+    printed = said("info", older)
+    assert printed.count("by the rule of an earlier version, too large") == 2 and "1d – (t" in printed
+    assert f"{record['validation']['rank_ic']:+.4f}" in said("runs", "--runs", tmp_path)
+
+
 def test_info_of_a_fold_and_of_a_prediction(fold_file, said, tmp_path):
     assert said("info", fold_file).startswith("fold synthetic: train ")
     request = {"panel": "p", "run": "r", "out": "s.parquet", "exact": True}
@@ -165,7 +183,7 @@ def test_latest_stands_where_a_directory_may(root, ask, said, small_fold, tmp_pa
     scores.write_bytes(scores.read_bytes() + b"x")
     assert "not the file that its record describes" in said("info", scores, code=2)
     table = said("evaluate", "--panel", root / "panel/latest", "--run", phase0 / LATEST, "--run", phase0)
-    assert table.count("20260102") == 2
+    assert table.count("20260102") == 2 and "p Holm" in table and "below 5%" in table.splitlines()[-1]
     missing = said("evaluate", "--panel", root / "panel", "--run", root / "runs/main/phase3/latest", code=2)
     assert "nothing was published there yet" in missing
 

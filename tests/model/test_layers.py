@@ -15,6 +15,7 @@ from atft_model.layers import (
     Dropout,
     Heads,
     InterpretableAttention,
+    NewestRow,
     VariableSelection,
     band_mask,
     trailing_z,
@@ -33,7 +34,21 @@ def test_trailing_z_is_the_plain_definition(rows, window, seed, level):
         np.testing.assert_allclose(ours[:, t], plain, atol=2e-3 if part.shape[1] < 3 else 5e-4)
 
 
-def test_selection_is_a_loop_over_features():
+def test_the_newest_row_is_two_normalised_layers():
+    torch.manual_seed(0)
+    part = NewestRow(5, 12, 8, 0.3).eval()
+    x = torch.randn(3, 7, 5, dtype=torch.float64)
+    state = x.numpy()
+    for layer, norm in ((part.first, part.first_norm), (part.second, part.second_norm)):
+        z = state @ layer.weight.detach().numpy().T + layer.bias.detach().numpy()
+        z = (z - z.mean(-1, keepdims=True)) / np.sqrt(z.var(-1, keepdims=True) + norm.eps)
+        state = z / (1 + np.exp(-z))
+    np.testing.assert_allclose(part.double()(x).detach().numpy(), state, atol=1e-6)
+    part.train()
+    assert 0.2 < (part(x) == 0).double().mean() < 0.4, "a state of training drops what dropout says"
+
+
+def test_selection_is_a_loop_over_inputs():
     torch.manual_seed(0)
     vsn = VariableSelection(5, 4, 8, 16)
     x = torch.randn(5, 30)
@@ -123,10 +138,10 @@ def test_quantiles_increase_and_cannot_pull_the_trunk():
 def test_heads_stay_float32_under_autocast(small_panel):
     model = awake(TINY, small_panel)
     batch = small_panel.batch(starts(100))
-    exact = model(batch.x, batch.graph).scores
+    exact = model(*batch.inputs).scores
     half = again(model, compute_dtype=torch.bfloat16)
     with half.precision():
-        scores = half(batch.x, batch.graph).scores
+        scores = half(*batch.inputs).scores
     assert scores.dtype == torch.float32
     assert torch.corrcoef(torch.stack([scores.flatten(), exact.flatten()]))[0, 1] > 0.999
     assert len(scores[0, 0].unique()) == scores.shape[-1]

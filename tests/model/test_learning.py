@@ -19,8 +19,8 @@ from atft_model.evaluate import series_of
 from atft_model.fit import Fit
 from atft_model.interchange.config import preset
 from atft_model.interchange.errors import PanelError
-from atft_model.interchange.statistics import newey_west_t, paired_difference
-from atft_model.metrics import daily_series, headline_series, summarise
+from atft_model.interchange.statistics import lag_of, newey_west_t, paired_difference
+from atft_model.metrics import daily_series, headline_series, spearman_by_day, summarise
 from atft_model.predict import read_scores, score_days, write_scores
 from atft_model.study import Source, curriculum, sizes, study
 from atft_model.synthetic import Shape, synthetic, write
@@ -50,12 +50,40 @@ def earned(scores, panel, fold):
     return headline_series(series_of(scores, panel, fold.places(panel.dates, "test")), panel.horizons)
 
 
+def next_day(scores, panel, fold):
+    """Daily RankIC with the return of the next day: sixty days tell of it, and nothing of a headline with 20 days."""
+    return series_of(scores, panel, fold.places(panel.dates, "test"))["rank_ic"][panel.horizons.index(1)]
+
+
+def test_the_newest_row_alone_finds_levels_and_their_interaction(planted):
+    """Phase 0 against the true components: it is like each of those that stand in a day's row, and not like the shocks
+    of the neighbours, whose features it cannot see.
+    """
+    panel, fold, outcomes = planted
+    days = fold.places(panel.dates, "test")
+    scores, mask = outcomes[0].scores["test"][0], panel.valid_on(days)
+    x = panel.x[days.start : days.stop].float()
+    neighbours, present = panel.neighbours.long(), panel.neighbour_mask.clone()
+    present[..., 0] = False  # the self edge
+    period = panel.graph_period[days.start : days.stop]
+    near, counted = neighbours[period].flatten(1), present[period].float()
+    shocks = x[..., 4].gather(1, near).view(counted.shape)
+    lead = (shocks * counted).sum(-1) / counted.sum(-1).clamp_min(1)
+    alike = {
+        name: float(spearman_by_day(scores, truth, mask).nanmean())
+        for name, truth in (("level", x[..., 0]), ("product", x[..., 1] * x[..., 2]), ("lead", lead))
+    }
+    assert alike["level"] > 0.5 and alike["product"] > 0.3, alike
+    assert abs(alike["lead"]) < 0.05, alike
+    assert newey_west_t(earned(outcomes[0].scores["test"], panel, fold), lag_of(max(panel.horizons))) > 4
+
+
 def test_every_phase_adds_its_own_signal(planted):
     panel, fold, outcomes = planted
-    days = [earned(o.scores["test"], panel, fold) for o in outcomes]
-    normalised = paired_difference(days[1], days[0])
-    graph = paired_difference(days[2], days[1])
-    tuned = paired_difference(days[3], days[2])
+    days = [next_day(o.scores["test"], panel, fold) for o in outcomes]
+    normalised = paired_difference(days[1], days[0], 1)
+    graph = paired_difference(days[2], days[1], 1)
+    tuned = paired_difference(days[3], days[2], 1)
     assert normalised.mean > 0.02 and normalised.p < 0.01, "phase 1 did not find the deviation from the own mean"
     assert graph.mean > 0.02 and graph.p < 0.01, "phase 2 did not find the neighbours' lead"
     assert tuned.mean > -0.005, "fine-tuning lost something"
@@ -90,9 +118,9 @@ def test_shuffled_edges_gain_nothing(planted):
         (outcome,) = curriculum(
             other, fold, CONFIG, ["test"], 0, "safe", [CURRICULUM[place]], outcomes[place - 1].weights
         )
-        days[name] = earned(outcome.scores["test"], panel, fold)
-    true = paired_difference(earned(outcomes[place].scores["test"], panel, fold), days["alone"])
-    random = paired_difference(days["shuffled"], days["alone"])
+        days[name] = next_day(outcome.scores["test"], panel, fold)
+    true = paired_difference(next_day(outcomes[place].scores["test"], panel, fold), days["alone"], 1)
+    random = paired_difference(days["shuffled"], days["alone"], 1)
     assert true.mean > 0.02 and true.p < 0.01
     assert random.mean < 0.1 * true.mean or random.p > 0.05
 
@@ -105,7 +133,7 @@ def test_permuted_labels_teach_nothing():
     for _ in fit.epochs():
         pass
     daily = earned(score_days(fit.model, panel, fold.places(panel.dates, "test")), panel, fold)
-    assert abs(newey_west_t(daily, 19)) < 3
+    assert abs(newey_west_t(daily, lag_of(max(panel.horizons)))) < 3
     assert abs(np.nanmean(daily)) < 0.05
 
 

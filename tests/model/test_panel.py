@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save_file
 
 from atft_model.curriculum import phase_plan
 from atft_model.fit import Fit
+from atft_model.interchange.config import NEWEST_ROW, Switches
 from atft_model.interchange.errors import PanelError
 from atft_model.interchange.hashes import tensor_hash
 from atft_model.interchange.panel import write_description
 from atft_model.metrics import spearman_by_day
-from atft_model.panel import DevicePanel, excess_and_targets
+from atft_model.panel import DevicePanel, Draw, excess_and_targets
 from atft_model.predict import score_days
 from atft_model.synthetic import Shape, synthetic, write
 from tests.model.conftest import SMALL, awake, last_days, starts
@@ -32,7 +33,9 @@ def test_a_written_panel_reads_back(small_panel, panel_directory):
     n = len(small_panel.description.codes)
     assert replace(loaded.description, bytes=0, hashes={}, seal="") == small_panel.description
     assert loaded.names % 16 == 0 and not loaded.valid[:, n:].any()
-    assert torch.allclose(loaded.x[..., :n], small_panel.x[..., :n], atol=0.02)  # stored as bfloat16
+    assert torch.allclose(loaded.x[:, :n], small_panel.x[:, :n], atol=0.02)  # stored as bfloat16
+    assert torch.allclose(loaded.sequences[..., :n], small_panel.sequences[..., :n], atol=0.02)
+    assert loaded.description.sequences == tuple(range(6)) and loaded.sequences.shape[:2] == (6, 11 + loaded.days)
     for name in ("valid", "rank", "z", "excess"):
         assert torch.equal(getattr(loaded, name)[..., :n], getattr(small_panel, name)[..., :n]), name
     for name in ("neighbours", "neighbour_mask"):
@@ -42,8 +45,8 @@ def test_a_written_panel_reads_back(small_panel, panel_directory):
 def test_the_written_bytes_are_safetensors(small_panel, panel_directory):
     """The writer is NumPy's; the format's own library reads the same tensors."""
     tensors = load_file(panel_directory / "panel.safetensors")
-    days, n = slice(11, 11 + small_panel.days), len(small_panel.description.codes)
-    assert torch.equal(tensors["x"], small_panel.x[:, days, :n].permute(1, 2, 0).to(torch.bfloat16))
+    n = len(small_panel.description.codes)
+    assert torch.equal(tensors["x"], small_panel.x[:, :n].to(torch.bfloat16))
     assert torch.equal(tensors["valid"], small_panel.valid[:, :n])
     assert torch.equal(tensors["y_cc"].nan_to_num(9.0), small_panel.returns[..., :n].nan_to_num(9.0))
     assert torch.equal(tensors["neighbour_attr"], small_panel.neighbour_attr[:, :n])
@@ -52,7 +55,8 @@ def test_the_written_bytes_are_safetensors(small_panel, panel_directory):
 def parts(panel, **changes):
     """The tensors of a resident panel, some of them replaced."""
     names = (
-        "x", "valid", "returns", "one_day", "neighbours", "neighbour_mask", "neighbour_attr", "graph_period",
+        "x", "sequences", "valid", "returns", "one_day", "neighbours", "neighbour_mask", "neighbour_attr",
+        "graph_period",
     )  # fmt: skip
     return {name: getattr(panel, name) for name in names} | changes
 
@@ -95,10 +99,13 @@ def test_neutral_figures_need_sectors_and_one_day_returns(small_panel):
 
 def test_chunks_are_slices_of_the_panel(small_panel):
     batch = small_panel.batch(starts(30, 100))
-    assert batch.x.shape == (8, 15, 2, 48) and batch.targets.rank.shape == (4, 4, 2, 48)
+    assert batch.windows.shape == (6, 15, 2, 48) and batch.targets.rank.shape == (4, 4, 2, 48)
+    assert batch.newest.shape == (8, 48, 8)
     for g, day in enumerate((30, 100)):
         first = day  # padded row of day - 11
-        assert torch.equal(batch.x[:, :, g], small_panel.x[:, first : first + 15])
+        assert torch.equal(batch.windows[:, :, g], small_panel.sequences[:, first : first + 15])
+        assert torch.equal(batch.windows[:, 11:, g], small_panel.x[day : day + 4, :, :6].movedim(-1, 0))
+        assert torch.equal(batch.newest[g::2], small_panel.x[day : day + 4])
         assert torch.equal(batch.targets.rank[:, :, g], small_panel.rank[:, day : day + 4])
         assert torch.equal(batch.valid[:, g], small_panel.valid[day : day + 4])
     period = small_panel.graph_period[30]
@@ -130,12 +137,13 @@ def rotating_panel(small_panel):
 def test_narrow_chunks_hold_the_eligible_names(rotating_panel):
     narrow, wide = rotating_panel
     a, b = narrow.batch(starts(18, 100)), wide.batch(starts(18, 100))
-    assert a.x.shape == (8, 15, 2, 32) and a.graph.neighbours.shape[1] == 32
+    assert a.windows.shape == (6, 15, 2, 32) and a.graph.neighbours.shape[1] == 32
     for g in range(2):
         names = a.names[g]
         assert len(set(names.tolist())) == 32
         assert set(b.valid[:, g].any(0).nonzero().squeeze(1).tolist()) <= set(names.tolist())
-        assert torch.equal(a.x[:, :, g], b.x[:, :, g, names])
+        assert torch.equal(a.windows[:, :, g], b.windows[:, :, g, names])
+        assert torch.equal(a.newest[g::2], b.newest[g::2, names])
         assert torch.equal(a.valid[:, g], b.valid[:, g, names])
         for name in ("rank", "z", "mask"):
             assert torch.equal(getattr(a.targets, name)[:, :, g], getattr(b.targets, name)[:, :, g, names]), name
@@ -170,9 +178,67 @@ def test_the_width_of_chunks_changes_no_gradient(rotating_panel, small_fold, tin
         assert torch.allclose(narrow[name], wide[name], rtol=1e-3, atol=1e-6), name
 
 
+@pytest.mark.parametrize("windows", [True, False])
+def test_a_draw_is_of_the_eligible_names_and_always_the_same(small_panel, windows):
+    panel = small_panel if windows else small_panel.newest_rows()
+    whole = panel.batch(starts(60, 100))
+    drawn = panel.batch(starts(60, 100), Draw(20, 7))
+    assert torch.equal(drawn.names, panel.batch(starts(60, 100), Draw(20, 7)).names)
+    assert not torch.equal(drawn.names, panel.batch(starts(60, 100), Draw(20, 8)).names)
+    assert drawn.newest.shape == (len(whole.newest), 20, 8) and drawn.graph.mask.shape[1] == 20
+    assert (drawn.windows is not None) == windows
+    for g in range(2):
+        names = drawn.names[g]
+        assert len(set(names.tolist())) == 20 and whole.valid[:, g, names].any(0).all()
+        assert torch.equal(drawn.newest[g::2], whole.newest[g::2, names])
+        if windows:
+            assert torch.equal(drawn.windows[:, :, g], whole.windows[:, :, g, names])
+        for d in range(panel.chunk_days):
+            mask, neighbours = drawn.graph.mask[2 * d + g], drawn.graph.neighbours[2 * d + g]
+            theirs, eligible = whole.graph.neighbours[2 * d + g, names], whole.graph.mask[2 * d + g, names]
+            present = torch.isin(theirs, names.to(theirs.dtype)) & eligible
+            present[:, 0] = True
+            assert torch.equal(mask, present), "a neighbour counts where it is eligible and drawn"
+            assert torch.equal(names[neighbours.long()][mask], theirs[mask].long())
+    assert panel.batch(starts(60), Draw(48, 7)).newest.shape[1] == 48, "there are no more to draw"
+
+
+def test_every_eligible_name_is_as_likely_to_be_drawn(small_panel):
+    panel = small_panel.newest_rows()
+    eligible = panel.valid[100].nonzero().squeeze(1)
+    counts = torch.zeros(panel.names)
+    for seed in range(600):
+        counts[panel.batch(starts(100), Draw(10, seed)).names[0]] += 1
+    share = counts[eligible] / 600
+    assert counts.sum() == counts[eligible].sum() == 6000
+    assert (share - 10 / len(eligible)).abs().max() < 5 * math.sqrt(0.25 / 600)
+
+
+def test_fewer_eligible_names_than_are_drawn_are_filled_up_with_others(rotating_panel):
+    narrow, _ = rotating_panel
+    batch = narrow.batch(starts(101), Draw(24, 0))
+    eligible = narrow.valid[101:105].any(0).nonzero().squeeze(1)
+    assert len(eligible) < 24 and set(eligible.tolist()) <= set(batch.names[0].tolist())
+    assert int(batch.valid.sum()) == int(narrow.valid[101:105].sum())
+
+
+def test_the_newest_rows_are_those_of_the_windows_reader(small_panel, tiny):
+    """Without windows, a day a chunk: the same rows, and the same scores of a network that reads no sequence."""
+    alone = small_panel.newest_rows()
+    assert alone.batch(starts(100)).windows is None and alone.chunk_days == 1 and small_panel.chunk_days == 4
+    both = small_panel.batch(starts(100))
+    single = alone.batch(starts(100, 101, 102, 103))
+    assert torch.equal(both.newest, single.newest)
+    assert torch.equal(both.targets.rank[:, :, 0], single.targets.rank[:, 0])
+    model = awake(tiny, small_panel, NEWEST_ROW)
+    assert torch.equal(model(*both.inputs).scores, model(*single.inputs).scores)
+    assert small_panel.read_by(NEWEST_ROW, tiny.train).windows is False
+    assert small_panel.read_by(Switches(), tiny.train).chunk_days == tiny.train.chunk_days
+
+
 def test_the_ends_of_the_panel_need_no_special_case(small_panel):
     early = small_panel.batch(starts(0))
-    assert (early.x[:, :11] == 0).all()
+    assert (early.windows[:, :11] == 0).all()
     late = small_panel.batch(starts(258))
     assert not late.valid[2:].any() and not late.targets.mask[:, 2:].any()
 
@@ -229,8 +295,8 @@ def test_synthetic_signals_are_there_and_only_where_planted():
     mask = panel.label_mask[0]
     oracle = spearman_by_day(panel.oracle[0], panel.returns[0], mask).nanmean().item()
     assert 0.2 < oracle < 0.4
-    x = panel.x[:, 11 : 11 + panel.days]
-    alone = [spearman_by_day(x[f], panel.returns[0], mask).nanmean().item() for f in range(8)]
+    x = panel.x
+    alone = [spearman_by_day(x[..., f], panel.returns[0], mask).nanmean().item() for f in range(8)]
     error = 1 / math.sqrt(200 * 300)
     assert alone[0] > 10 * error, "the level signal"
     assert abs(alone[4]) < 4 * error, "a shock means nothing for the name itself"
@@ -269,7 +335,7 @@ def damaged(source, target, change):
         (lambda t, d: t["x"].__setitem__((50, 3, 2), float("nan")), "planted_right holds a value that is not finite"),
         (lambda t, d: t["neighbours"].__setitem__((0, 0, 1), 4000), "name indices"),
         (lambda t, d: t["graph_period"].__setitem__(3, 99), "graph_period must lie in"),
-        (lambda t, d: d.update(format=1), "has format 1, this version reads 2"),
+        (lambda t, d: d.update(format=2), "has format 2, this version reads 3"),
         (lambda t, d: d.pop("horizons"), "horizons"),
         (lambda t, d: d.update(split={}), "unknown fields: split"),
         (lambda t, d: t.update(valid=t["valid"][:-1].clone()), "valid is BOOL"),

@@ -16,7 +16,7 @@ from atft_model import monitor
 from atft_model.curriculum import CURRICULUM, PhasePlan, phase_plan
 from atft_model.device import set_mode
 from atft_model.fit import Fit, Interrupted
-from atft_model.interchange.config import LossWeights, PhaseChanges, TrainConfig, preset, replace_fields
+from atft_model.interchange.config import LossWeights, PhaseChanges, preset, replace_fields
 from atft_model.interchange.errors import MEND, ConfigError, FoldError, RequestError, RunError
 from atft_model.interchange.hashes import file_sha256, read_sidecar
 from atft_model.interchange.records import to_plain
@@ -27,10 +27,11 @@ from atft_model.model import MODULES
 from atft_model.predict import config_of, ensemble, load_run, predict, read_scores, score_days
 from atft_model.record import family_importances
 from atft_model.train import GuardViolation, Listener, train
-from tests.model.conftest import NETWORK, QUIET, TINY, last_days
+from tests.model.conftest import NETWORK, QUIET, TINY, TRAINING, last_days
 
 DROPPY_NETWORK = {**NETWORK, "dropout": 0.2}  # dropout draws random numbers: resumption must restore them
 DROPPY = replace_fields(TINY, dropout=0.2)
+DRAWN = {**TRAINING, "names": 20}  # so do the names of a step
 CPU = torch.device("cpu")
 
 
@@ -57,7 +58,7 @@ def stop_after(steps):
 
 @pytest.mark.parametrize(("phase", "seeds", "cuts"), [(0, 1, (3, 9)), (3, 2, (25,))])
 def test_an_interrupted_run_ends_bit_identical(ask, parents, tmp_path, phase, seeds, cuts):
-    fields = {"init": parents.get(phase - 1), "n_seeds": seeds, "network": DROPPY_NETWORK}
+    fields = {"init": parents.get(phase - 1), "n_seeds": seeds, "network": DROPPY_NETWORK, "training": DRAWN}
     whole = train(ask(tmp_path / "whole", phase, **fields), QUIET)
     request = ask(tmp_path / "cut", phase, **fields)
     for i, steps in enumerate(cuts):
@@ -112,7 +113,7 @@ def test_run_directory_is_complete(ask, parents, small_panel, small_fold):
     }
     description = small_panel.description
     assert run["panel_id"] == description.panel_id and run["catalogue_hash"] == description.catalogue_hash
-    assert run["fold"] == to_plain(small_fold) and run["format"] == 2
+    assert run["fold"] == to_plain(small_fold) and run["format"] == 3
     assert train_request(read_document(parents[2] / REQUEST, [])) == ask(
         parents[2], 2, init=parents[1], network=DROPPY_NETWORK
     )
@@ -120,9 +121,10 @@ def test_run_directory_is_complete(ask, parents, small_panel, small_fold):
     assert 0.05 < run["guards"]["alpha"] < 0.95 and 0 < run["guards"]["attention_entropy"] <= 1
     assert sum(run["feature_importance"].values()) == pytest.approx(1.0, abs=1e-4)
     assert list(run["feature_importance"]) == [f.name for f in description.features]
+    assert run["sequences"] == [f.name for f in description.features if f.sequence] and len(run["sequences"]) == 6
     assert sum(family_importances(run["feature_importance"], small_panel).values()) == pytest.approx(1.0, abs=1e-4)
     rows = pq.read_table(parents[2] / METRICS).to_pylist()
-    assert [r["epoch"] for r in rows] == [1, 2]
+    assert [r["epoch"] for r in rows] == [1, 2] and run["kept_epoch"] in (1, 2)
     assert {"loss", "loss_rank_ic", "loss_ic", "loss_sharpe", "rank_ic", "rank_ic_20d", "ic_1d", "icir", "lr", "alpha",
             "stock_days_per_s", "grad_norm_gat"} <= set(rows[0])  # fmt: skip
     scores = pq.read_table(parents[2] / SCORES)
@@ -213,6 +215,13 @@ def test_a_first_phase_without_a_preset_is_small(ask, tmp_path, monkeypatch):
         ({"network": {"hidden_size": 30}}, ConfigError, "hidden_size 30 is not a multiple"),
         ({"training": {"chunk_days": 0}}, ConfigError, "chunk_days is 0"),
         ({"training": {"learning_rate": "fast"}}, ConfigError, "learning_rate is 'fast'"),
+        ({"training": {"keep": "first"}}, ConfigError, "keep is 'first'"),
+        ({"training": {"names": -1}}, ConfigError, "names is -1: it must be at least 0"),
+        (
+            {"training": {"keep": "last"}, "curriculum": PhaseChanges(patience=2)},
+            ConfigError,
+            r"patience is 2 and training\.keep is last.*Set training\.keep to best, or the patience to 0",
+        ),
         ({"curriculum": PhaseChanges(epochs=0)}, ConfigError, r"curriculum\.epochs is 0"),
         ({"curriculum": PhaseChanges(losses={"sharp": 1.0})}, ConfigError, "unknown terms: sharp"),
         ({"device": "cuda"}, ConfigError, "no usable GPU"),
@@ -298,7 +307,7 @@ def test_what_is_scored_in_the_end_is_what_chose_the_epoch(ask, panel_directory,
     set_mode("optimized", CPU)
     run = train(ask(tmp_path / "r", mode="optimized"), QUIET)
     rows = pq.read_table(tmp_path / "r" / METRICS).to_pylist()
-    chosen = rows[run.best_epoch - 1]["rank_ic"]
+    chosen = rows[run.kept_epoch - 1]["rank_ic"]
     assert run.validation["rank_ic"] == chosen == max(row["rank_ic"] for row in rows)
 
     models, panel = load_run(tmp_path / "r", panel_directory, CPU)
@@ -338,7 +347,7 @@ def test_same_seed_same_weights_other_seed_other_weights(small_panel, small_fold
         fit = Fit(small_panel, small_fold, DROPPY, replace(phase_plan(0), epochs=1), seed=seed)
         for _ in fit.epochs():
             pass
-        return fit.best
+        return fit.kept
 
     a, b, c = weights(0), weights(0), weights(1)
     assert all(torch.equal(a[k], b[k]) for k in a)
@@ -350,7 +359,27 @@ def test_epochs_shuffle_with_a_random_phase(small_panel, small_fold):
     orders = [fit.epoch_order(e) for e in range(1, 7)]
     assert all(o.shape[1] == TINY.train.chunks_per_step for o in orders)
     assert len({int(o.flatten().sort().values[1]) % 4 for o in orders}) > 1, "every epoch tiles the block alike"
+    days = Fit(small_panel, small_fold, TINY, phase_plan(0)).epoch_order(1)
+    assert set(days.flatten().tolist()) == set(small_fold.places(small_panel.dates, "train")), "a chunk is a day"
     assert not torch.equal(orders[0].flatten()[:5], orders[1].flatten()[:5])
+
+
+def test_the_last_epoch_is_kept_where_that_is_asked(ask, small_panel, small_fold, tmp_path):
+    """Fixed epochs, whatever validation says on the way; lines and record say what was kept."""
+    said = []
+    last = {**TRAINING, "keep": "last"}
+    request = ask(tmp_path / "last", training=last, curriculum=PhaseChanges(epochs=4, rate=20.0))
+    run = train(request, Listener(line=said.append))
+    rows = pq.read_table(tmp_path / "last" / METRICS).to_pylist()
+    assert run.kept_epoch == run.epochs == 4 and run.members[0]["kept_epoch"] == 4
+    assert run.validation["rank_ic"] == pytest.approx(rows[-1]["rank_ic"], abs=1e-6)
+    best = train(replace(request, out=tmp_path / "best", training={**TRAINING, "keep": "best"}), QUIET)
+    assert best.kept_epoch == 1 + max(range(4), key=lambda i: rows[i]["rank_ic"]), "the training itself is the same"
+    fit = Fit(small_panel, small_fold, replace_fields(TINY, keep="last"), replace(phase_plan(1), epochs=1))
+    for _, keeps in fit.epochs():
+        assert keeps and fit.kept_epoch == 1
+    with pytest.raises(ConfigError, match="keep is last"):
+        Fit(small_panel, small_fold, replace_fields(TINY, keep="last"), replace(phase_plan(1), patience=1))
 
 
 def test_patience_stops_and_the_best_epoch_is_kept(small_panel, small_fold):
@@ -358,8 +387,8 @@ def test_patience_stops_and_the_best_epoch_is_kept(small_panel, small_fold):
     fit = Fit(small_panel, small_fold, TINY, still)
     ranks = [row["rank_ic"] for row, _ in fit.epochs()]
     assert fit.stopped == "patience" and len(ranks) < 10
-    assert fit.best_rank_ic == max(ranks) and ranks[fit.best_epoch - 1] == max(ranks)
-    assert len(ranks) - fit.best_epoch == 2
+    assert fit.kept_rank_ic == max(ranks) and ranks[fit.kept_epoch - 1] == max(ranks)
+    assert len(ranks) - fit.kept_epoch == 2
 
 
 def test_a_deadline_shortens_a_run(small_panel, small_fold):
@@ -368,13 +397,41 @@ def test_a_deadline_shortens_a_run(small_panel, small_fold):
     assert fit.stopped == "max_seconds"
 
 
+@pytest.mark.parametrize("phase", [0, 3])
+def test_what_is_kept_is_the_average_of_the_steps(small_panel, small_fold, phase):
+    """By hand: w_avg <- d w_avg + (1 - d) w after every step, d rising to its value; of no step it is the start."""
+    config = replace_fields(TINY, ema=0.6, keep="last")
+    fit = Fit(small_panel, small_fold, config, replace(CURRICULUM[phase], epochs=1, rate=1.0, keep_parent=False))
+    by_hand = {name: p.detach().double().clone() for name, p in fit.named}
+    original, steps = fit.update, []
+
+    def update(starts):
+        original(starts)
+        decay = min(0.6, (1 + len(steps)) / (10 + len(steps)))
+        for name, p in fit.named:
+            by_hand[name] = decay * by_hand[name] + (1 - decay) * p.detach().double()
+        steps.append(decay)
+
+    fit.update = update
+    for _ in fit.epochs():
+        pass
+    assert len(steps) > 10 and steps[0] == 0.1 and steps[-1] == 0.6
+    for name, expected in by_hand.items():
+        assert torch.allclose(fit.kept[name].double(), expected, atol=1e-6), name
+    none = Fit(small_panel, small_fold, replace_fields(TINY, ema=0.0), replace(CURRICULUM[phase], epochs=1))
+    for _ in none.epochs():
+        pass
+    assert none.ema is None and all(torch.equal(none.current()[n], p) for n, p in none.model.state_dict().items())
+
+
 def test_ema_is_what_is_evaluated_and_kept(small_panel, small_fold):
-    fit = Fit(small_panel, small_fold, TINY, replace(CURRICULUM[3], epochs=1, rate=1.0, ema=0.9, keep_parent=False))
+    plan = replace(CURRICULUM[3], epochs=1, rate=1.0, keep_parent=False)
+    fit = Fit(small_panel, small_fold, replace_fields(TINY, ema=0.9), plan)
     for _ in fit.epochs():
         pass
     live = fit.model.state_dict()
-    assert any(not torch.equal(fit.best[k], live[k]) for k in live)
-    fit.model.load_state_dict(fit.best)
+    assert any(not torch.equal(fit.kept[k], live[k]) for k in live)
+    fit.model.load_state_dict(fit.kept)
     again = score_days(fit.model, small_panel, fit.validation_days)
     fit.ema = [p.detach().clone() for _, p in fit.named]
     assert torch.equal(fit.validate()[0], again)
@@ -386,14 +443,43 @@ def test_a_phase_that_starts_as_its_parent_never_ends_below_it(small_panel, smal
     for _ in fit.epochs():
         pass
     start = Fit(small_panel, small_fold, TINY, phase_plan(phase), weights=None)
-    assert fit.best_rank_ic >= start.validate()[1]["rank_ic"]
+    assert fit.kept_rank_ic >= start.validate()[1]["rank_ic"]
 
 
 def test_adaptive_norm_starts_as_the_baseline(small_panel, small_fold):
-    """Its gates are shut and its last map is zero: epoch 0 of phase 1 is phase 0, name by name."""
+    """The map by which the encoder joins is zero: epoch 0 of phase 1 is phase 0, name by name."""
     baseline = Fit(small_panel, small_fold, TINY, phase_plan(0))
     adaptive = Fit(small_panel, small_fold, TINY, phase_plan(1), weights=baseline.model.state_dict())
     assert torch.equal(baseline.validate()[0], adaptive.validate()[0])
+
+
+def test_names_are_drawn_by_seed_epoch_and_step(small_panel, small_fold):
+    config = replace_fields(TINY, names=10)
+
+    def drawn(seed=0, epoch=1, step=0, phase=0):
+        fit = Fit(small_panel, small_fold, config, phase_plan(phase), seed=seed)
+        fit.epoch = epoch
+        return fit.batch_of(step, torch.tensor([100, 140])).names
+
+    assert drawn().shape == (2, 10) and torch.equal(drawn(), drawn())
+    for other in ({"seed": 1}, {"epoch": 2}, {"step": 1}):
+        assert not torch.equal(drawn(**other), drawn()), other
+    assert drawn(phase=1).shape == (2, 10) and not torch.equal(drawn(phase=1), drawn())
+    assert not torch.equal(drawn()[0].sort().values, drawn()[1].sort().values), "each chunk has a draw of its own"
+    fit = Fit(small_panel, small_fold, replace_fields(TINY, names=0), phase_plan(0))
+    assert fit.batch_of(0, torch.tensor([100, 140])).newest.shape[1] == small_panel.width
+    ((row, _),) = Fit(small_panel, small_fold, config, replace(phase_plan(0), epochs=1)).epochs()
+    eligible = small_panel.valid_on(small_fold.places(small_panel.dates, "train")).sum(-1)
+    assert len(eligible) % 2 == 0, "no step is filled up with days that were there before"
+    assert row["stock_days_per_s"] * row["seconds"] == pytest.approx(int(eligible.clamp(max=10).sum())), "ten a day"
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("equal", [0.25] * 4), ("project", [1 / 2.8, 0.8 / 2.8, 0.6 / 2.8, 0.4 / 2.8])]
+)
+def test_horizons_are_weighed_as_asked(small_panel, small_fold, kind, expected):
+    fit = Fit(small_panel, small_fold, replace_fields(TINY, horizon_weights=kind), phase_plan(0))
+    assert fit.horizon_weights.tolist() == pytest.approx(expected)
 
 
 def test_learning_rate_warms_up_and_decays(small_panel, small_fold):
@@ -406,13 +492,18 @@ def test_learning_rate_warms_up_and_decays(small_panel, small_fold):
     assert 0.15 * total < peak < 0.25 * total
     assert rates[0] < 0.1 * max(rates) and rates[-1] == pytest.approx(0.1 * max(rates), rel=0.05)
     assert max(rates) <= TINY.train.learning_rate
+    fit = Fit(small_panel, small_fold, replace_fields(TINY, schedule="constant"), replace(phase_plan(1), warmup=0.2))
+    steady = []
+    for fit.steps in range(total):
+        steady.append(fit.rate())
+    assert steady[: peak - 1] == rates[: peak - 1] and set(steady[peak + 1 :]) == {TINY.train.learning_rate}
 
 
 # -- guards ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_step_that_is_not_finite_is_named_and_not_taken(small_panel, small_fold):
-    fit = Fit(small_panel, small_fold, TINY, phase_plan(0))
+    fit = Fit(small_panel, small_fold, TINY, phase_plan(1))
     fit.begin_epoch()
     fit.step(fit.epoch_order(1)[0])
     with torch.no_grad():
@@ -473,18 +564,17 @@ def test_each_guard_speaks(change, words):
 
 
 def test_a_score_blind_to_the_newest_day_is_found(small_panel, small_fold):
-    """A network whose newest row is overwritten by the day before it has sensitivity 0."""
-    fit = Fit(small_panel, small_fold, TINY, phase_plan(0))
+    """A network whose newest rows are overwritten by those of the day before has sensitivity 0."""
+    fit = Fit(small_panel, small_fold, TINY, phase_plan(1))
     batch = small_panel.batch(torch.tensor([100, 140]))
     seeing = monitor.newest_day_sensitivity(fit.model.eval(), batch)
-    rows = batch.x.shape[1]
 
     def blind(_, inputs):
-        x = inputs[0].unflatten(1, (rows, -1)).clone()  # [F, S, G*W]
-        x[:, -1] = x[:, -2]
-        return (x.flatten(1),)
+        x = inputs[0].clone()  # [D, W, F]
+        x[-2:] = x[-4:-2]
+        return (x,)
 
-    fit.model.vsn.register_forward_pre_hook(blind)
+    fit.model.newest.register_forward_pre_hook(blind)
     assert monitor.newest_day_sensitivity(fit.model, batch) == pytest.approx(0.0, abs=1e-9)
     assert seeing > 0.01
 
@@ -492,6 +582,7 @@ def test_a_score_blind_to_the_newest_day_is_found(small_panel, small_fold):
 def test_loss_weights_reach_the_loss(small_panel, small_fold):
     """Configured loss weights are the effective ones: a phase with only the RankIC term logs only that."""
     only = PhasePlan(on=CURRICULUM[0].on, epochs=1, losses=LossWeights(ic=0.0, sharpe=0.0))
+    assert only.losses != CURRICULUM[0].losses
     (row, _), *_ = list(Fit(small_panel, small_fold, TINY, only).epochs())
     assert {k for k in row if k.startswith("loss")} == {"loss", "loss_rank_ic"}
 
@@ -506,15 +597,11 @@ def test_quantile_heads_train(small_panel, small_fold):
 
 
 def test_exact_mode_trains(small_panel, small_fold):
-    import copy
-
-    panel = copy.copy(small_panel)
-    panel.chunk_days = 1
-    fit = Fit(
-        panel, small_fold, replace_fields(TINY, chunk_days=1, chunks_per_step=8), replace(phase_plan(0), epochs=1)
-    )
+    one_day = replace_fields(TINY, chunk_days=1, chunks_per_step=8)
+    fit = Fit(small_panel, small_fold, one_day, replace(phase_plan(1), epochs=1))
+    assert fit.panel.chunk_days == 1 and fit.panel.windows
     (row, _), *_ = list(fit.epochs())
-    assert math.isfinite(row["loss"]) and TrainConfig(chunk_days=1).chunk_days == 1
+    assert math.isfinite(row["loss"])
 
 
 def test_rank_correlation_helper_sees_perfect_agreement():

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from atft_assets.baselines.samples import day_sample
 from atft_assets.contracts import ContractViolation
 from atft_assets.panel.build import build_panel
 from atft_assets.panel.config import NoDate
@@ -20,7 +21,6 @@ from atft_assets.panel.sources import PanelRefused
 from atft_assets.scoring.block import Block
 from atft_assets.scoring.ranking import gaussian_ranks
 from atft_assets.store import MissingColumns, MissingTable
-from atft_assets.training.baselines import day_sample
 from atft_model.interchange.errors import MEND, FoldError, PanelError
 from atft_model.interchange.fold import cut
 from atft_model.interchange.panel import from_bfloat16, latest_panel, point_latest, staged_panel, to_bfloat16
@@ -58,6 +58,7 @@ def test_directory_is_what_the_trainer_reads(world) -> None:
     }
     np.testing.assert_array_equal(tensors["x"][100].float().numpy(), panel.x(100))
     assert panel.horizons == HORIZONS and panel.description.label == "y_cc"
+    assert [panel.description.features[place].name for place in panel.description.sequences] == ["signal", "noise"]
     assert len(panel.description.sector33) == names and panel.codes == tuple(sorted(world.codes))
 
 
@@ -133,11 +134,13 @@ def test_eligibility_is_what_the_universe_says(world) -> None:
     np.testing.assert_array_equal(panel.valid[:, panel.codes.index(world.codes[5])], rows["traded"].to_numpy())
 
 
-def test_neutral_target_is_the_residual_of_each_day(world) -> None:
-    """Against numpy's least squares on sector dummies and the rank of the trailing volatility."""
-    panel = world.panel(target="neutral").panel
-    assert panel.description.label == "y_cc" and panel.description.target == "y_neutral"
-    np.testing.assert_array_equal(panel.y, world.panel().panel.y)
+@pytest.mark.parametrize("label", ["y_cc", "y_oo"])
+def test_neutral_target_is_the_residual_of_each_day(world, label: str) -> None:
+    """Against numpy's least squares on sector dummies and the rank of the trailing close-to-close volatility."""
+    panel = world.panel(target="neutral", label=label).panel
+    assert panel.description.label == label and panel.description.target == "y_neutral"
+    np.testing.assert_array_equal(panel.y, world.panel(label=label).panel.y)
+    np.testing.assert_array_equal(panel.y, world.panel().panel.tensors[label])
     one_day = panel.tensors["y_cc"][0].astype(np.float64)
     for h, t in [(0, 40), (2, 150), (3, 260)]:
         rows = panel.valid[t] & np.isfinite(panel.y[h, t])
@@ -176,7 +179,14 @@ def test_same_sources_same_panel_other_config_other_panel(world) -> None:
     built = world.panel()
     assert built.reused
     assert world.panel(min_names=19).reused  # judges the panel, does not make it
-    for config in ({"warm_up_days": 9}, {"end": "2020-06-29"}, {"min_history": 61}, {"target": "neutral"}):
+    for config in (
+        {"warm_up_days": 9},
+        {"end": "2020-06-29"},
+        {"min_history": 61},
+        {"target": "neutral"},
+        {"label": "y_oo"},
+        {"turnover_floor": 1},
+    ):
         assert world.panel(**config).panel.panel_id != built.panel.panel_id
     table = world.store.table("features", "all_features")
     table.publish(

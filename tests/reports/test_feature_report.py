@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from atft_assets.reports.feature_report import LEAK_CHECK, NAME, ReportConfig, leak_alarm, ranking_features
-from atft_assets.reports.univariate import daily_rank_ic, newey_west_t
+from atft_assets.reports.univariate import daily_rank_ic, summary
+from atft_model.interchange.statistics import mean_verdict
 from tests.features.synthetic import sessions
 from tests.features.test_assets import materialize
 
@@ -34,15 +35,23 @@ def test_a_day_with_few_names_has_no_correlation():
     assert daily_rank_ic(frame, ["x"], ["y"])["x"].to_list() == [None]
 
 
-def test_newey_west_by_hand_and_against_serial_correlation():
-    x = np.array([1.0, 2.0, 4.0, 3.0, 5.0])
-    d = x - x.mean()
-    variance = (d @ d + 2 * 0.5 * (d[1:] @ d[:-1])) / 5
-    assert newey_west_t(x, 1) == pytest.approx(x.mean() / np.sqrt(variance / 5))
+def test_a_column_is_judged_by_sorted_days_and_among_all_columns():
+    """In any order of the days; one good column among nineteen of noise stays good, a lucky one does not."""
     rng = np.random.default_rng(0)
-    slow = np.convolve(rng.normal(0.1, 1, 2000), np.ones(20) / 20, "valid")
-    assert abs(newey_west_t(slow, 19)) < 0.5 * abs(newey_west_t(slow, 0))
-    assert np.isnan(newey_west_t(np.array([1.0, np.nan]), 1))
+    days = sessions(300)
+    features = ranking_features()[:20]
+    series = {f.name: rng.normal(0, 0.1, 300) for f in features}
+    series[features[0].name] += 0.05
+    daily = pl.DataFrame({"date": days, "label": "y_cc_1d", **series})
+    got = summary(daily.sample(fraction=1.0, shuffle=True, seed=1), features, (1,))
+    assert got.equals(summary(daily, features, (1,)))
+    best = got.row(0, named=True)
+    assert best["feature"] == features[0].name and best["p_holm"] < 0.001 and best["days"] == 300
+    for row in got.iter_rows(named=True):
+        verdict = mean_verdict(series[row["feature"]], 1)
+        assert row["p"] == pytest.approx(verdict.p) and row["t_newey_west"] == pytest.approx(verdict.t)
+        assert row["p_holm"] >= row["p"]
+    assert (got["p_holm"] < 0.05).sum() == 1
 
 
 def test_the_report_shows_every_input_up_to_the_days_of_the_test(workspace):

@@ -6,7 +6,7 @@ from atft_assets.reports.run_table import RunLine, best_of, common_settings, rec
 
 
 def line(run_id: str, rank_ic: float | None, *, phase: str = "phase0", fold: str = "main", **settings) -> RunLine:
-    figures = {} if rank_ic is None else {"rank_ic": rank_ic, "best_epoch": 2, "epochs": 3}
+    figures = {} if rank_ic is None else {"rank_ic": rank_ic, "kept_epoch": 2, "epochs": 3}
     status = "interrupted" if rank_ic is None else "finished"
     return RunLine(fold, phase, run_id, status, "<parent>", False, {"preset": "demo", "seed": 0, **settings}, figures)
 

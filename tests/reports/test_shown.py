@@ -58,7 +58,7 @@ def test_pictures_are_a_thousand_pixels_wide() -> None:
     metrics = pl.DataFrame(
         {"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "rank_ic": [0.1, 0.3, 0.2], "rank_ic_1d": [0.2, 0.3, 0.4]}
     )
-    shown = curves_markdown(metrics, "a run", best_epoch=2)
+    shown = curves_markdown(metrics, "a run", kept_epoch=2)
     assert shown.startswith("![a run](data:image/png;base64,")
     for data in (shown.rpartition(",")[2].removesuffix(")"), overlay_png({"a": (metrics, 2), "b": (metrics, None)})):
         png = base64.b64decode(data)

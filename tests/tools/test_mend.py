@@ -14,8 +14,8 @@ from atft_assets.scoring.block import Block
 from atft_assets.store import Store
 from atft_assets.tools.mend import main
 from atft_assets.training.baselines import stored_baselines
-from atft_assets.training.evaluation import ledger, looked_at, write_ledger
 from atft_assets.training.folds import fold_on
+from atft_assets.training.looks import ledger, looked_at, write_ledger
 from atft_assets.training.runs import latest_run, open_run, scores_of
 from atft_model.interchange.errors import MEND, InterchangeError
 from atft_model.interchange.hashes import file_sha256, write_sidecar

@@ -15,10 +15,11 @@ from atft_assets.panel.asset import panel_asset
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.tools.migrate import main, migrate
-from atft_assets.training.evaluation import LEDGER_FILE, ledger, looked_at
+from atft_assets.training.looks import LEDGER_FILE, ledger, looked_at
 from atft_model.interchange.fold import cut
+from atft_model.interchange.panel import FORMAT as PANEL_FORMAT
 
-PANEL = "0a0a0a0a0a0a0a0a"
+PANEL, SECOND = "0a0a0a0a0a0a0a0a", "0b0b0b0b0b0b0b0b"  # of the first format and of the second
 
 
 @pytest.fixture
@@ -35,7 +36,8 @@ def old(tmp_path: Path) -> Store:
     split = {"test": ["2021-01-04", "2021-06-30"]}
     write(tmp_path / "panel" / PANEL / "panel.json", {"format": 1, "split": split})
     (tmp_path / "panel" / "latest").write_text(PANEL)
-    write(tmp_path / "panel" / "0123456789abcdef" / "panel.json", {"format": 2})
+    write(tmp_path / "panel" / "0123456789abcdef" / "panel.json", {"format": PANEL_FORMAT})
+    write(tmp_path / "panel" / SECOND / "panel.json", {"format": 2})
     write(tmp_path / "runs" / "train_phase0" / "20261125T184120-38981f1c" / "run.json", {"status": "finished"})
     (tmp_path / "runs" / "train_phase0" / "latest").write_text("20261125T184120-38981f1c")
     write(tmp_path / "runs" / "main" / "train_phase0" / "20270101T000000-00000000" / "run.json", {"format": 2})
@@ -94,6 +96,7 @@ def test_tables_get_their_names_and_what_cannot_be_read_is_put_aside(old: Store,
     assert (retired / "panel" / PANEL / "panel.json").exists() and (retired / "panel" / "latest").exists()
     assert (retired / "runs" / "train_phase0" / "latest").exists()
     assert (retired / "evaluation" / "validation.json").exists()
+    assert (retired / "panel" / SECOND / "panel.json").exists() and not (root / "panel" / SECOND).exists()
     assert (root / "panel" / "0123456789abcdef" / "panel.json").exists()  # of this format
     assert (root / "runs" / "main" / "train_phase0" / "20270101T000000-00000000" / "run.json").exists()
 

@@ -4,7 +4,8 @@ It imports nothing but the interchange: it starts in half a second. It reads the
 a stranger would.
 
 Words of FAKE_TRAINER, separated by commas: `hang` (train for ever), `deaf` (ignore SIGINT and SIGTERM), `exit=N` (fail
-with N after a message), `starved`, `degenerate` (guards that fail without saying so), `wrong_ic`, `tampered`.
+with N after a message), `frail` (fails at learning rates above .003), `starved`, `degenerate` (guards that fail without
+saying so), `wrong_ic`, `tampered`.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import ctypes
 import fcntl
 import hashlib
 import json
+import math
 import os
 import signal
 import sys
@@ -35,6 +37,8 @@ from atft_model.interchange.phases import PHASES
 from atft_model.interchange.request import TrainRequest, predict_request, read_document, train_request
 from atft_model.interchange.run import RunRecord, held, read_finished, write_record
 
+RATE = 1e-3  # the learning rate that the fake likes best
+FRAIL_ABOVE = 3e-3
 WORDS = os.environ.get("FAKE_TRAINER", "").split(",")
 
 
@@ -59,9 +63,9 @@ class Block:
         with safe_open(panel / "panel.safetensors", framework="np") as file:
             self.valid, self.y = file.get_slice("valid")[rows], file.get_slice("y_cc")[:, rows]
 
-    def scores(self, phase: int) -> np.ndarray:
-        """The better the later the phase: the realised returns in less and less noise."""
-        noise = np.random.default_rng(phase).normal(size=self.y.shape)
+    def scores(self, phase: int, rate: float = RATE) -> np.ndarray:
+        """The better the later the phase, and the nearer the learning rate is to .001: returns in less noise."""
+        noise = np.random.default_rng(phase).normal(size=self.y.shape) * (1 + abs(math.log10(rate / RATE)))
         return (np.nan_to_num(self.y) + noise * 0.3 / (1 + phase)).astype(np.float32)
 
     def write(self, scores: np.ndarray, path: Path) -> None:
@@ -154,7 +158,12 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
             if word == "exit=3":
                 write_record(out, replace(record, status="failed", guards=guards(True)))
             sys.exit(int(word[5:]))
-    scores = block.scores(request.phase)
+    rate = float(request.training.get("learning_rate", RATE))
+    if "frail" in WORDS and rate > FRAIL_ABOVE:
+        print("atft_model: the loss is not finite", file=sys.stderr)
+        write_record(out, replace(record, status="failed", guards=guards(True)))
+        sys.exit(Exit.GUARD)
+    scores = block.scores(request.phase, rate)
     block.write(scores, out / run.SCORES)
     pl.DataFrame(epochs).drop("event").write_parquet(out / run.METRICS)
     checkpoint = out / run.CHECKPOINT
@@ -168,13 +177,14 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
         record,
         status="finished",
         epochs=3,
-        best_epoch=3,
+        kept_epoch=3,
         seconds=1.5,
         stock_days_per_s=1e4,
         validation={
             "rank_ic": rank_ic + (0.001 if "wrong_ic" in WORDS else 0),
             "rank_ic_by_horizon": by_horizon,
             "t_newey_west_by_horizon": dict.fromkeys(by_horizon, 2.5),
+            "p_by_horizon": dict.fromkeys(by_horizon, 0.02),
             "ic_by_horizon": by_horizon,
             "icir_by_horizon": dict.fromkeys(by_horizon, 0.5),
             "days": len(block.dates),

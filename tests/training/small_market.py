@@ -15,7 +15,7 @@ from atft_assets.panel.config import PanelConfig
 from atft_assets.panel.sources import PanelFrames, PanelPlan, plan_panel, read_frames
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
-from atft_assets.training.folds import FOLDS, FoldRow, audited, cut_rows, write_folds
+from atft_assets.training.folds import FoldRow, audited, cut_rows, write_folds
 from atft_assets.training.lanes import MAIN_LANE, Lane
 from atft_assets.training.phases import phase_asset
 from atft_model.interchange.fold import MAIN, Fold
@@ -25,6 +25,8 @@ from atft_model.interchange.phases import PHASES
 START, END = date(2019, 1, 4), date(2020, 6, 30)
 NAMES = 40
 HORIZONS = (1, 5, 10, 20)
+PREVIOUS_END = date(2020, 2, 12)  # the last validation day of main
+FOLDS = (FoldRow(MAIN), FoldRow("previous", end=PREVIOUS_END))
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,12 @@ class Feature:
     family: str = "price"
     kind: str = "time_series"
     lookback: int = 5
+    sequence: bool = False
 
 
 FEATURES = (
-    Feature("signal"),
-    Feature("noise"),
+    Feature("signal", sequence=True),
+    Feature("noise", sequence=True),
     Feature("tied"),
     Feature("mkt_level", family="market", kind="market"),
     Feature("is_valid", family="validity", kind="flag"),
@@ -81,7 +84,7 @@ class World:
         """Make a panel the newest, and cut the folds on it as the asset does."""
         point_latest(self.store.local("panel"), panel.panel_id)
         kept, _ = audited(panel, cut_rows(panel.dates, rows))
-        write_folds(self.store.local("fold", panel.panel_id), kept.folds)
+        write_folds(self.store.local("fold", panel.panel_id), kept)
         return kept.folds
 
     def fold(self, name: str = MAIN) -> Fold:
@@ -124,6 +127,15 @@ def liquidity_ranks(days: list[date], codes: list[str], va: pl.Series) -> list[i
     return ranks
 
 
+def turnover_means(days: list[date], codes: list[str], va: pl.Series) -> list[float | None]:
+    """Mean trading value of each row's name over its last 60 rows; null before there are so many."""
+    value = va.fill_null(0.0).to_numpy().reshape(len(days), len(codes))
+    sums = np.vstack([np.zeros(len(codes)), value.cumsum(axis=0)])
+    means = np.full(value.shape, np.nan)
+    means[59:] = (sums[60:] - sums[:-60]) / 60
+    return pl.Series(means.ravel()).fill_nan(None).to_list()
+
+
 def make_world(root: Path, seed: int = 0) -> World:
     """Returns follow today's `signal`; codes 0 and 1 share their residual, 2 moves against them."""
     rng = np.random.default_rng(seed)
@@ -155,8 +167,10 @@ def make_world(root: Path, seed: int = 0) -> World:
     universe = grid.with_columns(
         s33=pl.Series(sectors * len(days)),
         mkt=pl.Series((["0111", "0112"] * (NAMES // 2)) * len(days)),
+        scale_cat=pl.Series((["TOPIX Small 1", "-"] * (NAMES // 2)) * len(days)),
         age=pl.Series(np.repeat(np.arange(1, len(days) + 1), NAMES), dtype=pl.Int32),
         traded=pl.Series(~untraded.ravel()),
+        turnover_mean_60=pl.Series(turnover_means(days, codes, va), dtype=pl.Float64),
         liquidity_rank=pl.Series(liquidity_ranks(days, codes, va), dtype=pl.UInt32),
     )
     world.publish("features", "universe", universe)

@@ -7,13 +7,14 @@ import stat
 import dagster as dg
 import pytest
 
+from atft_assets.baselines.config import BaselineConfig
 from atft_assets.panel.asset import NAME as PANEL
-from atft_assets.training.baselines import BaselineConfig, baselines_asset
+from atft_assets.training.baselines import baselines_asset
 from atft_assets.training.evaluation import evaluation_asset
 from atft_assets.training.folds import folds_asset
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import latest_run
-from tests.training.small_market import World
+from tests.training.small_market import FOLDS, World
 
 from .test_phases import failure
 
@@ -21,11 +22,11 @@ pytestmark = pytest.mark.usefixtures("trainer_on_path")
 
 
 def materialize(world: World, instance: dg.DagsterInstance, *names: str) -> dg.ExecuteInProcessResult:
-    quick = BaselineConfig(lightgbm_rounds=2, threads=1).model_dump()
+    quick = BaselineConfig(trees=2, threads=1).model_dump()
     ops = {"train_phase0": {"allow_ephemeral_instance": True}, "baselines": quick}
-    judges = [baselines_asset(), evaluation_asset(world.settings)]
+    judges = [baselines_asset(world.settings), evaluation_asset(world.settings)]
     return dg.materialize(
-        [world.panel_asset(), folds_asset(), *world.phase_assets(), *judges],
+        [world.panel_asset(), folds_asset(FOLDS), *world.phase_assets(), *judges],
         selection=list(names),
         resources={"store": world.store, "launcher": LocalLauncher(module="fake_trainer", threads=1)},
         run_config={"ops": {name: {"config": config} for name, config in ops.items() if name in names}},

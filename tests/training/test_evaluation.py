@@ -2,6 +2,9 @@
 
 import json
 import logging
+import multiprocessing
+import os
+import signal
 from datetime import date
 
 import dagster as dg
@@ -9,30 +12,30 @@ import numpy as np
 import polars as pl
 import pytest
 
+from atft_assets.baselines.blend import blend
+from atft_assets.baselines.registry import BASELINES
 from atft_assets.reports import closing_table as report
 from atft_assets.scoring.block import Block
-from atft_assets.training.baselines import (
-    BASELINES,
-    BaselineConfig,
-    baselines_asset,
-    day_sample,
-    fit_ridge,
-    stored_baselines,
-    training_days,
-)
-from atft_assets.training.evaluation import CLOSED, evaluation_asset, ledger, looked_at
+from atft_assets.scoring.profiles import Profiles
+from atft_assets.settings import Plan, Settings
+from atft_assets.store import Store
+from atft_assets.training.baselines import baselines_asset, stored_baselines
+from atft_assets.training.evaluation import CLOSED, evaluation_asset
 from atft_assets.training.evaluation import test_evaluation_asset as make_test_evaluation
 from atft_assets.training.folds import FoldRow
 from atft_assets.training.launcher import LocalLauncher
+from atft_assets.training.looks import ledger, looked_at
 from atft_assets.training.runs import latest_run
 from atft_model.interchange.errors import MEND
+from atft_model.interchange.records import from_plain
 from atft_model.interchange.run import CHECKPOINT, SCORES
-from tests.training.small_market import World
+from tests.training.small_market import END, START, World
 
 from .test_phases import failure
 
 pytestmark = pytest.mark.usefixtures("trainer_on_path")
-FAST = {"lightgbm_rounds": 10, "threads": 1}
+FAST = {"trees": 10, "settings": 1, "threads": 1}
+FITTED = [name for name in BASELINES if name != "ridge_liquid"]  # the small market has no column of liquidity
 
 
 def road(world: World, instance, *names: str, **config):
@@ -43,7 +46,7 @@ def road(world: World, instance, *names: str, **config):
     return dg.materialize(
         [
             *world.phase_assets(),
-            baselines_asset(),
+            baselines_asset(world.settings),
             evaluation_asset(world.settings),
             make_test_evaluation(world.settings),
             dg.AssetSpec("training_panel"),
@@ -55,61 +58,6 @@ def road(world: World, instance, *names: str, **config):
         instance=instance,
         raise_on_error=False,
     )
-
-
-def test_ridge_is_ridge(world: World) -> None:
-    """Against a direct solution over all rows stacked."""
-    panel, fold = world.newest(), world.fold()
-    weights, chosen = fit_ridge(panel, fold)
-    samples = [day_sample(panel, t) for t in training_days(panel, fold)]
-    x, y = np.concatenate([s[0] for s in samples]), np.concatenate([s[1] for s in samples])
-    for h, horizon in enumerate(panel.horizons):
-        known = np.isfinite(y[:, h])
-        design = np.hstack([x[known], np.ones((known.sum(), 1))]).astype(np.float64)
-        penalty = np.sqrt(chosen[f"penalty_{horizon}d"] * known.sum()) * np.eye(design.shape[1])
-        penalty[-1, -1] = 0
-        stacked = np.vstack([design, penalty])
-        expected = np.linalg.lstsq(stacked, np.append(y[known, h], np.zeros(len(penalty))), rcond=None)[0]
-        np.testing.assert_allclose(weights[h], expected, atol=1e-6)
-    assert np.argmax(np.abs(weights[0, :-1])) == panel.features.index("signal")
-
-
-def test_baselines_use_the_train_block_only(world: World) -> None:
-    """Other labels after the train block change no fitted score (the rules read past returns, that is other labels)."""
-    panel, fold = world.newest(), world.fold()
-    fitted = ("ridge", "lightgbm")
-
-    def scores(name: str) -> np.ndarray:
-        return BASELINES[name](panel, fold, BaselineConfig(**FAST))[0](panel, fold.places(panel.dates, "validation"))
-
-    before = {name: scores(name) for name in fitted}
-    first = fold.places(panel.dates, "train").stop
-    changed = {**panel.tensors, "y_cc": panel.tensors["y_cc"].copy()}
-    changed["y_cc"][:, first:] = np.random.default_rng(0).normal(size=changed["y_cc"][:, first:].shape)
-    panel.__dict__["tensors"] = changed
-    for name in fitted:
-        np.testing.assert_array_equal(scores(name), before[name])
-
-
-def test_training_days_are_thinned_evenly(world: World) -> None:
-    panel, fold = world.newest(), world.fold()
-    days = training_days(panel, fold, 1000)
-    assert (
-        len(set(np.diff(days))) == 1 and panel.valid[days].sum() <= 1000 < panel.valid[training_days(panel, fold)].sum()
-    )
-
-
-def test_rules_read_no_future(world: World) -> None:
-    panel, fold = world.newest(), world.fold()
-    t = fold.places(panel.dates, "validation").start
-    changed = {**panel.tensors, "y_cc": panel.tensors["y_cc"].copy()}
-    rules = [BASELINES[name](panel, fold, BaselineConfig())[0] for name in ("reversal_5d", "low_volatility")]
-    before = [rule(panel, range(t, t + 1)) for rule in rules]
-    changed["y_cc"][:, t:] = 0.5
-    panel.__dict__["tensors"] = changed
-    for rule, scores in zip(rules, before, strict=True):
-        np.testing.assert_array_equal(rule(panel, range(t, t + 1)), scores)
-        assert np.isfinite(scores).all() and scores.std() > 0
 
 
 def test_frame_and_dense_are_inverse(world: World) -> None:
@@ -126,24 +74,41 @@ def test_the_whole_comparison(world: World, instance, capsys: pytest.CaptureFixt
     agreement = result.get_asset_check_evaluations()[-1]
     assert agreement.check_name == "agreement" and agreement.passed and agreement.metadata["compared"].value == 2
     board = json.loads((world.root / "evaluation" / "main" / "validation.json").read_text())
-    assert board["fold"] == "main" and {row["kind"] for row in board["rows"]} == {"phase", "baseline"}
+    assert board["fold"] == "main" and {row["kind"] for row in board["rows"]} == {"phase", "baseline", "blend"}
     rows = {row["name"]: row for row in board["rows"]}
-    assert list(rows) == ["train_phase0", "train_phase1", "ridge", "lightgbm", "reversal_5d", "low_volatility"]
+    assert list(rows) == ["train_phase0", "train_phase1", *FITTED, "blend"]
     assert all(row["coverage"] == 1.0 for row in rows.values())  # the same rows for everybody
     assert rows["ridge"]["rank_ic"] > 0.03
     pair = rows["train_phase1"]["against"]["train_phase0"]
     assert pair["mean"] == pytest.approx(rows["train_phase1"]["rank_ic"] - rows["train_phase0"]["rank_ic"], abs=1e-6)
-    assert rows["train_phase0"]["previous"] is None and set(rows["train_phase0"]["against"]) == set(BASELINES)
+    assert rows["train_phase0"]["previous"] is None and set(rows["train_phase0"]["against"]) == set(FITTED)
     metadata = result.asset_materializations_for_node("evaluation")[0].metadata
     assert metadata["ridge/rank_ic"].value == round(rows["ridge"]["rank_ic"], 4)
     assert list(metadata)[:2] == ["outcome", "table"]  # what a person reads comes first
     shown = {record.data[""]: record.data for record in metadata["table"].records}
-    assert len(shown) == 6 and {"Δ before", "Δ ridge", "Δ lightgbm"} <= set(shown["ridge"])
+    assert len(shown) == 8 and {"Δ before", "Δ ridge", "Δ lightgbm"} <= set(shown["ridge"])
     against = rows["train_phase1"]["against"]["lightgbm"]["mean"]
     assert shown["train_phase1 Adaptive Norm"]["Δ lightgbm"].strip("()") == f"{against:+.4f}"
     fitted = result.asset_materializations_for_node("baselines")[0].metadata
     assert fitted["lightgbm/rank_ic"].value == round(rows["lightgbm"]["rank_ic"], 4)
-    assert [record.data["validation"] for record in fitted["scores"].records] == list(BASELINES)
+    assert fitted["left out: ridge_liquid"].value.startswith("the panel has neither of the features log_adv_20 and")
+    assert [record.data["validation"] for record in fitted["scores"].records] == FITTED
+
+    profiles = from_plain(Profiles, board["profiles"], "profiles")
+    assert [one.name for one in profiles.scores] == list(rows) and len(profiles.dates) == board["days"]
+    assert all(one.rank_ic == pytest.approx(rows[one.name]["rank_ic"]) for one in profiles.scores)
+    said = {one.name: one for one in profiles.scores}
+    ridge = said["ridge"]
+    assert ridge.spread > 0 and np.isfinite([ridge.contribution, ridge.turnover, ridge.jpx]).all()
+    assert said["low_volatility"].half_life > 5  # a mean of twenty days; the planted signal is new every day
+    assert set(ridge.by_segment) == {"Prime", "Standard"}  # as the universe has them
+    assert {"trading_value", "by_liquidity"} <= set(profiles.left_out)  # this small panel has no such column
+    assert {"volatility", "beta", "size"} <= set(ridge.exposures)
+    ranked = [record.data for record in metadata["rankings"].records]
+    assert [line[""].split()[0] for line in ranked] == list(rows)
+    page = world.root / "reports" / "evaluation.html"
+    assert metadata["page"].value == str(page)
+    assert str(world.root) not in page.read_text() and ranked[0]["break-even, bp"] in page.read_text()
 
     text = report.render(board)
     lines = text.splitlines()
@@ -154,6 +119,62 @@ def test_the_whole_comparison(world: World, instance, capsys: pytest.CaptureFixt
     assert capsys.readouterr().out.strip() == text
     assert report.main([str(world.root / "none.json")]) == 1
     assert "--select evaluation" in capsys.readouterr().err
+
+
+def test_the_blend_is_the_last_phase_and_lightgbm_in_equal_parts(world: World, instance) -> None:
+    assert road(world, instance, "train_phase0", "train_phase1", "baselines", "evaluation", baselines=FAST).success
+    board = json.loads((world.root / "evaluation" / "main" / "validation.json").read_text())
+    row = board["rows"][-1]
+    block = Block.of(world.newest(), world.fold(), "validation")
+    stored = stored_baselines(world.store.local("runs", "main", "baselines"))
+    network, trees = latest_run(world.runs(1)).scores(), stored.scores("lightgbm", "validation")
+    expected = block.score_dense(blend((block.dense(network), block.dense(trees)), block.eligible))
+    assert (row["name"], row["kind"], row["previous"]) == ("blend", "blend", "train_phase1")
+    assert row["rank_ic"] == pytest.approx(expected.rank_ic) and row["coverage"] == 1.0
+    assert set(row["against"]) == {"train_phase1", "lightgbm"}
+    figures = {one["name"]: one["rank_ic"] for one in board["rows"]}
+    for name, pair in row["against"].items():
+        assert pair["mean"] == pytest.approx(row["rank_ic"] - figures[name], abs=1e-6)
+
+
+def test_a_killed_or_failed_fit_leaves_the_set_before(world: World, instance, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither half a set nor its directory; what a killed process left goes with the next fit."""
+    assert road(world, instance, "baselines", baselines=FAST).success
+    sets = world.store.local("runs", "main", "baselines")
+    before = stored_baselines(sets).folder
+    killed = multiprocessing.get_context("spawn").Process(target=fit_until_killed, args=(str(world.root),))
+    killed.start()
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL
+    (left,) = sets.glob(".*")
+    assert [path.name for path in left.iterdir()] and stored_baselines(sets).folder == before
+
+    def fails(panel, fold, config):
+        raise ValueError("no more")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("atft_assets.baselines.registry.BASELINES", {**BASELINES, "momentum_12_1": fails})
+        assert not road(world, instance, "baselines", baselines={**FAST, "seed": 1}).success
+    assert not list(sets.glob(".*")) and [path.name for path in sets.iterdir() if path.is_dir()] == [before.name]
+    assert stored_baselines(sets).folder == before
+
+
+def fit_until_killed(root: str) -> None:
+    """Fit another set in a process of its own, which is gone once the first scores are written."""
+    from atft_assets.training import baselines
+
+    def write(path, frame):
+        path.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    baselines._write = write
+    settings = Settings(base_url="http://127.0.0.1:9/v2", plan=Plan.STANDARD, data_root=root, start=START, end=END)
+    dg.materialize(
+        [baselines.baselines_asset(settings), dg.AssetSpec("training_panel"), dg.AssetSpec("folds")],
+        selection=["baselines"],
+        resources={"store": Store(root=root)},
+        run_config={"ops": {"baselines": {"config": {**FAST, "seed": 2}}}},
+    )
 
 
 def test_a_trainer_whose_own_figure_differs_is_caught(world: World, instance, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +274,8 @@ def test_runs_of_other_days_are_not_judged(world: World, instance) -> None:
         for record in instance.all_logs(result.run_id)
         if record.level == logging.WARNING and "left out" in record.user_message
     ]
-    assert len(warnings) == 2 and "train_phase1" in warnings[0]
+    assert ["train_phase1" in warnings[0], "baselines" in warnings[1], "the blend" in warnings[2]] == [True] * 3
+    assert len(warnings) == 3
 
 
 def test_a_rebuilt_panel_with_the_same_days_serves_the_same_runs(world: World, instance) -> None:
@@ -273,7 +295,10 @@ def test_baselines_are_stored_for_both_blocks(world: World, instance) -> None:
     assert stored_baselines(world.store.local("runs", "main", "baselines")) is None
     assert road(world, instance, "baselines", baselines=FAST).success
     stored = stored_baselines(world.store.local("runs", "main", "baselines"))
-    assert stored.names() == list(BASELINES)
+    assert stored.names() == FITTED and list(stored.left_out()) == ["ridge_liquid"]
+    chosen = stored.record["baselines"]["lightgbm"]
+    days = len(world.fold().places(world.newest().dates, "train"))
+    assert chosen["trees_1d"] <= 10 and (chosen["days"], chosen["days_left_out"]) == (days, 0)
     panel, fold = world.newest(), world.fold()
     for block in ("validation", "test"):
         frame = stored.scores("lightgbm", block)

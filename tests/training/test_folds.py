@@ -11,15 +11,17 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from atft_assets.settings import Plan, Settings
 from atft_assets.training import definitions
-from atft_assets.training.folds import FOLDS, EndOf, FoldRow, cut_rows, fold_on, folds_asset, other_folds
+from atft_assets.training.folds import FoldRow, cut_rows, fold_on, fold_rows, folds_asset, other_folds
 from atft_assets.training.runs import latest_run, panels_in_use, prune_panels
 from atft_model.interchange.errors import FoldError
 from atft_model.interchange.fold import cut, read_fold
 from atft_model.interchange.panel import open_panel, point_latest
-from tests.training.small_market import World
+from tests.training.small_market import FOLDS, PREVIOUS_END, World
 
 HERE = Path(__file__).parent
+SETTINGS = Settings(base_url=None, plan=Plan.STANDARD, data_root="data", start=date(2022, 1, 4), end=date(2024, 12, 30))
 
 
 def materialize(world: World, rows=FOLDS, **config):
@@ -64,7 +66,7 @@ def test_the_knobs_are_those_of_main(world: World) -> None:
     main = fold_on(world.store, panel, "main")
     assert (main.validation[0], main.test[0], main.purge_days, main.embargo_days) == (start, test, 21, 2)
     previous = fold_on(world.store, panel, "previous")
-    assert previous.test[1] == main.validation[1] and previous.purge_days == 20
+    assert previous.test[1] == PREVIOUS_END and previous.purge_days == 20  # other folds are as they were
     assert "the config `test_start` is 'soon': use YYYY-MM-DD" in failure(materialize(world, test_start="soon"))
     assert "trading days apart; the longest label needs more than 20" in failure(
         materialize(world, purge_days=0, embargo_days=5)
@@ -73,14 +75,17 @@ def test_the_knobs_are_those_of_main(world: World) -> None:
 
 def test_a_row_whose_days_do_not_suffice_is_left_out(world: World) -> None:
     panel = world.newest()
-    rows = (*FOLDS, FoldRow("early", end=date(2019, 5, 31)), FoldRow("earlier", end=EndOf("early", "validation")))
+    rows = (*FOLDS, FoldRow("early", end=date(2019, 5, 31)), FoldRow("late", end=date(2020, 12, 31)))
     result = materialize(world, rows)
     assert result.success
     metadata = result.asset_materializations_for_node("folds")[0].metadata
     assert "leave 0 for the train block of fold early" in metadata["left out: early"].value
-    assert "the validation block of the fold early, which there is not" in metadata["left out: earlier"].value
-    with pytest.raises(FoldError, match=r"fold early has not been cut .* or its days do not suffice .* --select folds"):
+    short = "the test block of fold late ends on 2020-12-30, the days at hand on 2020-06-30"
+    assert short in metadata["left out: late"].value
+    with pytest.raises(FoldError, match=r"fold early was left out when .* were cut: .* leave 0 for the train block"):
         fold_on(world.store, panel, "early")
+    with pytest.raises(FoldError, match=r"fold other has not been cut on the newest panel, .* --select folds"):
+        fold_on(world.store, panel, "other")
     assert materialize(world, rows[:1]).success  # a row that is gone leaves no file
     assert [path.name for path in (world.root / "fold" / panel.panel_id).iterdir()] == ["main.json"]
 
@@ -156,7 +161,9 @@ def test_days_of_every_row_lie_in_order() -> None:
     from atft_assets.calendar import trading_days
 
     days = trading_days(date(2015, 1, 5), date(2024, 12, 30))
-    found = cut_rows(days, FOLDS)
+    settings = SETTINGS.model_copy(update={"start": days[0], "end": days[-1]})
+    found = cut_rows(days, fold_rows(settings))
+    assert list(found.folds) == ["main", *map(str, range(2017, 2025))]
     assert not found.left_out
     for fold in found.folds.values():
         fold.check(days, (1, 5, 10, 20))
@@ -191,14 +198,14 @@ def test_other_folds_are_partitions_of_assets_of_their_own(world: World) -> None
     main = definitions(world.settings, folds=FOLDS[:1])
     names = {key.to_user_string() for asset in main.assets for key in asset.keys}
     assert not any(name.startswith("fold_") for name in names)
-    three = (*FOLDS, FoldRow("older", end=EndOf("previous", "validation")))
+    three = (*FOLDS, FoldRow("older", end=date(2019, 12, 30)))
     assets = {asset.key.to_user_string(): asset for asset in definitions(world.settings, folds=three).assets}
     of_folds = {name for name in assets if name.startswith("fold_")}
-    assert of_folds == {*(f"fold_phase{k}" for k in range(4)), "fold_baselines", "fold_evaluation"}
+    assert of_folds == {*(f"fold_phase{k}" for k in range(4)), "fold_baselines", "fold_evaluation", "fold_scores"}
     for name in of_folds:
         assert assets[name].partitions_def.get_partition_keys() == ["previous", "older"]
         assert assets[name].backfill_policy == dg.BackfillPolicy.multi_run(1)
-    for name in ("folds", "train_phase2", "baselines", "evaluation", "test_evaluation"):
+    for name in ("folds", "train_phase2", "baselines", "evaluation", "test_evaluation", "walk_forward"):
         assert assets[name].partitions_def is None
     parents = {key.to_user_string() for key in assets["fold_phase2"].dependency_keys}
     assert parents == {"training_panel", "folds", "fold_phase1"}
@@ -211,14 +218,14 @@ import dagster as dg
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.training import definitions
-from atft_assets.training.folds import FOLDS, FoldRow
+from atft_assets.training.folds import FoldRow
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.phases import phase_asset
 from atft_assets.training.folds import folds_asset, other_folds
 from atft_assets.training.baselines import baselines_asset
 from atft_assets.training.evaluation import evaluation_asset
 from atft_model.interchange.phases import PHASES
-from tests.training.small_market import END, START, catalogue
+from tests.training.small_market import END, FOLDS, START, catalogue
 
 FOLDS = (*FOLDS, FoldRow("late", end=date(2020, 6, 3)))
 
@@ -227,7 +234,7 @@ settings = Settings(base_url="http://127.0.0.1:9/v2", plan=Plan.STANDARD, data_r
 lane = other_folds(FOLDS)
 phases = [phase_asset(phase, settings, lambda name: catalogue(name)[1], lane) for phase in PHASES]
 defs = dg.Definitions(
-    [folds_asset(FOLDS), *phases, baselines_asset(lane), evaluation_asset(settings, lane)],
+    [folds_asset(FOLDS), *phases, baselines_asset(settings, lane), evaluation_asset(settings, lane)],
     resources={"store": Store(root=root), "launcher": LocalLauncher(module="fake_trainer", threads=1)},
     executor=dg.in_process_executor,
 )

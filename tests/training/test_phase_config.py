@@ -1,13 +1,16 @@
 """The launchpad offers every knob of network, training and curriculum, and the trainer gets what was chosen."""
 
+import re
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from atft_assets.training.phase_config import PhaseConfig, form
-from atft_model.interchange.config import PRESETS, LossWeights, ModelConfig, PhaseChanges, TrainConfig
+from atft_model.interchange.config import PRESETS, LossWeights, ModelConfig, PhaseChanges, TrainConfig, changed
 from atft_model.interchange.records import choices_of, doc_of, entry
 from tests.training.small_market import World
 
@@ -60,6 +63,7 @@ def test_the_rest_of_the_form(shown: dict[str, Any]) -> None:
     named = {
         "preset",
         "seed",
+        "seeds",
         "n_seeds",
         "device",
         "mode",
@@ -127,3 +131,43 @@ def test_what_does_not_exist_is_refused_by_the_launchpad(config: dict[str, Any])
 
     with pytest.raises(dg.DagsterInvalidConfigError):
         dg.materialize([phase], run_config={"ops": {"phase": {"config": config}}})
+
+
+PAGES = ("README.md", "README.ja.md", "docs/model.md")
+EXAMPLES = [
+    (page, asset, op["config"])
+    for page in PAGES
+    for block in re.findall(r"^```yaml\n(.*?)^```", (Path(__file__).parents[2] / page).read_text(), re.S | re.M)
+    for asset, op in yaml.safe_load(block).get("ops", {}).items()
+    if asset.startswith("train_phase")
+]
+
+
+def test_the_pages_have_examples() -> None:
+    assert {page for page, _, _ in EXAMPLES} == set(PAGES)
+
+
+@pytest.mark.parametrize(("page", "asset", "config"), EXAMPLES)
+def test_an_example_of_a_page_is_accepted(shown: dict[str, Any], page: str, asset: str, config: dict[str, Any]) -> None:
+    """By the form of the launchpad, and by the records that the trainer makes of it."""
+    assert dg.validate_run_config(_job_of(shown), {"ops": {"phase": {"config": config}}})
+    request = PhaseConfig(**config).request()
+    asked = changed(PRESETS[request.get("preset", "cpu")], request.get("network", {}), request.get("training", {}))
+    for knob, value in config.get("training", {}).items():
+        assert getattr(asked.train, knob) == value, knob
+    for name, value in config.get("curriculum", {}).items():
+        assert getattr(request["curriculum"], name) == value, name
+
+
+def _job_of(fields_of_form: dict[str, Any]) -> dg.JobDefinition:
+    """A job whose only op has the config form of a phase."""
+
+    @dg.op(name="phase", config_schema=fields_of_form)
+    def phase(_: dg.OpExecutionContext) -> None:
+        pass
+
+    @dg.job(name="one_phase")
+    def one_phase() -> None:
+        phase()
+
+    return one_phase

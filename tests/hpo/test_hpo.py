@@ -1,0 +1,237 @@
+"""The asset `hpo` with the small trainer: it finds what is planted, goes on, and keeps off the last fold."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import optuna
+import pytest
+import yaml
+
+from atft_assets.hpo.asset import BEST, NoDevelopmentFold, development_folds, hpo_asset
+from atft_assets.hpo.page import FOLDS
+from atft_assets.hpo.study import DATABASE, WHY
+from atft_assets.training.folds import FoldRow
+from atft_assets.training.launcher import LocalLauncher
+from atft_model.interchange.fold import write_fold
+from atft_model.interchange.phases import PHASES
+from tests.patience import PATIENCE, until
+from tests.training.small_market import World
+from tests.training.test_phases import failure, train
+
+pytestmark = pytest.mark.usefixtures("trainer_on_path")
+
+RATE = "training.learning_rate"
+SPACE = {RATE: {"low": 1e-4, "high": 1e-1, "log": True}}
+WORKER = """
+import sys
+from pathlib import Path
+import dagster as dg
+import atft_assets.hpo.study as study
+from atft_assets.hpo.asset import hpo_asset
+from atft_assets.settings import Plan, Settings
+from atft_assets.store import Store
+from atft_assets.training.launcher import LocalLauncher
+from datetime import date
+
+study.HEARTBEAT_SECONDS = 1
+root = sys.argv[1]
+span = {"start": date(2019, 1, 4), "end": date(2020, 6, 30)}
+settings = Settings(base_url="http://127.0.0.1:9/v2", plan=Plan.STANDARD, data_root=root, **span)
+config = {"study": "s", "trials": 4, "through_phase": 0, "startup_trials": 2,
+          "space": {"training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}}
+done = dg.materialize(
+    [hpo_asset(settings), dg.AssetSpec("training_panel"), dg.AssetSpec("folds")], selection=["hpo"],
+    resources={"store": Store(root=root), "launcher": LocalLauncher(module="fake_trainer", threads=1)},
+    run_config={"ops": {"hpo": {"config": config}}},
+)
+"""
+
+
+def search(world: World, instance: dg.DagsterInstance, launcher: dg.ConfigurableResource | None = None, **config: Any):
+    config = {"study": "s", "through_phase": 0, "startup_trials": 3, "space": SPACE, **config}
+    return dg.materialize(
+        [hpo_asset(world.settings), dg.AssetSpec("training_panel"), dg.AssetSpec("folds")],
+        selection=["hpo"],
+        resources={"store": world.store, "launcher": launcher or LocalLauncher(module="fake_trainer", threads=1)},
+        run_config={"ops": {"hpo": {"config": config}}},
+        instance=instance,
+        raise_on_error=False,
+    )
+
+
+def study_of(world: World) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=f"sqlite:///{world.root / 'hpo' / 's' / DATABASE}")
+
+
+def metadata(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    (event,) = result.get_asset_materialization_events()
+    return {name: value.value for name, value in event.materialization.metadata.items()}
+
+
+def test_the_planted_optimum_is_found_and_can_be_trained_with(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TRAINER", "frail")
+    result = search(world, instance, trials=10, through_phase=1)
+    assert result.success
+    study = study_of(world)
+    best = study.best_trial
+    assert 3e-4 < best.params[RATE] < 3e-3  # planted at .001
+    assert best.user_attrs[FOLDS] == {"previous": pytest.approx(best.value)}
+    failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
+    assert failed and all("the loss is not finite" in trial.user_attrs[WHY] for trial in failed)
+    assert all(trial.params[RATE] > 3e-3 and trial.value is None for trial in failed)
+    shown = metadata(result)
+    assert shown["trials_fail"] == len(failed) and len(shown["trials"].records) == 10 == len(study.trials)
+    assert shown["best_objective"] == best.value and "image/png" in shown["history_and_importances"]
+    # what was not the best is gone from disk
+    runs = {path.name for path in (world.root / "hpo" / "s").glob("*/*/trial*")}
+    assert runs == {f"trial{best.number:04d}"}
+    # the config that it leaves trains the phases
+    config = yaml.safe_load((world.root / "hpo" / "s" / BEST).read_text())["ops"]
+    assert list(config) == ["train_phase0", "train_phase1"]
+    assert train(world, instance, "train_phase0", **config["train_phase0"]["config"]).success
+
+
+def test_a_study_goes_on_until_it_has_the_trials_that_are_asked_for(world: World, instance: dg.DagsterInstance) -> None:
+    assert search(world, instance, trials=2, keep_runs=True).success
+    first = [trial.params for trial in study_of(world).trials]
+    assert search(world, instance, trials=4, keep_runs=True).success
+    trials = study_of(world).trials
+    assert len(trials) == 4 and [trial.params for trial in trials[:2]] == first
+    written = {path: path.stat().st_mtime_ns for path in (world.root / "hpo" / "s").rglob("run.json")}
+    assert len(written) == 4
+    assert search(world, instance, trials=4, keep_runs=True).success  # nothing is left to do
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+class Interrupting(LocalLauncher):
+    """Is interrupted in the training of one trial."""
+
+    at: str
+
+    def train(self, context, request, on_message=lambda message: None) -> None:
+        if request.out.name == self.at:
+            raise KeyboardInterrupt
+        super().train(context, request, on_message)
+
+
+def test_an_interrupted_trial_is_tried_again_first(world: World, instance: dg.DagsterInstance) -> None:
+    launcher = Interrupting(module="fake_trainer", threads=1, at="trial0001")
+    with suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        assert not search(world, instance, launcher, trials=3).success
+    before = study_of(world).trials
+    assert [trial.state.name for trial in before] == ["COMPLETE", "FAIL", "WAITING"] and WHY not in before[1].user_attrs
+    assert search(world, instance, trials=3).success
+    after = study_of(world).trials
+    assert after[2].params == before[1].params and after[2].state.name == "COMPLETE"
+    assert [trial.state.name for trial in after].count("COMPLETE") == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"folds": ["main"]}, "are kept for what is judged at the end: choose other folds (previous)"),
+        ({"folds": ["nowhere"]}, "the fold nowhere has not been cut"),
+        ({"study": "../s"}, "a study cannot be called '../s'"),
+        ({"space": {"network.dropuot": {"low": 0.1, "high": 0.2}}}, "there is no knob 'network.dropuot' to search"),
+        ({"space": {"network.dropout": {"low": 0.1}}}, "give either low and high, or choices"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_sentence(
+    world: World, instance: dg.DagsterInstance, config: dict[str, Any], said: str
+) -> None:
+    assert said in failure(search(world, instance, trials=1, **config))
+    assert not list(world.root.glob("hpo/*/*/*"))
+
+
+def test_only_the_last_fold_is_no_ground_for_a_choice(world: World, instance: dg.DagsterInstance) -> None:
+    world.store.local("fold", world.newest().panel_id, "previous.json").unlink()
+    said = failure(search(world, instance, trials=1))
+    assert "has no fold beside main" in said and "take a longer range of dates" in said
+
+
+def test_folds_that_reach_into_a_final_test_block_are_none_to_choose_by(world: World) -> None:
+    """`previous` is tested on the days of main's validation block: once it is final, those days are shut as well."""
+    panel, rows = world.newest(), (FoldRow("main"), FoldRow("previous"))
+    assert [fold.name for fold in development_folds(world.store, panel, [], rows)] == ["previous"]
+    later = replace(world.fold("previous"), name="later", validation=world.fold().validation, test=world.fold().test)
+    write_fold(world.store.local("fold", panel.panel_id, "later.json"), later)
+    assert [fold.name for fold in development_folds(world.store, panel, [], rows)] == ["previous", "later"]
+    final = (FoldRow("main"), FoldRow("previous", final=True), FoldRow("later"))
+    assert [fold.name for fold in development_folds(world.store, panel, [], final)] == ["previous"]
+    with pytest.raises(NoDevelopmentFold, match=r"block of later ends on .* choose other folds \(previous\)"):
+        development_folds(world.store, panel, ["later"], final)
+
+
+def test_a_study_whose_every_trial_fails_says_why(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_TRAINER", "degenerate")
+    said = failure(search(world, instance, trials=2))
+    assert "no trial of s came to a figure" in said and "scores have almost no spread" in said
+    assert [trial.state.name for trial in study_of(world).trials] == ["FAIL", "FAIL"]
+
+
+def test_a_study_of_another_space_is_refused(world: World, instance: dg.DagsterInstance) -> None:
+    assert search(world, instance, trials=1).success
+    said = failure(search(world, instance, trials=2, space={"network.dropout": {"low": 0.1, "high": 0.2}}))
+    assert "the study s was made for something else (space is" in said and "give this one another name" in said
+
+
+@pytest.fixture
+def worker(world: World, tmp_path: Path):
+    """Starts a process that works on the study `s`; each is ended."""
+    made: list[subprocess.Popen[bytes]] = []
+
+    def start(words: str = "") -> subprocess.Popen[bytes]:
+        environ = {**os.environ, "FAKE_TRAINER": words}
+        with (tmp_path / f"worker{len(made)}").open("w") as log:
+            command = [sys.executable, "-c", WORKER, str(world.root)]
+            made.append(subprocess.Popen(command, env=environ, stdout=log, stderr=subprocess.STDOUT))
+        return made[-1]
+
+    yield start
+    for process in made:
+        process.kill()
+        process.wait()
+
+
+def test_two_workers_share_a_study(world: World, tmp_path: Path, worker) -> None:
+    workers = [worker(), worker()]
+    for place, process in enumerate(workers):
+        assert process.wait(PATIENCE) == 0, (tmp_path / f"worker{place}").read_text()[-3000:]
+    trials = study_of(world).trials
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
+    assert 4 <= len(trials) <= 5  # each ends the trial that it has begun
+    assert [trial.number for trial in trials] == list(range(len(trials)))
+
+
+def test_what_a_killed_worker_left_is_tried_again(world: World, instance: dg.DagsterInstance, worker) -> None:
+    process = worker("hang")
+    until(lambda: list(world.root.glob("hpo/s/*/*/*/ready")), "a training", process=process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    (left,) = study_of(world).trials
+    assert left.state.name == "RUNNING"
+    time.sleep(2.5)  # its heart is to beat once a second, and is given two
+    second = worker()
+    assert second.wait(PATIENCE) == 0
+    trials = study_of(world).trials
+    assert trials[0].state.name == "FAIL" and trials[0].params == left.params
+    assert left.params in [trial.params for trial in trials[1:]]
+    assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials) >= 4
+
+
+def test_the_phases_are_trained_one_from_the_other(world: World, instance: dg.DagsterInstance) -> None:
+    assert search(world, instance, trials=1, through_phase=3, keep_runs=True).success
+    runs = [world.root / "hpo" / "s" / "previous" / phase.key / "trial0000" for phase in PHASES]
+    assert all((run / "run.json").is_file() for run in runs)

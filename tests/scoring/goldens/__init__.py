@@ -1,0 +1,1 @@
+"""Figures of other people's libraries on small inputs, and the script that made them."""
