@@ -5,9 +5,10 @@
 `mine.parquet` holds date, code and a score per horizon: score_1d, score_5d, score_10d, score_20d; higher is better, and
 only the order within a day counts. They are scored on the validation block of the newest run's fold, beside the stored
 baselines; the test block is not touched. *neutral* is what is left beyond sector and 20-day volatility; *p* is that of
-the difference, after Holm, as there is one a baseline.
+the difference, after Holm, as there is one a baseline; a block too short to tell has none.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> None:
     longest = max(block.panel.horizons)
     gains = [paired_difference(mine.daily, score.daily, longest) for score in theirs.values()]
     for (name, score), gain, p in zip(theirs.items(), gains, holm([gain.p for gain in gains]), strict=True):
-        print(f"{_line(name, score)}{gain.mean:>+15.4f}{p:>7.2f}")
+        print(f"{_line(name, score)}{gain.mean:>+15.4f}{'–' if math.isnan(p) else f'{p:.2f}':>7}")
 
 
 def _line(name: str, score: Score) -> str:

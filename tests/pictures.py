@@ -241,32 +241,39 @@ def _arrow(start: Node, end: Node, nodes: Collection[Node]) -> FancyArrowPatch:
 
 
 def rank_ic_bars(board: Mapping[str, Any]) -> str:
-    """RankIC of each row of a stored comparison, with its 95 % interval (Newey-West, from the row's own t)."""
+    """RankIC of each row of a stored comparison, with its 95 % interval (EWC); of an older one without intervals."""
     rows: Sequence[Mapping[str, Any]] = board["rows"]
     colours = {"phase": "#54aeff", "baseline": "#8c959f", "blend": "#4ac26b", "oracle": "#d4a72c"}
     height = 74 + 30 * len(rows)
     figure, sheet = canvas(WIDTH, height)
     title = f"RankIC in the demo: {board['block']} block, {board['first']} to {board['last']}, {board['days']} days"
     sheet.text(16, 20, title, size=13 * PIXEL, weight="bold", color=INK, va="center")
-    sheet.text(
-        16, 40, "Bars: mean over days. Lines: 95 % interval (Newey-West).", size=11 * PIXEL, color=GREY, va="center"
-    )
-    errors = [1.96 * abs(row["rank_ic"] / row["t"]) if row["t"] else 0.0 for row in rows]
-    low = min(0.0, *(row["rank_ic"] - e for row, e in zip(rows, errors, strict=True)))
-    high = max(row["rank_ic"] + e for row, e in zip(rows, errors, strict=True))
+    intervals = [_interval(row) for row in rows]
+    words = "Bars: mean over days." + (" Lines: 95 % interval (EWC)." if any(intervals) else "")
+    sheet.text(16, 40, words, size=11 * PIXEL, color=GREY, va="center")
+    ends = [interval or (row["rank_ic"], row["rank_ic"]) for row, interval in zip(rows, intervals, strict=True)]
+    low = min(0.0, *(end for end, _ in ends))
+    high = max(0.0, *(end for _, end in ends))
     left, right = 232, WIDTH - 80
 
     def place(value: float) -> float:
         return left + (value - low) / (high - low) * (right - left)
 
-    for i, (row, error) in enumerate(zip(rows, errors, strict=True)):
+    for i, (row, interval, (_, upper)) in enumerate(zip(rows, intervals, ends, strict=True)):
         y, value = 72 + 30 * i, row["rank_ic"]
-        ends = sorted((place(0), place(value)))
+        start, stop = sorted((place(0), place(value)))
         paint = {"facecolor": colours[row["kind"]], "edgecolor": "none"}
-        sheet.add_patch(_box(ends[0], y - 8, ends[1] - ends[0], 16, 0, paint))
-        sheet.plot([place(value - error), place(value + error)], [y, y], color=INK, linewidth=1.4 * PIXEL)
+        sheet.add_patch(_box(start, y - 8, stop - start, 16, 0, paint))
+        if interval:
+            sheet.plot([place(end) for end in interval], [y, y], color=INK, linewidth=1.4 * PIXEL)
         name = f"{row['name']} {row['label']}".strip()
         sheet.text(16, y, name, size=12 * PIXEL, color=INK, va="center")
-        sheet.text(place(max(value + error, 0)) + 8, y, f"{value:.4f}", size=12 * PIXEL, color=INK, va="center")
+        sheet.text(place(max(upper, value, 0)) + 8, y, f"{value:.4f}", size=12 * PIXEL, color=INK, va="center")
     sheet.plot([place(0), place(0)], [58, height - 16], color=INK, linewidth=PIXEL)
     return svg(figure)
+
+
+def _interval(row: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The 95 % interval of a row's RankIC; None on days too few for one, and in records of an older rule."""
+    low, high = row.get("low"), row.get("high")
+    return None if low is None or high is None else (low, high)

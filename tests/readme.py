@@ -9,11 +9,11 @@ import argparse
 import json
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atft_assets.reports.closing_table import render
+from atft_assets.reports.closing_table import judged, render
 from tests.pictures import asset_graph, rank_ic_bars
 
 REPOSITORY = Path(__file__).parents[1]
@@ -21,9 +21,13 @@ RECORD = REPOSITORY / "docs" / "demo.json"
 PICTURES = REPOSITORY / "docs" / "images"
 READMES = (REPOSITORY / "README.md", REPOSITORY / "README.ja.md")
 BEGIN, END = "<!-- demo: begin -->\n", "<!-- demo: end -->"
-BOARD = ("block", "first", "last", "days", "panel_id", "comparisons", "rows")
-ROW = ("name", "label", "kind", "rank_ic", "t", "critical", "p", "icir", "neutral_rank_ic", "seconds", "previous")
+BOARD = ("block", "first", "last", "days", "panel_id", "rows")
+JUDGED = ("comparisons",)  # of the board, where today's rule judged it
+ROW = ("name", "label", "kind", "rank_ic", "t", "icir", "neutral_rank_ic", "seconds", "previous")
+VERDICT = ("critical", "p", "low", "high")  # of a row, where today's rule judged it
+COMPARED = ("phase", "blend")  # kinds of row whose differences are shown
 NOT_SHOWN = ("neutral",)  # of a comparison: the table has the headline's
+WRAPPED = 118  # columns of what stands below the table
 TOLERANCE = 0.02  # of RankIC: more than another kind of processor changes, less than a phase gains
 ID_DIGITS = 8  # a whole id looks like a key to the scan for secrets
 MISSING = "there is no such file: run make demo, or name the file that it stored"
@@ -32,12 +36,14 @@ MISSING = "there is no such file: run make demo, or name the file that it stored
 def condensed(board: Mapping[str, Any]) -> dict[str, Any]:
     """What the table shows of a stored comparison, to six digits."""
     kept = {name: board[name] for name in BOARD} | {"panel_id": f"{board['panel_id'][:ID_DIGITS]}…"}
-    return kept | {"rows": [_row(row) for row in board["rows"]]}
+    kept |= {name: board[name] for name in JUDGED if judged(board)}
+    return kept | {"rows": [_row(row, ROW + VERDICT if judged(board) else ROW) for row in board["rows"]]}
 
 
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    shown = {name: row.get(name) for name in ROW}
-    others = sorted({row["previous"], "ridge", "lightgbm"} & set(row["against"]))
+def _row(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    shown = {name: row.get(name) for name in names}
+    judged_beside = {row["previous"], "ridge", "lightgbm"} if row["kind"] in COMPARED else set()
+    others = sorted(judged_beside & set(row["against"]))
     against = {name: {k: v for k, v in row["against"][name].items() if k not in NOT_SHOWN} for name in others}
     return _short({**shown, "against": against})
 
@@ -56,8 +62,9 @@ def recorded() -> dict[str, Any]:
 
 def block(board: Mapping[str, Any]) -> str:
     """What stands between the marks of a README."""
-    *table, note, empty, sentence = render(board).splitlines()
-    return "\n".join(["```text", *table, *textwrap.wrap(note, 118), empty, *textwrap.wrap(sentence, 118), "```\n"])
+    *table, note, _, sentence = render(board).splitlines()
+    words = [*textwrap.wrap(note, WRAPPED), "", *textwrap.wrap(sentence, WRAPPED)]
+    return "\n".join(["```text", *table, *words, "```\n"])
 
 
 def between(text: str) -> str:

@@ -30,7 +30,7 @@ from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.slow  # each example is a process that imports Dagster
 REPOSITORY = Path(__file__).parents[1]
-DAYS = tuple(trading_days(date(2022, 1, 4), date(2023, 3, 31)))
+DAYS = tuple(trading_days(date(2022, 1, 4), date(2023, 12, 29)))
 CODES = tuple(f"{1301 + n}0" for n in range(30))
 HORIZONS = (1, 5, 10, 20)
 T, N, H, F, K = len(DAYS), len(CODES), len(HORIZONS), 6, 4
@@ -83,7 +83,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         publish_panel(staged, root / "panel", "p1")
     point_latest(root / "panel", "p1")
 
-    fold = cut(DAYS)
+    fold = cut(DAYS, validation_days=120)  # long enough to tell a difference of 20-day labels from chance
     folder = root / "runs" / "main" / "phase0" / "r1"
     folder.mkdir(parents=True)
     record = RunRecord(

@@ -111,8 +111,13 @@ def gaps(parts: Sequence[Part], days: Sequence[date]) -> list[str]:
 
 def stitched(parts: Sequence[Part], name: str) -> pl.DataFrame:
     """Scores of one name over all folds: date, code, score_<h>d, fold; sorted by date and code."""
-    frames = [part.scores[name].with_columns(fold=pl.lit(part.fold.name)) for part in parts]
-    return pl.concat(frames, how="diagonal_relaxed").sort("date", "code")
+    return in_folds(parts, [part.scores[name] for part in parts])
+
+
+def in_folds(parts: Sequence[Part], frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """A frame of date, code … per fold as one, with the name of the fold; sorted by date and code."""
+    named = [frame.with_columns(fold=pl.lit(part.fold.name)) for part, frame in zip(parts, frames, strict=True)]
+    return pl.concat(named, how="diagonal_relaxed").sort("date", "code")
 
 
 @dataclass(frozen=True)

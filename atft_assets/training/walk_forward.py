@@ -24,15 +24,26 @@ from atft_assets.failures import PermanentFailure, Refusal, permanent
 from atft_assets.groups import TRAINING
 from atft_assets.reports import walk_forward as report
 from atft_assets.reports.scoreboard import Row, table
+from atft_assets.scoring.block import Block
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.training.complete_folds import Found, gather
-from atft_assets.training.evaluation import CODE_VERSION, NothingToScore, oracle_row
+from atft_assets.training.evaluation import CODE_VERSION, NothingToScore, blend_rows, oracle_row
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import FoldRow
 from atft_assets.training.lanes import BASELINES, FOLD_SCORES, WALK_FORWARD, Lane
 from atft_assets.training.looks import ledger, looked_at, record_looks
-from atft_assets.training.stitching import Part, audit, by_fold, by_month, gaps, stitched, stitched_block
+from atft_assets.training.stitching import (
+    Part,
+    StitchedBlock,
+    audit,
+    by_fold,
+    by_month,
+    gaps,
+    in_folds,
+    stitched,
+    stitched_block,
+)
 from atft_model.interchange.disk import writing
 from atft_model.interchange.hashes import write_sidecar
 from atft_model.interchange.phases import PHASES, Phase
@@ -152,7 +163,9 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
         for name, why in found.missing.items():
             context.log.warning(f"fold {name} is missing: {why}")
         frames = {name: stitched(parts, name) for name in names(parts, lane, phases)}
-        board = judge(settings, lane, found, parts, phases, frames)
+        block = stitched_block(found.panel, parts, frames)
+        scored = judged_rows(settings, lane, block, phases, frames)
+        board = judge(lane, found, parts, phases, block, scored)
         which = FINAL if any(part.final for part in parts) else DEVELOPMENT
         looks = [_look(found, part, lane, board["created_at"], context.run.run_id) for part in parts]
         board["scorings"] = {
@@ -162,7 +175,7 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
         with permanent(f"{WALK_FORWARD} cannot be kept"):
             # the ledger first: figures that somebody can read must stand in it
             record_looks(folder, looks)
-            for name, frame in frames.items():
+            for name, frame in {**frames, **blended(parts, scored)}.items():
                 write_scores(path.parent / "scores" / f"{which}-{name}.parquet", frame)
             write_json(path, board)
         yield dg.MaterializeResult(
@@ -182,22 +195,37 @@ def names(parts: Sequence[Part], lane: Lane, phases: Sequence[Phase]) -> list[st
     return [*(lane.phase(phase) for phase in phases), *(name for name in shared if name not in networks)]
 
 
-def judge(
-    settings: Settings, lane: Lane, found: Found, parts: Sequence[Part], phases: Sequence[Phase],
-    frames: Mapping[str, pl.DataFrame],
-) -> dict[str, Any]:  # fmt: skip
-    """The table of all names, on the rows that all have scored, with the figures of each fold."""
-    block = stitched_block(found.panel, parts, frames)
+def judged_rows(
+    settings: Settings, lane: Lane, block: Block, phases: Sequence[Phase], frames: Mapping[str, pl.DataFrame]
+) -> list[Row]:
+    """The lines of the table: phases, baselines, the last phase blended with LightGBM, on the sandbox the oracle."""
     kinds = {lane.phase(phase): phase for phase in phases}
-    seeds = {len(found.runs[part.fold.name][phase].runs) for part in parts for phase in phases}
-    scored = {}
+    rows = []
     for name, frame in frames.items():
-        score = block.score(frame)
         label = kinds[name].name if name in kinds else ""
-        scored[name] = Row(name, "phase" if name in kinds else "baseline", score, label)
+        rows.append(Row(name, "phase" if name in kinds else "baseline", block.score(frame), label, scores=frame))
+    rows += blend_rows(block, rows)
     if oracle := oracle_row(settings, block):
-        scored[oracle.name] = oracle
-    board = table(list(scored.values()), block, WALK_FORWARD)
+        rows.append(oracle)
+    return rows
+
+
+def blended(parts: Sequence[Part], rows: Sequence[Row]) -> dict[str, pl.DataFrame]:
+    """The stitched scores of the blend by its name, as those of a network or a baseline are; empty without one."""
+    return {
+        row.name: in_folds(parts, [row.scores.filter(pl.col("date").is_between(*part.fold.test)) for part in parts])
+        for row in rows
+        if row.kind == "blend" and row.scores is not None
+    }
+
+
+def judge(
+    lane: Lane, found: Found, parts: Sequence[Part], phases: Sequence[Phase], block: StitchedBlock, rows: Sequence[Row]
+) -> dict[str, Any]:
+    """The table of all names, on the rows that all have scored, with the figures of each fold."""
+    seeds = {len(found.runs[part.fold.name][phase].runs) for part in parts for phase in phases}
+    daily = {row.name: row.score.daily for row in rows}
+    board = table(rows, block, WALK_FORWARD)
     judged = block.judged_days
     return {
         **board,
@@ -215,8 +243,8 @@ def judge(
             }
             for part in parts
         ],
-        "by_fold": {name: by_fold(found.panel, parts, block, row.score.daily) for name, row in scored.items()},
-        "by_month": {name: by_month(found.panel, block, row.score.daily) for name, row in scored.items()},
+        "by_fold": {name: by_fold(found.panel, parts, block, values) for name, values in daily.items()},
+        "by_month": {name: by_month(found.panel, block, values) for name, values in daily.items()},
         "missing": found.missing,
         "closed": [part.fold.name for part in found.parts if part not in parts],
         "gaps": gaps(parts, found.panel.dates),

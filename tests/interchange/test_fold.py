@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atft_assets.calendar import trading_days
+from atft_assets.settings import DEMO_END, DEMO_START
 from atft_model.interchange.errors import FoldError
-from atft_model.interchange.fold import cut, read_fold, write_fold
+from atft_model.interchange.fold import VALIDATION_DAYS, Fold, cut, read_fold, write_fold
 from atft_model.interchange.records import to_plain
 
 DAYS = trading_days(date(2012, 1, 4), date(2021, 12, 30))
@@ -37,6 +38,33 @@ def test_no_label_reaches_into_the_next_block(start: int, length: int, purge: in
         assert first - last - 1 == purge + embargo
     assert place[fold.test[1]] - place[fold.test[0]] + 1 == round(len(days) * 0.15)
     assert place[fold.validation[1]] - place[fold.validation[0]] + 1 == round(len(days) * 0.15)
+
+
+@settings(deadline=None)
+@given(length=st.integers(150, 2300), wanted=st.integers(0, 600))
+def test_a_least_length_of_validation_is_taken_from_training(length: int, wanted: int) -> None:
+    days = DAYS[:length]
+    try:
+        plain = cut(days)
+        longer = cut(days, least_validation_days=wanted)
+    except FoldError:
+        return
+
+    def count(fold: Fold, block: str) -> int:
+        return len(fold.places(days, block))
+
+    assert longer.test == plain.test and longer.validation[1] == plain.validation[1]
+    found, before = count(longer, "validation"), count(plain, "validation")
+    assert found == max(before, min(wanted, round(0.3 * length)))
+    assert count(plain, "train") - count(longer, "train") == found - before
+
+
+def test_the_demo_has_a_year_to_be_judged_by() -> None:
+    """On three and three quarters of a year, of which features need the first two months and labels the last."""
+    days = trading_days(DEMO_START, DEMO_END)[60:]
+    fold = cut(days, least_validation_days=VALIDATION_DAYS)
+    assert len(fold.places(days, "validation")) == VALIDATION_DAYS == 245
+    assert len(fold.places(days, "train")) >= 390
 
 
 def test_given_dates_are_taken_from_the_first_trading_day_on() -> None:

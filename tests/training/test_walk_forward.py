@@ -164,7 +164,8 @@ def test_two_folds_become_one_record(walked: Walk) -> None:
     days = [day for day in panel.dates if winter.test[0] <= day <= spring.test[1]]
     assert board["days"] == len(days) and board["rows_left_out"] == 0 and board["gaps"] == []
     names = [row["name"] for row in board["rows"]]
-    assert names[:2] == ["fold_phase0", "fold_phase1"] and len(names) > 3
+    assert names[:2] == ["fold_phase0", "fold_phase1"] and names[-1] == "blend" and len(names) > 3
+    assert set(board["rows"][-1]["against"]) == {"fold_phase1", "lightgbm"}
     assert {row["coverage"] for row in board["rows"]} == {1.0}  # the same rows for every name
     assert "no phase has a finished run on the days of the fold summer" in board["missing"]["summer"]
     for name in names:
