@@ -110,7 +110,7 @@ bench-features: setup  ## features at 4,484 names x 2,450 days
 	@$(IN_ENV) python -m atft_assets.benches.features
 
 .PHONY: bench-baselines
-bench-baselines: setup  ## seconds and memory of each baseline at 1,500 names x 1,000 days x 149 features
+bench-baselines: setup  ## seconds and memory of each baseline, and of the newest row, at 1,500 names x 1,000 days
 	@$(IN_ENV) python -m atft_assets.benches.baselines
 
 .PHONY: bench-evenings

@@ -21,10 +21,10 @@ class BaselineConfig(dg.Config):
     )
     settings: int | None = Field(
         None,
-        ge=1,
+        ge=0,
         description="How many of LightGBM's settings (learning rate, leaves) are tried on the newest part of the train "
-        "block: the first ones of `atft_assets.baselines.trees.SETTINGS`. By default all, on the sandbox "
-        f"{SANDBOX_SETTINGS}.",
+        "block: the first ones of `atft_assets.baselines.trees.SETTINGS`; 0: no search, `trees` trees of the first. By "
+        f"default all, on the sandbox {SANDBOX_SETTINGS}.",
     )
     rows: int = Field(
         20_000_000,

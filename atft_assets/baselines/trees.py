@@ -163,7 +163,10 @@ def fit_trees(
     most = config.trees or TREES
     split = inner_split(panel, fold)
     facts: dict[str, Any] = {}
-    if split is None:
+    if config.settings == 0:
+        growths = [Growth(SETTINGS[0], most, float("nan")) for _ in heads]
+        facts["chosen"] = "nothing: no search was asked for"
+    elif split is None:
         growths = [Growth(SETTINGS[0], min(most, PATIENCE), float("nan")) for _ in heads]
         facts["chosen"] = f"nothing: {len(every)} training days are too few for an inner split"
     else:

@@ -1,8 +1,10 @@
-"""What the baselines cost: `python -m atft_assets.benches.baselines` (make bench-baselines).
+"""What baselines cost, and the network beside them: `python -m atft_assets.benches.baselines` (make bench-baselines).
 
 Writes a panel of random features whose targets hold a line and an interaction of some of them, then fits each baseline
 in a process of its own, so that seconds and peak memory are its alone; the pages of the panel's file that it read are
-among them. The RankIC on the validation block says that it found what is there, nothing more.
+among them. The RankIC on the validation block says that it found what is there, nothing more. Two lines are there to be
+set against each other: 200 trees of LightGBM without a search, and the newest row of the network over five epochs, both
+on every row of the train block. `--panel DIR --train-fold FILE` measures on a panel of one's own.
 """
 
 import argparse
@@ -22,10 +24,11 @@ from atft_assets.baselines.config import BaselineConfig
 from atft_assets.baselines.registry import BASELINES, OPTIONAL
 from atft_assets.calendar import trading_days
 from atft_assets.scoring.block import Block
-from atft_model.interchange.fold import Fold, cut
+from atft_model.interchange.fold import Fold, cut, read_fold, write_fold
 from atft_model.interchange.horizons import HORIZONS
 from atft_model.interchange.panel import (
     FORMAT,
+    Panel,
     PanelDescription,
     PanelFeature,
     from_bfloat16,
@@ -33,10 +36,14 @@ from atft_model.interchange.panel import (
     to_bfloat16,
     write_panel,
 )
+from atft_model.interchange.records import to_plain
+from atft_model.interchange.run import read_finished
 
 DAYS, NAMES, FEATURES = 1000, 1500, 149
 FIRST_DAY = date(2015, 1, 5)
 LIQUID = "log_adv_20"  # the first feature, by which names are ordered
+ONE_FIT_TREES, EPOCHS = 200, 5
+ONE_FIT, NETWORK = f"lightgbm {ONE_FIT_TREES}", f"network {EPOCHS}"  # lines beside those of the baselines
 STRENGTH = 0.05  # of what is planted, against noise of 1
 
 
@@ -76,12 +83,16 @@ def write_random(folder: Path, days: int, names: int, features: int, seed: int =
     write_panel(folder, tensors, description)
 
 
-def measure(folder: Path, name: str, config: BaselineConfig) -> dict[str, float]:
+def rows_of(panel: Panel, fold: Fold) -> int:
+    """Eligible rows of the train block."""
+    days = fold.places(panel.dates, "train")
+    return int(panel.valid[days.start : days.stop].sum())
+
+
+def measure(folder: Path, fold: Fold, name: str, config: BaselineConfig) -> dict[str, float]:
     """Seconds, peak memory and the validation RankIC of one baseline on a panel directory."""
     panel = open_panel(folder)
-    fold: Fold = cut(panel.dates, "bench")
-    days = fold.places(panel.dates, "train")
-    rows = int(panel.valid[days.start : days.stop].sum())
+    rows = rows_of(panel, fold)
     since, cpu = time.perf_counter(), time.process_time()
     fitted = {**BASELINES, **OPTIONAL}[name](panel, fold, config)
     fit = time.perf_counter() - since
@@ -97,6 +108,35 @@ def measure(folder: Path, name: str, config: BaselineConfig) -> dict[str, float]
         "peak_gb": peak,
         "rank_ic": block.score_dense(scores).rank_ic,
         **{key: value for key, value in fitted.facts.items() if key.startswith("trees_")},
+    }
+
+
+def measure_network(folder: Path, fold: Fold, epochs: int, out: Path) -> dict[str, float]:
+    """The same of phase 0 of the curriculum, preset `cpu`, every name in every step; the trainer is its own process."""
+    request = {
+        "panel": str(folder),
+        "fold": to_plain(fold),
+        "phase": 0,
+        "out": str(out / "run"),
+        "preset": "cpu",
+        "training": {"names": 0},
+        "curriculum": {"epochs": epochs},
+    }
+    (out / "request.json").write_text(json.dumps(request))
+    before, since = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "atft_model", "train", str(out / "request.json")], check=True, stdout=subprocess.DEVNULL
+    )
+    wall, after = time.perf_counter() - since, resource.getrusage(resource.RUSAGE_CHILDREN)
+    record = read_finished(out / "run")
+    assert record.seconds is not None and record.validation is not None
+    return {
+        "rows": rows_of(open_panel(folder), fold),
+        "fit_s": record.seconds,
+        "predict_s": wall - record.seconds,
+        "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        "peak_gb": after.ru_maxrss / 2**20,
+        "rank_ic": record.validation["rank_ic"],
     }
 
 
@@ -120,30 +160,40 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=DAYS, help="days of the panel (%(default)s)")
     parser.add_argument("--names", type=int, default=NAMES, help="names of the panel (%(default)s)")
     parser.add_argument("--features", type=int, default=FEATURES, help="features of the panel (%(default)s)")
+    parser.add_argument("--panel", metavar="DIR", type=Path, help="measure on this panel instead of a random one")
+    parser.add_argument("--train-fold", metavar="FILE", type=Path, help="its fold (the panel's last 15 %% are test)")
     parser.add_argument("--trees", type=int, help="trees at most of LightGBM (its own default)")
     parser.add_argument("--settings", type=int, help="settings of LightGBM that are tried (all)")
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="baselines to fit (all but the optional ones)")
-    parser.add_argument("--fit", metavar="FOLDER", type=Path, help="fit one baseline on the panel there, as JSON")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="lines to measure (all but the optional ones)")
+    parser.add_argument("--fit", metavar="NAME", help="fit one baseline here, and print its figures as JSON")
     given = parser.parse_args()
-    names = given.only or list(BASELINES)
-    if given.fit:
-        config = BaselineConfig.model_validate({"trees": given.trees, "settings": given.settings})
-        print(json.dumps(measure(given.fit, names[0], config)))
-        return
     with tempfile.TemporaryDirectory(prefix="atft-bench-") as root:
-        write_random(Path(root) / "panel", given.days, given.names, given.features)
-        print(f"{given.days} days of {given.names} names, {given.features} features; load {os.getloadavg()[0]:.1f}")
+        folder = given.panel or Path(root) / "panel"
+        if not given.panel:
+            write_random(folder, given.days, given.names, given.features)
+        panel = open_panel(folder)
+        fold = read_fold(given.train_fold) if given.train_fold else cut(panel.dates, "bench")
+        if given.fit:
+            config = BaselineConfig.model_validate({"trees": given.trees, "settings": given.settings})
+            print(json.dumps(measure(folder, fold, given.fit, config)))
+            return
+        write_fold(Path(root) / "fold.json", fold)
+        features = len(panel.description.features)
+        print(f"{rows_of(panel, fold):,} rows to learn from, {features} features; load {os.getloadavg()[0]:.1f}")
         print(HEADER, flush=True)
-        for name in names:
-            options = [
-                text
-                for option in ("trees", "settings")
-                if (value := getattr(given, option))
-                for text in (f"--{option}", str(value))
-            ]
-            command = [sys.executable, "-m", "atft_assets.benches.baselines", "--fit", f"{root}/panel", "--only", name]
-            out = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
-            print(f"{line(name, json.loads(out.splitlines()[-1]))}  (load {os.getloadavg()[0]:.1f})", flush=True)
+        for name in given.only or [*BASELINES, ONE_FIT, NETWORK]:
+            if name == NETWORK:
+                one = measure_network(folder, fold, EPOCHS, Path(root))
+            else:
+                options = ["--panel", str(folder), "--train-fold", f"{root}/fold.json"]
+                trees, settings = (ONE_FIT_TREES, 0) if name == ONE_FIT else (given.trees, given.settings)
+                options += [] if trees is None else ["--trees", str(trees)]
+                options += [] if settings is None else ["--settings", str(settings)]
+                fitted = "lightgbm" if name == ONE_FIT else name
+                command = [sys.executable, "-m", "atft_assets.benches.baselines", "--fit", fitted, *options]
+                out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                one = json.loads(out.splitlines()[-1])
+            print(f"{line(name, one)}  (load {os.getloadavg()[0]:.1f})", flush=True)
 
 
 if __name__ == "__main__":

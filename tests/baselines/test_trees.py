@@ -29,6 +29,16 @@ def test_the_number_of_trees_is_chosen_on_the_tail(crossed: Panel) -> None:
     assert {one[f"learning_rate_{h}d"] for h in crossed.horizons} == {SETTINGS[0]["learning_rate"]}
 
 
+def test_without_a_search_the_first_setting_grows_as_many_trees_as_it_is_told(crossed: Panel) -> None:
+    fold, days = made_fold(crossed), validation(crossed)
+    fitted = lightgbm(crossed, fold, QUICK.model_copy(update={"trees": 37, "settings": 0}))
+    assert fitted.facts["chosen"].startswith("nothing")
+    for horizon in crossed.horizons:
+        assert fitted.facts[f"trees_{horizon}d"] == 37
+        assert {name: fitted.facts[f"{name}_{horizon}d"] for name in SETTINGS[0]} == SETTINGS[0]
+    assert rank_ic(crossed, fitted.predict(crossed, days)) > 0.3
+
+
 def test_every_row_is_learned_from_unless_there_are_too_many(crossed: Panel) -> None:
     fold = made_fold(crossed)
     days = fold.places(crossed.dates, "train")
