@@ -93,8 +93,8 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         op_tags={"atft/kind": "training"},
         tags={"atft/kind": "training"},
         kinds={"optuna", "torch"},
-        description="A search for knobs: the curriculum on development folds, again and again; mean neutral RankIC of "
-        "their validation blocks minus a penalty on its spread. main and its test block are never looked at.",
+        description="A search for knobs on development folds. The curriculum is trained again and again; mean neutral "
+        "RankIC of their validation blocks minus a penalty on its spread. main and its test block are never looked at.",
     )
     def hpo(
         context: dg.AssetExecutionContext, config: HpoConfig, store: Store, launcher: TrainingLauncher

@@ -339,12 +339,9 @@ def write_panel(folder: Path, tensors: Mapping[str, NDArray[Any]], description: 
     offset = 0
     for name in order:
         dtype, shape = found[name]
-        header[name] = {
-            "dtype": dtype,
-            "shape": list(shape),
-            "data_offsets": [offset, offset + tensors[name].nbytes],
-        }
-        offset += tensors[name].nbytes
+        end = offset + tensors[name].nbytes
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     size = 8 + len(text) + offset

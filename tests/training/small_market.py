@@ -26,7 +26,8 @@ START, END = date(2019, 1, 4), date(2020, 6, 30)
 NAMES = 40
 HORIZONS = (1, 5, 10, 20)
 PREVIOUS_END = date(2020, 2, 12)  # the last validation day of main
-FOLDS = (FoldRow(MAIN), FoldRow("previous", end=PREVIOUS_END))
+# on fewer than 80 days a gain is not told from chance
+FOLDS = (FoldRow(MAIN, least_validation_days=90), FoldRow("previous", end=PREVIOUS_END))
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def test_rows_are_cut_from_the_days_of_the_panel(world: World) -> None:
     (verdict,) = result.get_asset_check_evaluations()
     assert verdict.passed and verdict.check_name == "contract" and verdict.blocking
     main, previous = (fold_on(world.store, panel, name) for name in ("main", "previous"))
-    assert main == cut(panel.dates)
+    assert main == cut(panel.dates, least_validation_days=FOLDS[0].least_validation_days)
     assert previous.test[1] == main.validation[1] and previous.train[0] == main.train[0]  # an earlier period
     assert previous == cut([day for day in panel.dates if day <= main.validation[1]], "previous")
     metadata = result.asset_materializations_for_node("folds")[0].metadata
@@ -131,16 +131,17 @@ def test_labels_must_be_known_where_they_are_learned_from_and_chosen_by(world: W
 
 
 def test_another_fold_that_fails_its_contract_is_left_out(world: World) -> None:
-    previous = world.fold("previous")
+    rows = (FoldRow("main"), FOLDS[1])  # a short validation block of main lies after that of the other fold
+    main, previous = (cut_rows(world.newest().dates, rows).folds[row.name] for row in rows)
     labels = world.store.table("features", "labels").read()
     days = previous.places(world.newest().dates, "validation")
     first, last = (world.newest().dates[t] for t in (days.start, days.start + len(days) // 3))
-    assert last < world.fold().train[1]  # to main's long training block it hardly matters
+    assert last < main.train[1]  # to main's long training block it hardly matters
     blank = pl.when(pl.col("date").is_between(first, last)).then(None).otherwise(pl.col("y_cc_1d"))
     world.publish("features", "labels", labels.with_columns(y_cc_1d=blank))
     panel = world.panel().panel
     point_latest(world.store.local("panel"), panel.panel_id)
-    result = materialize(world)
+    result = materialize(world, rows)
     assert result.success, failure(result)
     metadata = result.asset_materializations_for_node("folds")[0].metadata
     why = metadata["left out: previous"].value
