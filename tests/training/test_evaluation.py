@@ -91,7 +91,7 @@ def test_the_whole_comparison(world: World, instance, capsys: pytest.CaptureFixt
     # both phases with every baseline, one with the phase before, the blend with its two parts
     assert board["comparisons"] == 2 * len(FITTED) + 1 + 2
     assert against["p"] < 0.05 < against["p_holm"]  # on 90 days beyond chance alone, but not among so many
-    assert shown["train_phase1 Adaptive Norm"]["Δ lightgbm"] == f"{against['mean']:+.4f} "
+    assert shown["train_phase1 Adaptive Norm"]["Δ lightgbm"] == f"{against['mean']:+.4f}"
     against = rows["train_phase0"]["against"]["ridge"]
     assert against["p"] < against["p_holm"] < 0.05
     assert shown["train_phase0 Baseline"]["Δ ridge"] == f"{against['mean']:+.4f}*"
