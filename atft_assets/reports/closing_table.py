@@ -115,7 +115,9 @@ def sentence(board: Mapping[str, Any]) -> str:
             parts.append(f"{_and(gained)} gained on the phase before beyond chance")
         if unsure:
             parts.append(f"of {_and(unsure)} that cannot be said")
-    text = "; ".join(parts) + f". One seed and {board['days']} days: read the intervals, not the last digit"
+    seeds = board.get("seeds", 1)
+    several = "One seed" if seeds == 1 else f"{seeds} seeds"
+    text = "; ".join(parts) + f". {several} and {board['days']} days: read the intervals, not the last digit"
     return text + (", and expect far less on a real market than on this simulated one." if oracle else ".")
 
 

@@ -17,6 +17,7 @@ def shown(board: Mapping[str, Any]) -> dict[str, Any]:
         "outcome": outcome(board),
         "curve": dg.MetadataValue.md(curve(board)),
         "table": dg.MetadataValue.table(records(board)),
+        **_most_traded(board),
         "by_fold": dg.MetadataValue.table(fold_records(board)),
         "by_horizon": dg.MetadataValue.table(by_horizon(board)),
         "folds": dg.MetadataValue.table(_folds(board)),
@@ -28,6 +29,12 @@ def shown(board: Mapping[str, Any]) -> dict[str, Any]:
         "rows_left_out": board["rows_left_out"],
         **figures(board),
     }
+
+
+def _most_traded(board: Mapping[str, Any]) -> dict[str, Any]:
+    """The table among the most traded names, where it says something else."""
+    narrow = board["most_traded"]
+    return {"table_most_traded": dg.MetadataValue.table(records(narrow))} if narrow else {}
 
 
 def curve(board: Mapping[str, Any]) -> str:
@@ -60,6 +67,8 @@ def outcome(board: Mapping[str, Any]) -> str:
         f"{last['name']} reaches a RankIC of {_number(last['rank_ic'], '.4f')} on the {board['days']} test days of "
         f"{len(names)} folds ({', '.join(names)})"
     ]
+    if narrow := board["most_traded"]:
+        parts.append(f"{_number(_last_phase(narrow)['rank_ic'], '.4f')} among the most traded names of each year")
     parts += [
         f"{_number(pair['mean'], '+.4f')} against {name} (95 % {_number(pair['low'], '+.4f')} to "
         f"{_number(pair['high'], '+.4f')})"

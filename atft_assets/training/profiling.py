@@ -1,11 +1,15 @@
-"""The profiles of everything that was judged on a block, and the page on which a person reads them."""
+"""What is said of scores beside the table: their profiles, the page on which a person reads them, and which names count
+where only the most traded do.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from atft_assets.baselines.registry import LIGHTGBM
 from atft_assets.calendar import month_key, months_between
@@ -21,6 +25,8 @@ from atft_model.interchange.records import write_text
 
 UNIVERSE = ("features", "universe")  # before the panel on the road: there is no panel without it
 MEMBER_COLUMNS = ("date", "code", "mkt", "scale_cat")
+MOST_TRADED = 1000  # names of a year that a portfolio can hold without moving the price
+LEFT_OUT = 0.1  # share of the eligible rows that must lie outside for the question to mean anything
 
 
 def profiles_of(rows: Sequence[Row], block: Block, store: Store) -> Profiles:
@@ -47,9 +53,34 @@ def profiles_of(rows: Sequence[Row], block: Block, store: Store) -> Profiles:
 
 def members_of(store: Store, block: Block) -> pl.DataFrame | None:
     """Segment and size class of the universe on the block's days; None if a month or a column of it is not there."""
+    return _universe(store, block, MEMBER_COLUMNS)
+
+
+def most_traded(store: Store, block: Block) -> NDArray[np.bool_] | None:
+    """The names [D,N] that were among the 1,000 most traded of the year before each day.
+
+    Returns:
+        None where the universe is not to be had, or nearly everybody is among them.
+
+    Raises:
+        DamagedTable: a month of the universe is not as it was published.
+    """
+    members = _universe(store, block, ("date", "code", "liquidity_rank"))
+    if members is None:
+        return None
+    rows = block.placed(members.filter(pl.col("liquidity_rank") <= MOST_TRADED))
+    among = np.zeros(block.eligible.shape, bool)
+    among[rows["d"].to_numpy(), rows["n"].to_numpy()] = True
+    known = among.any(axis=1)  # the first year of the data has no year before it
+    outside = block.eligible[known] & ~among[known]
+    return among if outside.sum() > LEFT_OUT * block.eligible[known].sum() else None
+
+
+def _universe(store: Store, block: Block, columns: Sequence[str]) -> pl.DataFrame | None:
+    """Columns of the universe on the block's days; None if a month or a column of it is not there."""
     first, last = block.panel.dates[block.days[0]], block.panel.dates[block.days[-1]]
     try:
-        return store.table(*UNIVERSE).read(months_between(month_key(first), month_key(last)), MEMBER_COLUMNS)
+        return store.table(*UNIVERSE).read(months_between(month_key(first), month_key(last)), columns)
     except (MissingTable, MissingColumns):
         return None
 

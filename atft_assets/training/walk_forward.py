@@ -12,6 +12,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import FoldRow
 from atft_assets.training.lanes import BASELINES, FOLD_SCORES, WALK_FORWARD, Lane
 from atft_assets.training.looks import ledger, looked_at, record_looks
+from atft_assets.training.profiling import most_traded, profiles_of, shown, write_page
 from atft_assets.training.stitching import (
     Part,
     StitchedBlock,
@@ -166,6 +168,9 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
         block = stitched_block(found.panel, parts, frames)
         scored = judged_rows(settings, lane, block, phases, frames)
         board = judge(lane, found, parts, phases, block, scored)
+        with permanent(f"{WALK_FORWARD} cannot read the universe"):
+            board["most_traded"] = among_most_traded(store, block, scored)
+            profiles = profiles_of(scored, block, store)
         which = FINAL if any(part.final for part in parts) else DEVELOPMENT
         looks = [_look(found, part, lane, board["created_at"], context.run.run_id) for part in parts]
         board["scorings"] = {
@@ -177,10 +182,15 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
             record_looks(folder, looks)
             for name, frame in {**frames, **blended(parts, scored)}.items():
                 write_scores(path.parent / "scores" / f"{which}-{name}.parquet", frame)
-            write_json(path, board)
+            write_json(path, {**board, "profiles": profiles})
+            page = write_page(store, board, profiles)
         yield dg.MaterializeResult(
             asset_key=WALK_FORWARD,
-            metadata={**report.shown(board), "path": dg.MetadataValue.path(str(path))},
+            metadata={
+                **report.shown(board),
+                **shown(page, board, profiles),
+                "path": dg.MetadataValue.path(str(path)),
+            },
         )
         yield _no_overlap(found, [])
         yield gain_verdict(board)
@@ -208,6 +218,18 @@ def judged_rows(
     if oracle := oracle_row(settings, block):
         rows.append(oracle)
     return rows
+
+
+def among_most_traded(store: Store, block: StitchedBlock, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """The same table among the 1,000 most traded names of each year, ranked among themselves; None where there are no
+    more, or nobody knows.
+    """
+    among = most_traded(store, block)
+    if among is None:
+        return None
+    narrow = replace(block, scored=block.scored & among)
+    judged = [replace(row, score=narrow.score(row.scores)) for row in rows if row.scores is not None]
+    return table(judged, narrow, WALK_FORWARD)
 
 
 def blended(parts: Sequence[Part], rows: Sequence[Row]) -> dict[str, pl.DataFrame]:

@@ -43,7 +43,7 @@ class ModelConfig:
     """Architecture of one network; together with the number of features and of horizons it fixes every shape."""
 
     newest_size: int = entry("Width of the first layer over the newest row, all features of the evening", 128)
-    knots: tuple[float, ...] = entry("Values beyond which, in both tails, each feature is seen once more", (1.0,))
+    knots: tuple[float, ...] = entry("Values beyond which, in both tails, each feature is seen once more", (0.5, 1.5))
     hidden_size: int = entry("Width C of a name's state: of the newest row, of the graph and of the heads", 64)
     temporal_size: int = entry("Width A of the temporal encoder", 32)
     feature_size: int = entry("Width E of each sequence input's own embedding", 8)
@@ -170,7 +170,10 @@ PRESETS: Mapping[str, Preset] = {
     ),
     # all names over ten years, all features, two cores: what the newest row needs, a narrow encoder beside it
     "cpu": Preset(
-        ModelConfig(temporal_size=16, feature_size=4, context_size=16, lookback=20, head_rank=8), TrainConfig()
+        ModelConfig(
+            newest_size=256, temporal_size=16, feature_size=4, context_size=16, lookback=20, head_rank=8, dropout=0.1
+        ),
+        TrainConfig(),
     ),
     "small": Preset(ModelConfig(), TrainConfig()),
     # as many parameters as the predecessor's network, 1.55 million with its 99 features; most of them read sequences

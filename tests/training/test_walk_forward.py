@@ -15,15 +15,19 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import spearmanr
 
 from atft_assets.operations.going import Going
 from atft_assets.operations.run_folders import DataRoot, kept_runs, pointed, remove
+from atft_assets.reports import walk_forward as walk_forward_report
+from atft_assets.reports.scoreboard import Row
 from atft_assets.reports.spark import INLINE_LIMIT
 from atft_assets.scoring.block import Block
 from atft_assets.scoring.ranking import gaussian_ranks
 from atft_assets.store import Store
 from atft_assets.store.damage import Lost
 from atft_assets.tools.rebuilding import commands
+from atft_assets.training import profiling
 from atft_assets.training.baselines import baselines_asset
 from atft_assets.training.complete_folds import gather
 from atft_assets.training.evaluation import evaluation_asset
@@ -35,10 +39,11 @@ from atft_assets.training.looks import ledger, record_looks
 from atft_assets.training.mending import figure_damages, run_damages
 from atft_assets.training.runs import latest_run, scores_of
 from atft_assets.training.seeds import averaged, latest_ensemble, members, members_file
-from atft_assets.training.stitching import Part, audit, gaps
-from atft_assets.training.walk_forward import gain_verdict, walk_forward_asset
+from atft_assets.training.stitching import Part, audit, gaps, stitched_block
+from atft_assets.training.walk_forward import among_most_traded, gain_verdict, walk_forward_asset
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.fold import MAIN, write_fold
+from atft_model.interchange.horizons import horizon_weights
 from atft_model.interchange.panel import latest_panel
 from atft_model.interchange.run import read_record, write_record
 from tests.training.small_market import World
@@ -184,6 +189,9 @@ def test_two_folds_become_one_record(walked: Walk) -> None:
     assert metadata["curve"].value.startswith("![curve](data:image/svg+xml;base64,")
     assert len(metadata["curve"].value) < INLINE_LIMIT
     assert f"on the {len(days)} test days of 2 folds (winter, spring)" in metadata["outcome"].value
+    page = world.root / "reports" / "evaluation-walk_forward.html"
+    assert metadata["page"].value == str(page) and "stitched test block" in page.read_text()
+    assert [record.data[""].split()[0] for record in metadata["rankings"].records] == names
 
 
 def test_the_stitched_figure_is_that_of_the_pooled_days(walked: Walk) -> None:
@@ -209,6 +217,36 @@ def test_the_stitched_figure_is_that_of_the_pooled_days(walked: Walk) -> None:
         assert months["2019-12"] == pytest.approx(first.mean(), abs=1e-9)
         counts = [tested.count(month) for month in months]
         assert np.dot(counts, list(months.values())) == pytest.approx(pooled.sum(), abs=1e-9)
+
+
+def test_the_most_traded_are_judged_among_themselves(walked: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: 15 names of 40, by the year before; of 2019 there is none, so nobody is judged in its days."""
+    assert walked.board()["most_traded"] is None  # 40 names are all among a thousand
+    monkeypatch.setattr(profiling, "MOST_TRADED", 15)
+    world, name = walked.world, "fold_phase1"
+    panel = world.newest()
+    parts = gather(world.store, LANE, ROWS).parts
+    parts = [part for part in parts if not part.final]
+    frames = {name: walked.stitched(name).drop("fold")}
+    block = stitched_block(panel, parts, frames)
+    row = Row(name, "phase", block.score(frames[name]), scores=frames[name])
+    board = among_most_traded(world.store, block, [row])
+    ranks = world.store.table("features", "universe").read().select("date", "code", "liquidity_rank")
+    held = frames[name].join(ranks.filter(pl.col("liquidity_rank") <= 15), on=["date", "code"])
+    assert held["date"].min() == date(2020, 1, 6) and held.group_by("date").len()["len"].max() <= 15
+    returns = panel.y[:, block.rows]
+    daily = []
+    for (day,), rows in held.group_by("date", maintain_order=True):
+        d = panel.dates.index(day) - block.days.start
+        places = [panel.codes.index(code) for code in rows["code"]]
+        later = returns[:, d, places]
+        known = np.isfinite(later)
+        scores = [rows[f"score_{h}d"].to_numpy() for h in panel.horizons]
+        daily.append([spearmanr(scores[i][ok], later[i, ok]).statistic for i, ok in enumerate(known)])
+    weights = horizon_weights(panel.horizons)
+    assert board["rows"][0]["rank_ic"] == pytest.approx(float(np.mean(daily, axis=0) @ weights), abs=1e-6)
+    shown = walk_forward_report.shown({**walked.board(), "most_traded": board})
+    assert "table_most_traded" in shown and "among the most traded names" in shown["outcome"]
 
 
 def test_a_fold_of_several_seeds_is_the_mean_of_their_ranks(walked: Walk) -> None:
