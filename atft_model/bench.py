@@ -123,7 +123,7 @@ def flops_per_stock_day(model: ATFTGATFAN, chunk_days: int, neighbours: int) -> 
     """
     config, f, on = model.config, model.sizes.features, model.switches
     c = config.hidden_size
-    newest = f * (1 + 2 * len(config.knots)) * config.newest_size + config.newest_size * c
+    newest = f * config.newest_size + config.newest_size * c
     gat = (len(config.gat_heads) * (2 * c * c + neighbours * 5 * c) + f * c + 2 * c * c) if on.gat else 0
     heads = 3 * c * c + c * model.sizes.horizons * (1 + 2 * config.head_rank)
     return 6.0 * (newest + _temporal_products(model, chunk_days) * on.temporal + gat + heads)

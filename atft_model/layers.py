@@ -49,22 +49,17 @@ class NewestRow(nn.Module):
 
     It carries the score. The engineered features hold their windows in themselves, and a state of 16 to 32 behind a
     selection over all of them and 60 days of each lost to ridge regression on real prices; this does not.
-
-    Beside itself each feature is seen by what it exceeds a knot by, in both tails (the hinges of MARS, Friedman 1991):
-    extremes behave unlike the middle, and a tree splits them off at once where a smooth layer bends slowly.
     """
 
-    def __init__(self, features: int, inner: int, size: int, dropout: float, knots: tuple[float, ...]) -> None:
+    def __init__(self, features: int, inner: int, size: int, dropout: float) -> None:
         super().__init__()
-        self.knots = knots
-        self.first, self.first_norm = nn.Linear(features * (1 + 2 * len(knots)), inner), nn.LayerNorm(inner)
+        self.first, self.first_norm = nn.Linear(features, inner), nn.LayerNorm(inner)
         self.second, self.second_norm = nn.Linear(inner, size), nn.LayerNorm(size)
         self.dropout = Dropout(dropout)
 
     def forward(self, newest: Tensor) -> Tensor:
         """newest [..., F] -> [..., C]."""
-        tails = [fn.relu(side - knot) for knot in self.knots for side in (newest, -newest)]  # each [..., F]
-        state = self.dropout(fn.silu(self.first_norm(self.first(torch.cat([newest, *tails], -1)))))
+        state = self.dropout(fn.silu(self.first_norm(self.first(newest))))
         return self.dropout(fn.silu(self.second_norm(self.second(state))))
 
 

@@ -192,7 +192,8 @@ def daily_series(scores: Tensor, returns: Tensor, valid: Tensor) -> dict[str, Ar
 def neutral_series(
     scores: Tensor, returns: Tensor, valid: Tensor, volatility: Tensor, sectors: Tensor
 ) -> dict[str, Array]:
-    """As `daily_series`, after sector and the rank of volatility have been taken out of scores and returns, per day.
+    """As `daily_series`, after sector and the rank of volatility have been taken out of the scores' ranks and of the
+    returns, per day.
 
     Args:
         volatility: [D, N], known on the day (`trailing_volatility`).
@@ -205,7 +206,7 @@ def neutral_series(
     )
     for h, rows in enumerate(mask):
         level = volatility_level(volatility, rows)
-        own[h] = residualise(scores[h], level, sectors, rows)
+        own[h] = residualise(average_ranks(scores[h], rows), level, sectors, rows)
         outcome[h] = torch.where(rows, residualise(returns[h], level, sectors, rows), torch.nan)
     return daily_series(own, outcome, valid)
 

@@ -112,7 +112,7 @@ class ATFTGATFAN(nn.Module):
                 "build the panel with a feature set that has some, or train phase 0 alone"
             )
         size, width = config.hidden_size, config.temporal_size
-        self.newest = NewestRow(sizes.features, config.newest_size, size, config.dropout, config.knots)
+        self.newest = NewestRow(sizes.features, config.newest_size, size, config.dropout)
 
         read = max(sizes.sequences, 1)  # of a panel that marks none the encoder is never on
         self.fan = FAN(read, config.fan_windows)

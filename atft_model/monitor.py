@@ -25,6 +25,7 @@ ALPHA = (0.05, 0.95)
 # attention entropy over log K; 1 is the mean over neighbours, and learned attention comes near it where all matter
 ENTROPY = (0.1, 0.9999)
 MAX_COSINE = 0.95
+MIN_DIFFERENCE_KEPT = 0.25  # of 1 - cosine, from before the graph to after it
 MIN_SPREAD, MIN_SPREAD_RATIO, MIN_DISTINCT = 1e-4, 0.1, 0.5
 MAX_SHUFFLED_CORRELATION = 0.9
 
@@ -41,6 +42,7 @@ class Guards:
     alpha: float | None = None
     attention_entropy: float | None = None
     node_cosine: float | None = None
+    node_cosine_before: float | None = None
     score_spread: float = math.nan
     spread_ratio: float = math.nan
     distinct_share: float = math.nan
@@ -55,6 +57,18 @@ class Guards:
     def to_json(self) -> dict[str, Any]:
         """The measurements with the verdict, as run.json has them."""
         return {**asdict(self), "passed": self.passed}
+
+
+def smoothed(guards: Guards) -> bool:
+    """Whether the graph has made its nodes alike: they are, and little is left of how they differed before.
+
+    Being alike is not enough: what all names of a day share, the state of the market, is in every node, and between
+    2,000 names it outweighs what is their own.
+    """
+    after, before = guards.node_cosine, guards.node_cosine_before
+    if after is None or before is None:
+        return False
+    return not (after < MAX_COSINE or 1 - after >= MIN_DIFFERENCE_KEPT * (1 - before))
 
 
 def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
@@ -81,8 +95,11 @@ def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
             f"the graph attention's entropy is {guards.attention_entropy:.4f} of log K, outside {ENTROPY}: "
             "it does not select"
         )
-    if guards.node_cosine is not None and not guards.node_cosine < MAX_COSINE:
-        say(f"node states are alike (mean pairwise cosine {guards.node_cosine:.3f} >= {MAX_COSINE}): over-smoothing")
+    if smoothed(guards):
+        say(
+            f"node states are alike after the graph (mean pairwise cosine {guards.node_cosine:.3f} >= {MAX_COSINE}), and "
+            f"were not before it ({guards.node_cosine_before:.3f}): over-smoothing"
+        )
     if not guards.score_spread >= MIN_SPREAD:
         say(
             f"scores have almost no spread across names (standard deviation {guards.score_spread:.1e}, "
@@ -122,12 +139,12 @@ def newest_day_sensitivity(model: ATFTGATFAN, batch: Batch, seed: int = 0) -> fl
 
 
 @torch.no_grad()
-def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float]:
+def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float, float]:
     """What the graph branch does on a batch.
 
     Returns:
         alpha; attention entropy over the log of the neighbours present (NaN where the backend keeps its attention to
-        itself); mean pairwise cosine of the graph's node states.
+        itself); mean pairwise cosine of the node states that come out of the graph, and of those that went in.
     """
     seen: dict[str, Any] = {}
 
@@ -141,12 +158,16 @@ def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float]:
             share = _attention_entropy(model.gat.layers[0], seen["inputs"], batch.valid.flatten(0, 1))
     finally:
         handle.remove()
-    nodes = nn.functional.normalize(seen["output"].double(), dim=-1)
     kept = batch.valid.flatten(0, 1)
-    nodes = nodes * kept[..., None]
-    n = kept.sum(-1).clamp_min(2).double()
-    cosine = (nodes.sum(1).square().sum(-1) - kept.sum(-1)) / (n * (n - 1))
-    return model.fusion.alpha().item(), share, cosine.mean().item()
+    after, before = _alike(seen["output"], kept), _alike(seen["inputs"][0], kept)
+    return model.fusion.alpha().item(), share, after, before
+
+
+def _alike(states: Tensor, valid: Tensor) -> float:
+    """Mean pairwise cosine of the states [D, W, C] of the names of a day that count [D, W]."""
+    nodes = nn.functional.normalize(states.double(), dim=-1) * valid[..., None]
+    n = valid.sum(-1).clamp_min(2).double()
+    return ((nodes.sum(1).square().sum(-1) - valid.sum(-1)) / (n * (n - 1))).mean().item()
 
 
 def _attention_entropy(layer: nn.Module, inputs: tuple[Tensor, ...], valid: Tensor) -> float:
@@ -180,7 +201,7 @@ def measure(model: ATFTGATFAN, batch: Batch, scores: Tensor, valid: Tensor, grad
     for key, value in score_degeneracy(scores, valid).items():
         setattr(guards, key, value)
     if model.switches.gat:
-        guards.alpha, entropy, guards.node_cosine = graph_health(model, batch)
+        guards.alpha, entropy, guards.node_cosine, guards.node_cosine_before = graph_health(model, batch)
         guards.attention_entropy = None if math.isnan(entropy) else entropy
     model.train(was_training)
     return guards

@@ -1,7 +1,9 @@
 """THE scoring function: every model, baseline and rule is judged by it, on the same rows.
 
 Per day the correlation over the eligible names, then the mean over days; days are never pooled. Spearman with ties
-averaged; a day on which the scores do not vary has no correlation (NaN), not zero. Pure NumPy, deterministic.
+averaged; a day on which the scores do not vary has no correlation (NaN), not zero. What is neutral is left of the ranks
+of the scores, so a monotone change of the scores changes no rank figure: residuals of the scores themselves favour thin
+tails, and so a mean of several networks' ranks above each of them. Pure NumPy, deterministic.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,7 @@ class HorizonScore:
     ic: float
     icir: float
     decile_spread: float  # mean raw return of the highest-scored tenth minus the lowest's
-    neutral_rank_ic: float  # scores and returns residualised per day on 20-day volatility and sector
+    neutral_rank_ic: float  # ranks of scores, and returns, residualised per day on 20-day volatility and sector
     neutral_t: float
     neutral_p: float
 
@@ -119,7 +121,7 @@ def evaluate(
             ic[h, d] = pearson(s, r)
             spread[h, d] = spread_of(deciles_of(ranks), r)
             if volatility is not None and sectors is not None:
-                left = residual(np.stack([s, r], axis=1), volatility_level(volatility[d, rows]), sectors[rows])
+                left = residual(np.stack([ranks, r], axis=1), volatility_level(volatility[d, rows]), sectors[rows])
                 neutral[h, d] = spearman_of_values(left[:, 0], left[:, 1])
     rank_means, neutral_means = (np.array([mean(row) for row in table]) for table in (rank_ic, neutral))
     weights = horizon_weights(horizons)

@@ -130,14 +130,15 @@ class _Judged:
 
     @cached_property
     def full_neutral(self) -> NDArray[np.float64]:
-        """RankIC of what the full neutralisation leaves of scores and returns [H,D]."""
+        """RankIC of what the full neutralisation leaves of the scores' gaussian ranks and of the returns [H,D]."""
         around = self.around
         count, days = self.levels.shape[:2]
         found = np.full((count, days), np.nan)
         for d in range(days):
             for heads, rows in _sharing(np.isfinite(self.masked[:, d]) & (around.return_levels[:, d] >= 0)):
                 exposures, sectors = around.taken_out[d, rows], around.sectors[rows]
-                left = levels_of(residual(self.masked[heads, d][:, rows].T, exposures, sectors).T)
+                ranked = gaussian_ranks(self.masked[heads, d][:, rows].T).astype(np.float64)
+                left = levels_of(residual(ranked, exposures, sectors).T)
                 for h, order in zip(heads, left, strict=True):
                     theirs = around.neutral_levels[h, d, rows]
                     if rows.sum() < (around.return_levels[h, d] >= 0).sum():  # not all are scored: among those that are

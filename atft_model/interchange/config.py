@@ -43,7 +43,6 @@ class ModelConfig:
     """Architecture of one network; together with the number of features and of horizons it fixes every shape."""
 
     newest_size: int = entry("Width of the first layer over the newest row, all features of the evening", 128)
-    knots: tuple[float, ...] = entry("Values beyond which, in both tails, each feature is seen once more", (0.5, 1.5))
     hidden_size: int = entry("Width C of a name's state: of the newest row, of the graph and of the heads", 64)
     temporal_size: int = entry("Width A of the temporal encoder", 32)
     feature_size: int = entry("Width E of each sequence input's own embedding", 8)
@@ -67,8 +66,6 @@ class ModelConfig:
         for name in ("newest_size", "hidden_size", "temporal_size", "feature_size", "context_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if any(knot < 0 for knot in self.knots):
-            raise ConfigError(f"knots {self.knots} must not be negative: each stands for both tails")
         if self.temporal_size % self.attention_heads:
             raise ConfigError(
                 f"temporal_size {self.temporal_size} is not a multiple of attention_heads {self.attention_heads}"

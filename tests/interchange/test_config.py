@@ -22,7 +22,6 @@ def test_knobs_are_changed_by_name_over_a_preset() -> None:
         ({"temporal_size": 30}, {}, "temporal_size 30 is not a multiple of attention_heads 4"),
         ({"hidden_size": 30}, {}, "hidden_size 30 is not a multiple of the GAT head count 4"),
         ({"newest_size": 0}, {}, "newest_size is 0: it must be at least 1"),
-        ({"knots": [-1.0]}, {}, "knots .* must not be negative"),
         ({"lookback": 1}, {}, "lookback 1 must be at least 2"),
         ({"quantiles": [0.9, 0.1]}, {}, "must increase strictly"),
         ({}, {"chunk_days": 0}, "chunk_days is 0: it must be at least 1"),

@@ -534,7 +534,7 @@ def test_a_collapsed_network_fails_the_run_with_sentences(ask, tmp_path, monkeyp
 
 def healthy(**changes):
     values = {
-        "grad_norm": {"vsn": 0.1, "head": 0.2}, "alpha": 0.5, "attention_entropy": 0.8, "node_cosine": 0.3,
+        "grad_norm": {"vsn": 0.1, "head": 0.2}, "alpha": 0.5, "attention_entropy": 0.8, "node_cosine": 0.3, "node_cosine_before": 0.3,
         "score_spread": 0.4, "spread_ratio": 0.7, "distinct_share": 1.0, "newest_day_sensitivity": 0.5,
     }  # fmt: skip
     return monitor.judge(monitor.Guards(**{**values, **changes}), ("vsn", "head"))
@@ -561,6 +561,25 @@ def test_each_guard_speaks(change, words):
     assert healthy().passed
     guards = healthy(**change)
     assert not guards.passed and words in guards.messages[0]
+
+
+def test_states_that_were_alike_before_the_graph_are_not_its_fault():
+    """What all names of a day share is in every node; only what the graph took of their differences counts."""
+    assert healthy(node_cosine=0.97, node_cosine_before=0.96).passed
+    assert healthy(node_cosine=0.97, node_cosine_before=0.88).passed  # a quarter of the difference is left
+    assert not healthy(node_cosine=0.995, node_cosine_before=0.96).passed
+
+
+def test_the_cosine_is_that_of_all_pairs(small_panel):
+    states, valid = torch.randn(3, 9, 4), torch.rand(3, 9) < 0.7
+    pairs = []
+    for day, rows in zip(states, valid, strict=True):
+        names = day[rows]
+        found = [
+            torch.cosine_similarity(a, b, dim=0) for i, a in enumerate(names) for j, b in enumerate(names) if i != j
+        ]
+        pairs.append(torch.stack(found).double().mean())
+    assert monitor._alike(states, valid) == pytest.approx(torch.stack(pairs).mean().item(), abs=1e-6)
 
 
 def test_a_score_blind_to_the_newest_day_is_found(small_panel, small_fold):

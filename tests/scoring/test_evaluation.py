@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import pearsonr, spearmanr
+from scipy.stats import pearsonr, rankdata, spearmanr
 
 from atft_assets.scoring.evaluation import evaluate
 from atft_assets.scoring.trailing import trailing_return, trailing_volatility
@@ -63,7 +63,7 @@ def test_hand_computed_day() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 10_000))
-def test_neutral_scores_are_residuals_of_least_squares(seed: int) -> None:
+def test_neutral_scores_are_residuals_of_ranks_by_least_squares(seed: int) -> None:
     scores, returns, eligible = block(seed, days=2)
     rng = np.random.default_rng(seed + 1)
     volatility, sectors = rng.lognormal(size=eligible.shape), rng.integers(0, 4, eligible.shape[1])
@@ -73,20 +73,35 @@ def test_neutral_scores_are_residuals_of_least_squares(seed: int) -> None:
         rows = eligible[d] & np.isfinite(returns[0, d])
         level = volatility[d, rows].argsort().argsort().astype(float)
         design = np.column_stack([np.eye(4)[sectors[rows]], level])
-        residuals = [
-            v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in (scores[0, d, rows], returns[0, d, rows])
-        ]
+        values = (rankdata(scores[0, d, rows]), returns[0, d, rows])
+        residuals = [v - design @ np.linalg.lstsq(design, v, rcond=None)[0] for v in values]
         daily.append(spearmanr(*residuals).statistic)
     assert score.by_horizon[1].neutral_rank_ic == pytest.approx(np.mean(daily), abs=1e-6)
 
 
-def test_scores_made_of_volatility_and_sector_are_worth_nothing_when_neutral() -> None:
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([np.exp, np.cbrt, np.arctan]))
+def test_a_monotone_change_of_the_scores_changes_no_rank_figure(seed: int, change) -> None:
+    """Wild tails, tame tails: the order is the same, so the figure is."""
+    scores, returns, eligible = block(seed, days=2)
+    rng = np.random.default_rng(seed + 1)
+    around = {
+        "volatility": rng.lognormal(size=eligible.shape),
+        "sectors": rng.integers(0, 4, eligible.shape[1]),
+        "horizons": HORIZONS,
+    }
+    one, other = (evaluate(s, returns, eligible, **around) for s in (scores, change(scores.astype(np.float64))))
+    assert other.rank_ic == pytest.approx(one.rank_ic, abs=1e-12)
+    assert other.neutral_rank_ic == pytest.approx(one.neutral_rank_ic, abs=1e-12)
+
+
+def test_scores_whose_ranks_are_those_of_volatility_are_worth_nothing_when_neutral() -> None:
     scores, returns, eligible = block(3)
     rng = np.random.default_rng(0)
     sectors = rng.integers(0, 4, eligible.shape[1])
     volatility = np.broadcast_to(rng.permutation(eligible.shape[1]).astype(float), eligible.shape)
     eligible, returns = np.ones_like(eligible), np.nan_to_num(returns)
-    explained = np.broadcast_to(5.0 * sectors - 0.3 * volatility, scores.shape)
+    explained = np.broadcast_to(-0.3 * volatility, scores.shape)
     score = evaluate(explained, returns, eligible, horizons=HORIZONS, volatility=volatility, sectors=sectors)
     assert np.isfinite(score.rank_ic) and np.isnan(score.neutral_rank_ic)
 
