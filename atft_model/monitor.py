@@ -97,8 +97,8 @@ def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
         )
     if smoothed(guards):
         say(
-            f"node states are alike after the graph (mean pairwise cosine {guards.node_cosine:.3f} >= {MAX_COSINE}), and "
-            f"were not before it ({guards.node_cosine_before:.3f}): over-smoothing"
+            f"node states are alike after the graph (mean pairwise cosine {guards.node_cosine:.3f} >= {MAX_COSINE}) "
+            f"and were not before it ({guards.node_cosine_before:.3f}): over-smoothing"
         )
     if not guards.score_spread >= MIN_SPREAD:
         say(

@@ -534,7 +534,8 @@ def test_a_collapsed_network_fails_the_run_with_sentences(ask, tmp_path, monkeyp
 
 def healthy(**changes):
     values = {
-        "grad_norm": {"vsn": 0.1, "head": 0.2}, "alpha": 0.5, "attention_entropy": 0.8, "node_cosine": 0.3, "node_cosine_before": 0.3,
+        "grad_norm": {"vsn": 0.1, "head": 0.2}, "alpha": 0.5, "attention_entropy": 0.8, "node_cosine": 0.3,
+        "node_cosine_before": 0.3,
         "score_spread": 0.4, "spread_ratio": 0.7, "distinct_share": 1.0, "newest_day_sensitivity": 0.5,
     }  # fmt: skip
     return monitor.judge(monitor.Guards(**{**values, **changes}), ("vsn", "head"))
