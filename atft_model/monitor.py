@@ -60,10 +60,11 @@ class Guards:
 
 
 def smoothed(guards: Guards) -> bool:
-    """Whether the graph has made its nodes alike: they are, and little is left of how they differed before.
+    """Whether the graph has made the names alike: what the heads read is, and little is left of how they differed.
 
-    Being alike is not enough: what all names of a day share, the state of the market, is in every node, and between
-    2,000 names it outweighs what is their own.
+    Being alike is not enough: what all names of a day share, the state of the market, is in every state, and between
+    2,000 names it can outweigh what is their own. Nor is a graph that says the same of everybody: it adds a constant,
+    which is no harm, and the check `gain` tells that it is no use.
     """
     after, before = guards.node_cosine, guards.node_cosine_before
     if after is None or before is None:
@@ -97,8 +98,8 @@ def judge(guards: Guards, trained: tuple[str, ...]) -> Guards:
         )
     if smoothed(guards):
         say(
-            f"node states are alike after the graph (mean pairwise cosine {guards.node_cosine:.3f} >= {MAX_COSINE}) "
-            f"and were not before it ({guards.node_cosine_before:.3f}): over-smoothing"
+            f"names are alike once the graph is joined (mean pairwise cosine {guards.node_cosine:.3f} >= {MAX_COSINE}) "
+            f"and were not before ({guards.node_cosine_before:.3f}): over-smoothing"
         )
     if not guards.score_spread >= MIN_SPREAD:
         say(
@@ -144,23 +145,29 @@ def graph_health(model: ATFTGATFAN, batch: Batch) -> tuple[float, float, float, 
 
     Returns:
         alpha; attention entropy over the log of the neighbours present (NaN where the backend keeps its attention to
-        itself); mean pairwise cosine of the node states that come out of the graph, and of those that went in.
+        itself); mean pairwise cosine of the states that the graph has been joined to, and of a name's own before that.
     """
     seen: dict[str, Any] = {}
 
-    def watch(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        seen["inputs"], seen["output"] = inputs, output
+    def watch(name: str) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            seen[name] = (inputs, output)
 
-    handle = model.gat.register_forward_hook(watch)
+        return hook
+
+    handles = [
+        module.register_forward_hook(watch(name)) for name, module in (("gat", model.gat), ("fusion", model.fusion))
+    ]
     try:
         with model.precision():
             model.forward(*batch.inputs)
-            share = _attention_entropy(model.gat.layers[0], seen["inputs"], batch.valid.flatten(0, 1))
+            share = _attention_entropy(model.gat.layers[0], seen["gat"][0], batch.valid.flatten(0, 1))
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+    (own, _), joined = seen["fusion"]
     kept = batch.valid.flatten(0, 1)
-    after, before = _alike(seen["output"], kept), _alike(seen["inputs"][0], kept)
-    return model.fusion.alpha().item(), share, after, before
+    return model.fusion.alpha().item(), share, _alike(joined, kept), _alike(own, kept)
 
 
 def _alike(states: Tensor, valid: Tensor) -> float:

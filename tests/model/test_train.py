@@ -571,6 +571,17 @@ def test_states_that_were_alike_before_the_graph_are_not_its_fault():
     assert not healthy(node_cosine=0.995, node_cosine_before=0.96).passed
 
 
+@pytest.mark.parametrize(("module", "said"), [("gat", False), ("fusion", True)])
+def test_a_constant_graph_is_no_harm_and_a_constant_state_is(small_panel, small_fold, module, said):
+    fit = Fit(small_panel, small_fold, TINY, phase_plan(2))
+    batch = small_panel.batch(torch.tensor([100, 140]))
+    part = getattr(fit.model.eval(), module)
+    part.register_forward_hook(lambda _, __, output: torch.ones_like(output))
+    guards = monitor.Guards()
+    guards.alpha, _, guards.node_cosine, guards.node_cosine_before = monitor.graph_health(fit.model, batch)
+    assert guards.node_cosine_before < 0.9 and monitor.smoothed(guards) == said
+
+
 def test_the_cosine_is_that_of_all_pairs(small_panel):
     states, valid = torch.randn(3, 9, 4), torch.rand(3, 9) < 0.7
     pairs = []
