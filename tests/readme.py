@@ -25,7 +25,6 @@ BOARD = ("block", "first", "last", "days", "panel_id", "rows")
 JUDGED = ("comparisons",)  # of the board, where today's rule judged it
 ROW = ("name", "label", "kind", "rank_ic", "t", "icir", "neutral_rank_ic", "seconds", "previous")
 VERDICT = ("critical", "p", "low", "high")  # of a row, where today's rule judged it
-COMPARED = ("phase", "blend")  # kinds of row whose differences are shown
 NOT_SHOWN = ("neutral",)  # of a comparison: the table has the headline's
 WRAPPED = 118  # columns of what stands below the table
 TOLERANCE = 0.02  # of RankIC: more than another kind of processor changes, less than a phase gains
@@ -42,8 +41,7 @@ def condensed(board: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     shown = {name: row.get(name) for name in names}
-    judged_beside = {row["previous"], "ridge", "lightgbm"} if row["kind"] in COMPARED else set()
-    others = sorted(judged_beside & set(row["against"]))
+    others = sorted({row["previous"], "ridge", "lightgbm"} & set(row["against"]))
     against = {name: {k: v for k, v in row["against"][name].items() if k not in NOT_SHOWN} for name in others}
     return _short({**shown, "against": against})
 

@@ -68,6 +68,11 @@ def inner_split(panel: Panel, fold: Fold) -> InnerSplit | None:
     return split if min(len(split.fit), len(split.tail)) >= MIN_BLOCK_DAYS else None
 
 
+def rows_held(panel: Panel, days: range) -> int:
+    """Eligible rows of some days in a row."""
+    return int(panel.valid[days.start : days.stop].sum())
+
+
 @dataclass(frozen=True)
 class JudgedDay:
     """A day of the tail: its rows [N], and of their targets the known ones [n,H] and ranks of unit length [n,H]."""

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from atft_assets.baselines.config import TREES, BaselineConfig
 from atft_assets.baselines.fitted import Fitted, Predict
-from atft_assets.baselines.samples import Judge, JudgedDay, Rows, eligible, features_of, inner_split, targets_of
+from atft_assets.baselines.samples import (
+    Judge,
+    JudgedDay,
+    Rows,
+    eligible,
+    features_of,
+    inner_split,
+    rows_held,
+    targets_of,
+)
 from atft_assets.scoring.ranking import average_ranks
 from atft_assets.scoring.trailing import Floats
 from atft_model.interchange.fold import Fold
@@ -189,8 +198,7 @@ def fit_trees(
 
 def thinned(panel: Panel, days: range, rows: int) -> range:
     """Days, evenly thinned if they hold more rows than may be read."""
-    held = int(panel.valid[days.start : days.stop].sum())
-    return days[:: -(-held // rows) or 1]
+    return days[:: -(-rows_held(panel, days) // rows) or 1]
 
 
 def choose(
@@ -233,8 +241,7 @@ def choose(
 
 
 def _parameters(panel: Panel, fold: Fold, config: BaselineConfig, objective: dict[str, Any]) -> dict[str, Any]:
-    days = fold.places(panel.dates, "train")
-    small = panel.valid[days.start : days.stop].sum() < ONE_THREAD_ROWS
+    small = rows_held(panel, fold.places(panel.dates, "train")) < ONE_THREAD_ROWS
     return {**FIXED, **objective, "seed": config.seed, "num_threads": config.threads or int(small)}
 
 

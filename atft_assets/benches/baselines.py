@@ -22,13 +22,13 @@ import numpy as np
 
 from atft_assets.baselines.config import BaselineConfig
 from atft_assets.baselines.registry import BASELINES, OPTIONAL
+from atft_assets.baselines.samples import rows_held
 from atft_assets.calendar import trading_days
 from atft_assets.scoring.block import Block
 from atft_model.interchange.fold import Fold, cut, read_fold, write_fold
 from atft_model.interchange.horizons import HORIZONS
 from atft_model.interchange.panel import (
     FORMAT,
-    Panel,
     PanelDescription,
     PanelFeature,
     from_bfloat16,
@@ -83,16 +83,10 @@ def write_random(folder: Path, days: int, names: int, features: int, seed: int =
     write_panel(folder, tensors, description)
 
 
-def rows_of(panel: Panel, fold: Fold) -> int:
-    """Eligible rows of the train block."""
-    days = fold.places(panel.dates, "train")
-    return int(panel.valid[days.start : days.stop].sum())
-
-
 def measure(folder: Path, fold: Fold, name: str, config: BaselineConfig) -> dict[str, float]:
     """Seconds, peak memory and the validation RankIC of one baseline on a panel directory."""
     panel = open_panel(folder)
-    rows = rows_of(panel, fold)
+    rows = rows_held(panel, fold.places(panel.dates, "train"))
     since, cpu = time.perf_counter(), time.process_time()
     fitted = {**BASELINES, **OPTIONAL}[name](panel, fold, config)
     fit = time.perf_counter() - since
@@ -111,7 +105,7 @@ def measure(folder: Path, fold: Fold, name: str, config: BaselineConfig) -> dict
     }
 
 
-def measure_network(folder: Path, fold: Fold, epochs: int, out: Path) -> dict[str, float]:
+def measure_network(folder: Path, rows: int, fold: Fold, epochs: int, out: Path) -> dict[str, float]:
     """The same of phase 0 of the curriculum, preset `cpu`, every name in every step; the trainer is its own process."""
     request = {
         "panel": str(folder),
@@ -131,7 +125,7 @@ def measure_network(folder: Path, fold: Fold, epochs: int, out: Path) -> dict[st
     record = read_finished(out / "run")
     assert record.seconds is not None and record.validation is not None
     return {
-        "rows": rows_of(open_panel(folder), fold),
+        "rows": rows,
         "fit_s": record.seconds,
         "predict_s": wall - record.seconds,
         "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
@@ -178,12 +172,12 @@ def main() -> None:
             print(json.dumps(measure(folder, fold, given.fit, config)))
             return
         write_fold(Path(root) / "fold.json", fold)
-        features = len(panel.description.features)
-        print(f"{rows_of(panel, fold):,} rows to learn from, {features} features; load {os.getloadavg()[0]:.1f}")
+        rows, features = rows_held(panel, fold.places(panel.dates, "train")), len(panel.description.features)
+        print(f"{rows:,} rows to learn from, {features} features; load {os.getloadavg()[0]:.1f}")
         print(HEADER, flush=True)
         for name in given.only or [*BASELINES, ONE_FIT, NETWORK]:
             if name == NETWORK:
-                one = measure_network(folder, fold, EPOCHS, Path(root))
+                one = measure_network(folder, rows, fold, EPOCHS, Path(root))
             else:
                 options = ["--panel", str(folder), "--train-fold", f"{root}/fold.json"]
                 trees, settings = (ONE_FIT_TREES, 0) if name == ONE_FIT else (given.trees, given.settings)

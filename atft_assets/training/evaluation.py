@@ -42,7 +42,7 @@ from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
 from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
 from atft_assets.training.looks import ledger, looked_at, record_looks
-from atft_assets.training.profiling import profiles_of, shown, write_page
+from atft_assets.training.profiling import members_of, profiles_of, shown, write_page
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
 from atft_model.interchange.fold import BLOCKS, MAIN, Fold
@@ -221,7 +221,7 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
         if oracle := oracle_row(settings, block):
             rows.append(oracle)
         with permanent(f"{asset} cannot read the universe"):
-            profiles = profiles_of(rows, block, store)
+            profiles = profiles_of(rows, block, members_of(store, block))
         board = table(rows, block, found.fold.name)
         path = store.local("evaluation", found.fold.name, VALIDATION_FILE)
         with permanent(f"{asset} cannot be kept"):

@@ -24,18 +24,18 @@ from atft_model.interchange.fold import MAIN
 from atft_model.interchange.records import write_text
 
 UNIVERSE = ("features", "universe")  # before the panel on the road: there is no panel without it
-MEMBER_COLUMNS = ("date", "code", "mkt", "scale_cat")
+MEMBER_COLUMNS = ("date", "code", "mkt", "scale_cat", "liquidity_rank")
 MOST_TRADED = 1000  # names of a year that a portfolio can hold without moving the price
 LEFT_OUT = 0.1  # share of the eligible rows that must lie outside for the question to mean anything
 
 
-def profiles_of(rows: Sequence[Row], block: Block, store: Store) -> Profiles:
+def profiles_of(rows: Sequence[Row], block: Block, members: pl.DataFrame | None) -> Profiles:
     """The profile of each line of the table that has scores.
 
-    Raises:
-        DamagedTable: a month of the universe is not as it was published.
+    Args:
+        members: what `members_of` says of the block.
     """
-    around = surroundings_of(block, members_of(store, block))
+    around = surroundings_of(block, members)
     dense = {row.name: block.dense(row.scores) for row in rows if row.name == LIGHTGBM and row.scores is not None}
     found = []
     for row in rows:
@@ -52,20 +52,28 @@ def profiles_of(rows: Sequence[Row], block: Block, store: Store) -> Profiles:
 
 
 def members_of(store: Store, block: Block) -> pl.DataFrame | None:
-    """Segment and size class of the universe on the block's days; None if a month or a column of it is not there."""
-    return _universe(store, block, MEMBER_COLUMNS)
-
-
-def most_traded(store: Store, block: Block) -> NDArray[np.bool_] | None:
-    """The names [D,N] that were among the 1,000 most traded of the year before each day.
-
-    Returns:
-        None where the universe is not to be had, or nearly everybody is among them.
+    """Segment, size class and liquidity rank of the universe on the block's days; None if a month or a column of it is
+    not there.
 
     Raises:
         DamagedTable: a month of the universe is not as it was published.
     """
-    members = _universe(store, block, ("date", "code", "liquidity_rank"))
+    first, last = block.panel.dates[block.days[0]], block.panel.dates[block.days[-1]]
+    try:
+        return store.table(*UNIVERSE).read(months_between(month_key(first), month_key(last)), MEMBER_COLUMNS)
+    except (MissingTable, MissingColumns):
+        return None
+
+
+def most_traded(block: Block, members: pl.DataFrame | None) -> NDArray[np.bool_] | None:
+    """The names [D,N] that were among the 1,000 most traded of the year before each day.
+
+    Args:
+        members: what `members_of` says of the block.
+
+    Returns:
+        None where nothing is known of them, or nearly everybody is among them.
+    """
     if members is None:
         return None
     rows = block.placed(members.filter(pl.col("liquidity_rank") <= MOST_TRADED))
@@ -74,15 +82,6 @@ def most_traded(store: Store, block: Block) -> NDArray[np.bool_] | None:
     known = among.any(axis=1)  # the first year of the data has no year before it
     outside = block.eligible[known] & ~among[known]
     return among if outside.sum() > LEFT_OUT * block.eligible[known].sum() else None
-
-
-def _universe(store: Store, block: Block, columns: Sequence[str]) -> pl.DataFrame | None:
-    """Columns of the universe on the block's days; None if a month or a column of it is not there."""
-    first, last = block.panel.dates[block.days[0]], block.panel.dates[block.days[-1]]
-    try:
-        return store.table(*UNIVERSE).read(months_between(month_key(first), month_key(last)), columns)
-    except (MissingTable, MissingColumns):
-        return None
 
 
 def write_page(store: Store, board: Mapping[str, Any], profiles: Profiles) -> Path:

@@ -34,7 +34,7 @@ from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import FoldRow
 from atft_assets.training.lanes import BASELINES, FOLD_SCORES, WALK_FORWARD, Lane
 from atft_assets.training.looks import ledger, looked_at, record_looks
-from atft_assets.training.profiling import most_traded, profiles_of, shown, write_page
+from atft_assets.training.profiling import members_of, most_traded, profiles_of, shown, write_page
 from atft_assets.training.stitching import (
     Part,
     StitchedBlock,
@@ -169,8 +169,9 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
         scored = judged_rows(settings, lane, block, phases, frames)
         board = judge(lane, found, parts, phases, block, scored)
         with permanent(f"{WALK_FORWARD} cannot read the universe"):
-            board["most_traded"] = among_most_traded(store, block, scored)
-            profiles = profiles_of(scored, block, store)
+            members = members_of(store, block)
+        board["most_traded"] = among_most_traded(block, scored, members)
+        profiles = profiles_of(scored, block, members)
         which = FINAL if any(part.final for part in parts) else DEVELOPMENT
         looks = [_look(found, part, lane, board["created_at"], context.run.run_id) for part in parts]
         board["scorings"] = {
@@ -220,11 +221,11 @@ def judged_rows(
     return rows
 
 
-def among_most_traded(store: Store, block: StitchedBlock, rows: Sequence[Row]) -> dict[str, Any] | None:
+def among_most_traded(block: StitchedBlock, rows: Sequence[Row], members: pl.DataFrame | None) -> dict[str, Any] | None:
     """The same table among the 1,000 most traded names of each year, ranked among themselves; None where there are no
     more, or nobody knows.
     """
-    among = most_traded(store, block)
+    among = most_traded(block, members)
     if among is None:
         return None
     narrow = replace(block, scored=block.scored & among)

@@ -230,7 +230,7 @@ def test_the_most_traded_are_judged_among_themselves(walked: Walk, monkeypatch: 
     frames = {name: walked.stitched(name).drop("fold")}
     block = stitched_block(panel, parts, frames)
     row = Row(name, "phase", block.score(frames[name]), scores=frames[name])
-    board = among_most_traded(world.store, block, [row])
+    board = among_most_traded(block, [row], profiling.members_of(world.store, block))
     ranks = world.store.table("features", "universe").read().select("date", "code", "liquidity_rank")
     held = frames[name].join(ranks.filter(pl.col("liquidity_rank") <= 15), on=["date", "code"])
     assert held["date"].min() == date(2020, 1, 6) and held.group_by("date").len()["len"].max() <= 15
