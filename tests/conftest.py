@@ -1,10 +1,17 @@
 """What every room's tests rely on."""
 
+import os
 import signal
 
 import pytest
 
 from tests.slow import SLOW
+
+# A worker a core, and a thread a worker: two threads of OpenMP in each of two workers on two cores wait for each other
+# at every one of a step's thousand small loops, spinning, and a training of seven seconds takes minutes. Read when
+# torch is first loaded, in this process and in those that tests start; the trainer sets its own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # A shell starts background jobs with SIGINT ignored, and all that they start inherit it: the processes that tests
 # interrupt would never notice. A handler of our own is not inherited; they start with the default again.

@@ -39,7 +39,6 @@ def planted_panel():
 @pytest.fixture(scope="module")
 def planted():
     """(panel, fold, outcomes of the four phases, scored on the test block)."""
-    torch.set_num_threads(2)
     set_mode("safe", CPU)
     panel, fold = planted_panel()
     return panel, fold, curriculum(panel, fold, CONFIG, ["test"], 0, "safe")
