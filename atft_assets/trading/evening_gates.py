@@ -177,7 +177,9 @@ def matured(store: Store, champion: Champion, label: str, day: date) -> NDArray[
         return np.zeros(0)
     known_before = previous_trading_day(day) if label == "y_oo" else day
     rows = table.read(keys, columns=["date", "code", "score", "model_run", "status"]).filter(
-        (pl.col("status") == PUBLISHED) & (pl.col("model_run") == champion.champion_id) & (pl.col("date") < known_before)
+        (pl.col("status") == PUBLISHED)
+        & (pl.col("model_run") == champion.champion_id)
+        & (pl.col("date") < known_before)
     )
     if rows["date"].n_unique() < gates.CUSUM_DAYS:
         return np.zeros(0)
