@@ -1,8 +1,8 @@
 """The asset `daily_scores`: what the champion says of an evening, judged by the gates, published or withheld.
 
-An evening that was written stays as it is: tomorrow's champion does not say anew what yesterday's said. Only the evening
-itself is scored again when the asset runs again, and with the same tables and champion the rows are the same, bit for
-bit. Evenings that were missed lately are made up for, as of their own tables' days.
+An evening that was written stays as it is: tomorrow's champion does not say anew what yesterday's said. Only the
+evening itself is scored again when the asset runs again, and with the same tables and champion the rows are the same,
+bit for bit. Evenings that were missed lately are made up for.
 """
 
 import tempfile
@@ -128,7 +128,8 @@ def evenings_due(
         MissingTable: no month of the universe was published.
     """
     universe = store.table("features", UNIVERSE)
-    there = [key for key in keys if key in universe.keys()] or keys[-1:]
+    published = universe.keys()
+    there = [key for key in keys if key in published] or list(keys[-1:])
     newest = universe.read(there[-1:], columns=["date"])["date"].max()
     assert isinstance(newest, date)
     day = day_setting(config.day, "day") or newest
