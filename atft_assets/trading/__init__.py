@@ -1,9 +1,9 @@
 """From scores to orders: exchange rules, market arrays, targets, fills, the ledger, and what a book earned.
 
 Here belongs what is done with scores: the champion's scores of every evening and their gates, promotion, portfolio,
-orders, back-test. Pure functions on NumPy arrays and Polars frames; assets wire them. No pandas, no torch. Money is JPY,
-returns are decimals, a trading year has `TRADING_DAYS` days. Not here: how models are trained and judged (`training`,
-`scoring`): that room and this one know each other only through tables and runs.
+orders, back-test. Pure functions on NumPy arrays and Polars frames; assets wire them. No pandas, no torch. Money is
+JPY, returns are decimals, a trading year has `TRADING_DAYS` days. Not here: how models are trained and judged
+(`training`, `scoring`); `training` and this room know each other only through tables and runs.
 """
 
 import dagster as dg

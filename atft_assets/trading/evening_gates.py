@@ -29,6 +29,7 @@ from atft_assets.trading.gates import Gate
 from atft_model.interchange.horizons import horizon_weights
 from atft_model.interchange.panel import Panel, from_bfloat16
 
+OVERALL = "published"  # the check that an alert is told of: whether the evening may be used
 # names of the gates, as the UI shows them, and whether each forbids to publish
 GATES: dict[str, bool] = {
     "kill_switch": True,

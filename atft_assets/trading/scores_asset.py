@@ -53,7 +53,7 @@ from atft_assets.trading.daily_scores import (
     rows_of,
     with_days,
 )
-from atft_assets.trading.evening_gates import DRIFT_DAYS, GATES, Tonight, Usual, judge, matured, raw_of
+from atft_assets.trading.evening_gates import DRIFT_DAYS, GATES, OVERALL, Tonight, Usual, judge, matured, raw_of
 from atft_assets.trading.first import champion_in_use
 from atft_assets.trading.gates import Gate
 from atft_assets.trading.names import facts_of, master_of, newest_bars, recent_bars
@@ -61,7 +61,6 @@ from atft_assets.trading.scorer import fold_of, lookback, scored, validation
 from atft_model.interchange.panel import open_panel
 from atft_model.interchange.request import PredictRequest, Scoring
 
-OVERALL = "published"  # the check that an alert is told of: whether the evening may be used
 TRADING_DAY = "atft/trading_day"  # tag of a run of the nightly refresh
 PANELS = "panel"  # folder of the panels of last days, beside the table
 SHOWN = 10
@@ -161,10 +160,15 @@ def score_evenings(
     store: Store,
     champion: Champion,
     days: Sequence[date],
+    catch_up: int,
     features_of: FeaturesOf,
     predict: Callable[[PredictRequest], None],
 ) -> list[Evening]:
     """Score and judge some evenings, oldest first.
+
+    Args:
+        catch_up: how far before the last of the days the first may lie. The panel begins by it, so that it is the same
+            whichever of the days the table lacks.
 
     Raises:
         Refusal, InterchangeError: the champion, a table or a panel cannot be used.
@@ -175,7 +179,8 @@ def score_evenings(
     check_whole(champion, root, catalogue_hash)
     first = previous_trading_day(days[0])  # for what is compared with the evening before
     back = max(lookback(champion, root) - 1, DRIFT_DAYS)
-    since = max(shift_trading_days(first, -back), first_of_month(store.table("features", UNIVERSE).keys()[0]))
+    since = shift_trading_days(days[-1], -(catch_up + 1 + back))
+    since = max(since, first_of_month(store.table("features", UNIVERSE).keys()[0]))
     panel = evening_panel(store, features, catalogue_hash, trained.description, (since, days[-1]), folder / PANELS)
     block = Block(panel, panel.description.places(first, days[-1]))
 
@@ -273,7 +278,7 @@ def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued)
             learned = fold_of(champion, store.local()).validation[1]
             days = evenings_due(config, keys, store, asked, learned)
             evenings = score_evenings(
-                store, champion, days, features_of, lambda request: launcher.predict(context, request)
+                store, champion, days, config.catch_up, features_of, lambda one: launcher.predict(context, one)
             )
         for evening in evenings:
             for gate in (*gates.blocked(evening.gates), *gates.warned(evening.gates)):
