@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from atft_assets import features, graph, hpo, operations, panel, raw, training
+from atft_assets import features, graph, hpo, operations, panel, raw, trading, training
 from atft_assets.contracts import CONTRACT_CHECK
 from atft_assets.jquants.resource import jquants_resource
 from atft_assets.settings import Settings
@@ -43,6 +43,7 @@ def build_defs(
         panel.definitions(settings),
         training.definitions(settings, folds),
         hpo.definitions(settings),
+        trading.definitions(settings),
     )
     rooms = dg.Definitions.merge(
         road, operations.definitions(settings, contract_checks=_contract_checks(road))

@@ -65,9 +65,7 @@ def build_audit_publish(store: Store, plan: PanelPlan) -> PublishedPanel:
     verdict = audit_panel(built.tensors, built.description, built.sums, plan.config.min_names)
     if not verdict.passed:
         raise ContractViolation(verdict)
-    description = replace(
-        built.description, min_history=plan.config.min_history, most_liquid=plan.config.most_liquid
-    )
+    description = replace(built.description, min_history=plan.config.min_history, most_liquid=plan.config.most_liquid)
     with staged_panel(panels) as folder:
         write_panel(folder, built.tensors, description)
         return PublishedPanel(open_panel(publish_panel(folder, panels, plan.panel_id)), reused=False)

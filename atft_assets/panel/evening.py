@@ -90,6 +90,8 @@ def plan_evening(
         turnover_floor=trained.turnover_floor,
         label=Label(trained.label),
         target=Target.raw,
+        warm_up_days=None,
+        min_names=0,
     )
     plan = plan_panel(store, features, feature_set=trained.feature_set, catalogue_hash=catalogue_hash, config=config)
     return replace(plan, sources={name: version for name, version in plan.sources.items() if name != LABELS_OF})
@@ -101,7 +103,7 @@ def evening_frames(store: Store, plan: PanelPlan) -> PanelFrames:
     Raises:
         MissingTable, MissingColumns: an input was not published, or lacks a column (of a feature: on use).
     """
-    universe, all_features, _, graph = (store.table(group, name) for group, name in SOURCES)
+    universe, _, _, graph = (store.table(group, name) for group, name in SOURCES)
     columns = ["date", "code", "s33", "age", "traded", "liquidity_rank"]
     if plan.config.turnover_floor:
         columns.append("turnover_mean_60")

@@ -145,7 +145,7 @@ def rows_of(
         score: [N].
         facts: code, name, eligible, liquid, shortable, sector33, segment; a row for every name with a score.
     """
-    (kept,) = np.nonzero(np.isfinite(score))
+    kept = np.flatnonzero(np.isfinite(score)).tolist()
     ranks = places(score[kept])
     scored = pl.DataFrame(
         {

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from atft_assets.calendar import previous_trading_day
+from atft_assets.calendar import month_key, previous_trading_day
 from atft_assets.reports.sector_names import SECTOR33
 from atft_assets.scoring.block import Block
 from atft_assets.scoring.daily import daily_spearman
@@ -29,6 +29,7 @@ from atft_assets.trading.gates import Gate
 from atft_model.interchange.horizons import horizon_weights
 from atft_model.interchange.panel import Panel, from_bfloat16
 
+OVERALL = "published"  # the check that an alert is told of: whether the evening may be used
 # names of the gates, as the UI shows them, and whether each forbids to publish
 GATES: dict[str, bool] = {
     "kill_switch": True,
@@ -172,13 +173,14 @@ def matured(store: Store, champion: Champion, label: str, day: date) -> NDArray[
         label: y_cc or y_oo.
     """
     table = store.table(GROUP, NAME)
-    keys = [key for key in table.keys() if key <= f"{day:%Y-%m}"][-MATURED_MONTHS:]
+    published = table.keys()
+    keys = [key for key in published if key <= month_key(day)][-MATURED_MONTHS:]
     if not keys:
         return np.zeros(0)
     known_before = previous_trading_day(day) if label == "y_oo" else day
-    rows = table.read(keys, columns=["date", "code", "score", "model_run", "status"]).filter(
-        (pl.col("status") == PUBLISHED) & (pl.col("model_run") == champion.champion_id) & (pl.col("date") < known_before)
-    )
+    ours = (pl.col("status") == PUBLISHED) & (pl.col("model_run") == champion.champion_id)
+    rows = table.read(keys, columns=["date", "code", "score", "model_run", "status"])
+    rows = rows.filter(ours & (pl.col("date") < known_before))
     if rows["date"].n_unique() < gates.CUSUM_DAYS:
         return np.zeros(0)
     labels = store.table("features", "labels").read(columns=["date", "code", f"{label}_1d"])

@@ -52,7 +52,8 @@ def recent_bars(store: Store, day: date) -> pl.DataFrame:
     """
     table = store.table("raw", "daily_quotes")
     wanted = months_between(shift_month(month_key(day), -2), month_key(day))
-    keys = [key for key in wanted if key in table.keys()] or wanted[-1:]
+    published = table.keys()
+    keys = [key for key in wanted if key in published] or wanted[-1:]
     return table.read(keys, columns=["date", "code", "Va"]).filter(pl.col("date") <= day)
 
 

@@ -1,8 +1,8 @@
 """The champion as what scores: which days it must see, what it says of them, and what it said of its validation block.
 
 The network computes in a process of its own, all seeds in one; LightGBM here, from the models that were kept as text.
-Several seeds, and network and LightGBM in a blend, are joined as the evaluation joined them: by the mean of the gaussian
-ranks of each day.
+Several seeds, and network and LightGBM in a blend, are joined as the evaluation joined them: by the mean of the
+gaussian ranks of each day.
 """
 
 import io
@@ -51,10 +51,11 @@ def fold_of(champion: Champion, root: Path) -> Fold:
     Raises:
         RunError, FoldError: a run or the set of baselines is gone or damaged.
     """
-    for folder in champion.run_folders(root):
-        return read_finished(folder).fold
+    if runs := champion.run_folders(root):
+        return read_finished(runs[0]).fold
     folder = champion.baselines_folder(root)
-    assert folder is not None, "a champion without runs and baselines was refused"
+    if folder is None:
+        raise RunError(f"the champion {champion} names neither runs nor baselines")
     return from_plain(Fold, read_set(folder)["fold"], str(folder), FoldError)
 
 
@@ -76,8 +77,9 @@ def scored(champion: Champion, root: Path, block: Block, predict: Predict, scrat
         scorings = [Scoring(folder, scratch / f"{i}-{folder.name}.parquet") for i, folder in enumerate(folders)]
         predict(scorings)
         parts.append(_joined([block.dense(_read(one.out)) for one in scorings], block))
-    if folder := champion.baselines_folder(root):
-        parts.append(_trees(folder, block.panel, block.days))
+    trees = champion.baselines_folder(root)
+    if trees is not None:
+        parts.append(_trees(trees, block.panel, block.days))
     return _joined(parts, block)
 
 
@@ -92,14 +94,16 @@ def validation(champion: Champion, root: Path, block: Block) -> Floats:
     """
     parts = []
     if champion.runs:
-        frames = []
-        for folder in champion.run_folders(root):
-            frames.append(_parquet(read_file(folder, read_finished(folder), SCORES), folder / SCORES))
+        frames = [
+            _parquet(read_file(folder, read_finished(folder), SCORES), folder / SCORES)
+            for folder in champion.run_folders(root)
+        ]
         parts.append(_joined([block.dense(frame) for frame in frames], block))
-    if folder := champion.baselines_folder(root):
+    trees = champion.baselines_folder(root)
+    if trees is not None:
         file = f"{LIGHTGBM}.{block.name}.parquet"
-        data = checked_bytes(folder / file, files_of(read_set(folder)).get(file), RunError)
-        parts.append(block.dense(_parquet(data, folder / file)))
+        data = checked_bytes(trees / file, files_of(read_set(trees)).get(file), RunError)
+        parts.append(block.dense(_parquet(data, trees / file)))
     return _joined(parts, block)
 
 
