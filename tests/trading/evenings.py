@@ -37,7 +37,10 @@ def with_master(world: World) -> World:
         for day in opening
         for n, code in enumerate(world.codes)
     ]
-    schema: dict[str, pl.DataType | type[pl.DataType]] = {"date": pl.Date, "available_at": pl.Datetime("us", "Asia/Tokyo")}
+    schema: dict[str, pl.DataType | type[pl.DataType]] = {
+        "date": pl.Date,
+        "available_at": pl.Datetime("us", "Asia/Tokyo"),
+    }
     world.publish("raw", "listed_info", pl.DataFrame(rows, schema_overrides=schema))
     return world
 
