@@ -9,12 +9,13 @@ JPY, returns are decimals, a trading year has `TRADING_DAYS` days. Not here: how
 import dagster as dg
 
 from atft_assets.settings import Settings
+from atft_assets.trading.days import TRADING_DAYS
+from atft_assets.trading.promotion import promotion_asset
+from atft_assets.trading.scores_asset import daily_scores_asset
 
-TRADING_DAYS = 245  # of a year of the Tokyo exchange; the one constant that annualises
+__all__ = ["TRADING_DAYS", "definitions"]
 
 
 def definitions(settings: Settings) -> dg.Definitions:
     """The room's assets; they need the resources `store` and `launcher`."""
-    from atft_assets.trading.scores_asset import daily_scores_asset
-
-    return dg.Definitions(assets=[daily_scores_asset(settings)])
+    return dg.Definitions(assets=[promotion_asset(), daily_scores_asset(settings)])
