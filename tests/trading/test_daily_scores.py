@@ -412,7 +412,7 @@ def test_a_month_before_there_was_a_champion_is_empty_and_a_range_writes_both(ju
     from tests.trading.evenings import RESOURCES
 
     result = dg.materialize(
-        [daily_scores_asset(judged.settings, catalogue), *map(dg.AssetSpec, ("data_release", "evaluation", "labels"))],
+        [daily_scores_asset(judged.settings, catalogue), *map(dg.AssetSpec, ("data_release", "promotion", "labels"))],
         selection=[NAME],
         resources={"store": judged.store, **RESOURCES},
         tags={f"{span}start": "2020-05", f"{span}end": "2020-06", "atft/trading_day": "2020-06-30"},
