@@ -167,12 +167,14 @@ def score_evenings(
     catch_up: int,
     features_of: FeaturesOf,
     predict: Callable[[PredictRequest], None],
+    simulated: bool = False,
 ) -> list[Evening]:
     """Score and judge some evenings, oldest first.
 
     Args:
         catch_up: how far before the last of the days the first may lie. The panel begins by it, so that it is the same
             whichever of the days the table lacks.
+        simulated: the market is that of the sandbox.
 
     Raises:
         Refusal, InterchangeError: the champion, a table or a panel cannot be used.
@@ -217,7 +219,7 @@ def score_evenings(
             sectors=panel.description.sector33,
             matured=matured(store, champion, trained.description.label, day),
         )
-        said = judge(tonight, champion, usual, folder)
+        said = judge(tonight, champion, usual, folder, simulated)
         facts = facts_of([code for code, one in zip(panel.codes, score[d], strict=True) if one == one], master, bars)
         status = WITHHELD if gates.blocked(said) else PUBLISHED
         rows = rows_of(day, next_trading_day(day), panel.codes, heads[:, d], score[d], facts, provenance, status)
@@ -290,7 +292,13 @@ def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued)
             learned = fold_of(champion, store.local()).validation[1]
             days = evenings_due(config, keys, store, asked, learned)
             evenings = score_evenings(
-                store, champion, days, config.catch_up, features_of, lambda one: launcher.predict(context, one)
+                store,
+                champion,
+                days,
+                config.catch_up,
+                features_of,
+                lambda request: launcher.predict(context, request),
+                settings.sandbox,
             )
         for evening in evenings:
             for gate in (*gates.blocked(evening.gates), *gates.warned(evening.gates)):
