@@ -153,8 +153,11 @@ def recipe(
     difference = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     by_fold = {name: mean(difference[days]) for name, days in folds.items()}
     known = {name: value for name, value in by_fold.items() if np.isfinite(value)}
-    share = sum(value > 0 for value in known.values()) / len(known) if known else 0.0
+    # of a single fold nothing is said that the p has not said
+    share = sum(value > 0 for value in known.values()) / len(known) if len(known) > 1 else 0.0
     listed = ", ".join(f"{name} {value:+.4f}" for name, value in known.items()) or "no fold has both"
+    if len(known) == 1:
+        listed += ": a single fold is too few"
     net = [s - 2 * t * COST for s, t in zip(spread, turnover, strict=True)]
     parts = (
         Gate("better", better, True, adjusted, (0.0, LEVEL), said),
