@@ -115,7 +115,8 @@ def combined(scores: Floats, horizons: Sequence[int]) -> tuple[NDArray[np.float3
     """
     whole = np.isfinite(scores).all(axis=0)
     heads = day_z(np.where(whole, scores, np.nan))
-    mean = np.einsum("h,hdn->dn", horizon_weights(horizons), heads)
+    # heads that cancel leave round-off behind, which must not be blown up to a score
+    mean = np.round(np.einsum("h,hdn->dn", horizon_weights(horizons), heads), 12)
     return heads.astype(np.float32), day_z(mean).astype(np.float32)
 
 

@@ -5,6 +5,8 @@ evening itself is scored again when the asset runs again, and with the same tabl
 bit for bit. Evenings that were missed lately are made up for.
 """
 
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -57,12 +59,14 @@ from atft_assets.trading.evening_gates import DRIFT_DAYS, GATES, OVERALL, Tonigh
 from atft_assets.trading.first import champion_in_use
 from atft_assets.trading.gates import Gate
 from atft_assets.trading.names import facts_of, master_of, newest_bars, recent_bars
+from atft_assets.trading.promotion import NAME as PROMOTION
 from atft_assets.trading.scorer import fold_of, lookback, scored, validation
 from atft_model.interchange.panel import open_panel
 from atft_model.interchange.request import PredictRequest, Scoring
 
 TRADING_DAY = "atft/trading_day"  # tag of a run of the nightly refresh
 PANELS = "panel"  # folder of the panels of last days, beside the table
+SCRATCH = ".predicted-"  # and the process that reads them: scores of single runs, until they are joined
 SHOWN = 10
 CODE_VERSION = code_version(
     "atft_assets.baselines.blend",
@@ -190,7 +194,8 @@ def score_evenings(
         asked = PredictRequest(panel.folder, one.run, one.out, first, days[-1], exact=True, device="cpu")
         predict(PredictRequest(**{**vars(asked), "also": tuple(others)}))
 
-    with tempfile.TemporaryDirectory(prefix=".predicted-", dir=folder) as scratch:
+    sweep(folder)
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=folder) as scratch:
         dense = scored(champion, root, block, ask, Path(scratch))
     learned = Block.of(trained, fold_of(champion, root), "validation")
     usual = Usual.of(validation(champion, root, learned), learned)
@@ -220,6 +225,13 @@ def score_evenings(
     return evenings
 
 
+def sweep(folder: Path) -> None:
+    """Remove what scorings have left that were killed."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        if not Path("/proc", left.name.split("-")[1]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued) -> dg.AssetsDefinition:
     """The asset; a month a partition.
 
@@ -240,7 +252,7 @@ def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued)
             dg.AssetDep(GRAPH, partition_mapping=look_back(LOOKBACK_MONTHS)),
             LABELS,
             "data_release",
-            "evaluation",
+            PROMOTION,
         ],
         check_specs=[
             contract_check(NAME),

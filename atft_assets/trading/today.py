@@ -98,9 +98,10 @@ def _shown(store: Store, day: date, keys: Sequence[str], month: pl.DataFrame) ->
     table = store.table(GROUP, NAME)
     last = shift_month(month_key(day), -1)
     known = pl.concat([table.read([last]), month]) if last in keys else month
-    days = known.filter((pl.col("date") < day) & (pl.col("status") == PUBLISHED))["date"].unique().sort()
-    before = days[-1] if len(days) else None
-    past = known.filter(pl.col("date") == before).select("code", pl.col("rank").cast(pl.Int32).alias("was"))
+    earlier = known.filter((pl.col("date") < day) & (pl.col("status") == PUBLISHED))
+    past = earlier.filter(pl.col("date") == pl.col("date").max())
+    before = past["date"][0] if past.height else None
+    past = past.select("code", pl.col("rank").cast(pl.Int32).alias("was"))
     rows = month.filter(pl.col("date") == day).join(past, on="code", how="left").sort("rank")
     rows = rows.with_columns((pl.col("was") - pl.col("rank").cast(pl.Int32)).alias("change")).drop("was")
     return Shown(day, rows, before, str(table.path(month_key(day))))
