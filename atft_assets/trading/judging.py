@@ -257,5 +257,5 @@ def _summed(name: str, asked: Sequence[Gate]) -> Gate:
     """Twenty evenings of one gate as one."""
     failed = [gate for gate in asked if not gate.passed]
     worst = failed[-1] if failed else asked[-1]
-    said = f"on {len(failed)} of the last {len(asked)} days of its validation block; {worst.sentence}"
+    said = f"failed on {len(failed)} of the last {len(asked)} days of its validation block; {worst.sentence}"
     return Gate(name, len(failed) <= SPARED, worst.blocking, worst.figure, worst.threshold, said)
