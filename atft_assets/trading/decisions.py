@@ -153,12 +153,16 @@ def recipe(
     difference = np.asarray(ours, np.float64) - np.asarray(theirs, np.float64)
     by_fold = {name: mean(difference[days]) for name, days in folds.items()}
     known = {name: value for name, value in by_fold.items() if np.isfinite(value)}
-    share = sum(value > 0 for value in known.values()) / len(known) if known else 0.0
+    # of a single fold nothing is said that the p has not said
+    share = sum(value > 0 for value in known.values()) / len(known) if len(known) > 1 else 0.0
     listed = ", ".join(f"{name} {value:+.4f}" for name, value in known.items()) or "no fold has both"
+    in_folds = f"above the champion in {share:.0%} of the folds ({listed})"
+    if len(known) < 2:
+        in_folds = f"the walk-forward has too few folds for the same sign in two of three ({listed})"
     net = [s - 2 * t * COST for s, t in zip(spread, turnover, strict=True)]
     parts = (
         Gate("better", better, True, adjusted, (0.0, LEVEL), said),
-        _at_least("in_folds", share, FOLDS_SHARE, f"above the champion in {share:.0%} of the folds ({listed})"),
+        _at_least("in_folds", share, FOLDS_SHARE, in_folds),
         _at_most(
             "turnover",
             turnover[0] / turnover[1] if turnover[1] else float("nan"),

@@ -54,6 +54,18 @@ class Case:
     decision: Decision
     gates: tuple[Gate, ...]
 
+    @property
+    def passed(self) -> bool:
+        """The rule is met, and no gate would stop an evening of the candidate's."""
+        return self.decision.passed and not gates.blocked(self.gates)
+
+    @property
+    def sentence(self) -> str:
+        """The outcome, and what stood against it."""
+        asked = {gate.name for gate in self.decision.parts}
+        more = [gate.sentence for gate in gates.blocked(self.gates) if gate.name not in asked]
+        return "; ".join([self.decision.sentence, *more])
+
 
 def name_of(champion: Champion) -> str:
     """What a champion is called on the boards."""
@@ -68,7 +80,6 @@ def judged(
     lines: Sequence[Promotion],
     wanted: str = "",
     rule: str = "",
-    unjudged: bool = False,
 ) -> Case:
     """The candidate and what is to be said of it.
 
@@ -76,11 +87,10 @@ def judged(
         lines: of `promotions.jsonl`.
         wanted: network, lightgbm, blend or a phase; empty takes what won.
         rule: name of a portfolio rule that is to be taken; empty leaves the champion's.
-        unjudged: whether a person answers for what cannot be judged.
 
     Raises:
-        ChampionRefused: there is no such candidate, or nothing to judge it by.
-        RunError, FoldError, PanelError: something that it rests on is gone or damaged.
+        ChampionRefused: there is no such candidate, or no such portfolio rule.
+        RunError, FoldError, PanelError: something that the candidate rests on is gone or damaged.
     """
     name, figures, board = winner(found, walked)
     if wanted:
@@ -105,9 +115,7 @@ def judged(
                 decision = _refit(store, champion, candidate, lines, said)
             else:
                 decision = _recipe(store, walked, champion, candidate, lines)
-        except (ChampionRefused, RunError, FoldError) as why:
-            if not unjudged:
-                raise
+        except (ChampionRefused, RunError, FoldError) as why:  # then it is for a person to answer for it
             decision = not_judged(kind, str(why))
     return Case(champion, candidate, name, figures, board, decision, said)
 
@@ -195,7 +203,7 @@ def _recipe(
         lacking = "the candidate's recipe" if ours is None else "the champion's"
         raise ChampionRefused(
             f"the walk-forward does not hold {lacking} on all its folds, and another recipe is judged by nothing else: "
-            "train the folds with it and run walk_forward, or give the config override_reason"
+            "train the folds with it and run walk_forward"
         )
     dates = tuple(sorted(set(ours.dates) & set(theirs.dates)))
     horizon = max(candidate.horizons)
@@ -249,5 +257,5 @@ def _summed(name: str, asked: Sequence[Gate]) -> Gate:
     """Twenty evenings of one gate as one."""
     failed = [gate for gate in asked if not gate.passed]
     worst = failed[-1] if failed else asked[-1]
-    said = f"on {len(failed)} of the last {len(asked)} days of its validation block; {worst.sentence}"
+    said = f"failed on {len(failed)} of the last {len(asked)} days of its validation block; {worst.sentence}"
     return Gate(name, len(failed) <= SPARED, worst.blocking, worst.figure, worst.threshold, said)

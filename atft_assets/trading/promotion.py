@@ -6,7 +6,7 @@ change is met; refits alone may go by themselves, if the config says so. Where a
 `override_reason` says why, and stands in the record for ever.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -48,13 +48,17 @@ class PromotionConfig(dg.Config):
     note: str = Field("", description="Anything else that the record should say")
 
 
-def promotion_asset() -> dg.AssetsDefinition:
-    """The asset."""
+def promotion_asset(boards: Sequence[str] = ("evaluation",)) -> dg.AssetsDefinition:
+    """The asset.
+
+    Args:
+        boards: assets whose boards it reads.
+    """
 
     @dg.asset(
         name=NAME,
         group_name=TRADING,
-        deps=["evaluation"],
+        deps=list(boards),
         check_specs=[
             dg.AssetCheckSpec(
                 EVIDENCE,
@@ -84,7 +88,7 @@ def promotion_asset() -> dg.AssetsDefinition:
             if not gate.passed:
                 context.log.warning(gate.sentence)
         yield dg.MaterializeResult(asset_key=NAME, metadata=_shown(case, line))
-        yield _check(case.decision.passed, case.decision.sentence)
+        yield _check(case.passed, case.sentence)
 
     return promotion
 
@@ -93,16 +97,14 @@ def look(store: Store, config: PromotionConfig) -> Case | None:
     """The candidate beside the champion; None if it is in use already.
 
     Raises:
-        ChampionRefused: there is no such candidate, it cannot score, or there is nothing to judge it by.
+        ChampionRefused: there is no such candidate, or it cannot score.
         RunError, FoldError, PanelError: something that it rests on is gone or damaged.
     """
     root, folder = store.local(), store.local(champions.FOLDER)
     champion = champions.current(folder)
     found, walked = evaluation(root), walk_forward(root)
     lines = promotions(folder)
-    case = judged(
-        store, found, walked, champion, lines, config.candidate, config.portfolio_rule, bool(config.override_reason)
-    )
+    case = judged(store, found, walked, champion, lines, config.candidate, config.portfolio_rule)
     candidate = case.candidate
     if champion and (champion.sources, champion.kind, champion.portfolio_rule) == (
         candidate.sources, candidate.kind, candidate.portfolio_rule,
@@ -135,18 +137,19 @@ def decide(store: Store, case: Case, config: PromotionConfig) -> Promotion:
 
 def taken(case: Case, config: PromotionConfig) -> bool:
     """Whether a candidate goes into use."""
-    if case.champion is None:
+    if not case.passed:
+        return config.promote and bool(config.override_reason)
+    if case.champion is None or config.promote:
         return True
-    if case.decision.passed:
-        return config.promote or (config.automatic_refits and case.decision.rule == "refit")
-    return config.promote and bool(config.override_reason)
+    return config.automatic_refits and case.decision.rule == "refit"
 
 
 def first_champion(store: Store, who: str = "") -> Champion:
     """The champion in use; on a fresh root what won its evaluation, from then on.
 
     Raises:
-        ChampionRefused, RunError, FoldError, PanelError: nothing was judged yet, or it is gone or damaged.
+        ChampionRefused: what won is not fit to score; the gates say why.
+        RunError, FoldError, PanelError: nothing was judged yet, or it is gone or damaged.
     """
     folder = store.local(champions.FOLDER)
     if (champion := champions.current(folder)) is not None:
@@ -154,15 +157,18 @@ def first_champion(store: Store, who: str = "") -> Champion:
     config = PromotionConfig.model_validate({"who": who})
     case = look(store, config)
     assert case is not None, "there is no champion that it could be"
-    return decide(store, case, config).champion
+    line = decide(store, case, config)
+    if line.role != "champion":
+        raise champions.ChampionRefused(outcome(case, line))
+    return line.champion
 
 
 def _decision(case: Case, config: PromotionConfig) -> dict[str, Any]:
     decision: Decision = case.decision
     return {
         **to_plain(decision),
-        "passed": decision.passed,
-        "sentence": decision.sentence,
+        "passed": case.passed,
+        "sentence": case.sentence,
         "board": case.board,
         "figures": case.figures,
         "override_reason": config.override_reason,
@@ -173,10 +179,12 @@ def outcome(case: Case, line: Promotion) -> str:
     """What came of it, in a sentence."""
     if line.role == "champion":
         over = f" instead of {case.champion.champion_id}" if case.champion else ", the first of this root"
-        against = "" if case.decision.passed else f" against the rule ({case.decision.sentence})"
+        against = "" if case.passed else f" against the rule ({case.sentence})"
         return f"{case.candidate} is the champion now{over}{against}"
-    how = "; to promote it: the config promote: true" if case.decision.passed else ""
-    return f"{case.candidate} was judged and is not in use. {case.decision.sentence}{how}"
+    how = "to promote it: the config promote: true"
+    if not case.passed:
+        how = "to promote it all the same: the config promote: true and an override_reason"
+    return f"{case.candidate} was judged and is not in use. {case.sentence}; {how}"
 
 
 def _shown(case: Case, line: Promotion) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def test_one_good_year_is_not_enough() -> None:
     assert "in_folds" in failed(found) and "in 33% of the folds" in found.sentence
     two = recipe(ours + np.where(FOLDS["2020"], -0.002, 0.03), theirs, FOLDS, [], (0.2, 0.2), (0.002, 0.0015), HORIZON)
     assert "in_folds" not in failed(two)  # two of three
+    alone = recipe_of(0.01, folds={"2019": FOLDS["2019"]})
+    assert failed(alone) == {"in_folds"} and "too few folds" in alone.sentence
 
 
 def test_what_costs_more_than_it_earns_does_not_pass() -> None:

@@ -249,8 +249,9 @@ def test_the_walk_forward_decides_where_it_walked_all(ready: World, instance: dg
 def test_a_recipe_is_judged_by_the_walk_forward(ready: World, instance: dg.DagsterInstance) -> None:
     assert promote(ready, instance, candidate="phase0").success
     first = needed(folder(ready))
-    refused = promote(ready, instance, candidate="lightgbm", promote=True)
-    assert not refused.success and "train the folds with it and run walk_forward" in str(failure(refused))
+    result = promote(ready, instance, candidate="lightgbm", promote=True)
+    assert result.success and not judged(result) and "train the folds with it and run walk_forward" in said(result)
+    assert "and an override_reason" in said(result) and needed(folder(ready)) == first
     walk(ready, {"fold_phase0": 0.0, "fold_phase1": 0.0005, "lightgbm": 0.02, "blend": 0.01})
     result = promote(ready, instance, candidate="phase1", promote=True)
     assert result.success and not judged(result) and needed(folder(ready)) == first
@@ -277,6 +278,23 @@ def test_a_damaged_or_missing_board_is_said(ready: World, instance: dg.DagsterIn
     (ready.root / "evaluation" / "main" / "validation.json").unlink()
     assert "nothing was judged yet" in str(failure(promote(ready, instance)))
     assert current(folder(ready)) is None
+
+
+def test_scores_that_no_gate_would_let_through_do_not_become_the_first(
+    ready: World, instance: dg.DagsterInstance
+) -> None:
+    """Half of the names have no score any more on the last days of the validation block."""
+    run = ready.runs(0) / newest(ready, 0)
+    frame = pl.read_parquet(run / "scores.parquet").with_columns(pl.col("date").cast(pl.Date))
+    last = frame["date"].unique().sort()[-5]
+    frame.filter((pl.col("date") < last) | (pl.col("code") < "1140")).write_parquet(run / "scores.parquet")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "scores_sha256": file_sha256(run / "scores.parquet")}))
+    result = promote(ready, instance, candidate="phase0", promote=True)
+    assert result.success and not judged(result) and "eligible names have a score" in said(result)
+    assert current(folder(ready)) is None
+    result = promote(ready, instance, candidate="phase0", promote=True, override_reason="a drill")
+    assert "against the rule" in said(result) and needed(folder(ready)).phase == "phase0"
 
 
 def test_a_candidate_of_another_catalogue_is_refused(ready: World, instance: dg.DagsterInstance) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import multiprocessing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from atft_assets.trading.inference import deflated_sharpe, moments, variance_of_trials
+from atft_assets.trading.tried import backtest
 from atft_assets.trials.ledger import BACKTESTS, FILE, FOLDER, Trial, all_trials, count, seen
 from atft_assets.trials.recipes import recipe_of, recipe_of_baseline, recipe_of_blend, recipe_of_run
 from atft_model.interchange.errors import RunError
@@ -105,3 +106,16 @@ def test_recipes_know_what_was_chosen_and_nothing_else(tmp_path: Path) -> None:
     assert recipe_of_baseline("lightgbm", fitted) == recipe_of_baseline("lightgbm", {**fitted, "panel_id": "q"})
     assert recipe_of_baseline("lightgbm", fitted) != recipe_of_baseline("ridge", fitted)
     assert recipe_of_blend(["a", "b"]) == recipe_of_blend(["b", "a"]) != recipe_of_blend(["a", "c"])
+
+
+def test_a_portfolio_rule_on_other_scores_is_another_trial(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Rule:
+        names: int = 50
+
+    returns = [0.01, -0.005, 0.004, 0.002] * 60
+    seen(tmp_path, [backtest("default", "r1", Rule(), returns), backtest("again", "r1", {"names": 50}, returns)])
+    seen(tmp_path, [backtest("wide", "r1", Rule(100), returns), backtest("default", "r2", Rule(), returns)])
+    found = count(tmp_path)
+    assert found.by_study == {BACKTESTS: 3} and found.sharpes == (moments(returns).sharpe,) * 3
+    assert all_trials(tmp_path)[0].params == {"names": 50} and all_trials(tmp_path)[0].days == 240
