@@ -89,7 +89,8 @@ def _known(day: date) -> None:
 
 def as_printed(prices: NDArray[np.floating]) -> Floats:
     """Stored prices (float32) as the decimals that were printed, float64: every price is a multiple of 0.1 yen."""
-    return np.round(prices.astype(np.float64), 1)
+    exact: Floats = prices.astype(np.float64)
+    return exact.round(1)
 
 
 def rounded_up(price: ArrayLike, day: date, fine: ArrayLike = False) -> Floats:
