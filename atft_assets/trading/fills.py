@@ -186,7 +186,7 @@ class _Auction:
         at_limit = np.isin(blocked, (LIMIT_UP, LIMIT_DOWN, LOCKED))
         let[at_limit] = self.costs.limit_fill
         closing, opening = np.floor(self.closing * let + 1e-9), np.floor(self.opening * let + 1e-9)
-        refused = np.where(self.buying | (opening == 0), OK, self._short_refusal())
+        refused = np.where(self.buying | (opening < LOT), OK, self._short_refusal())
         opening = np.where(refused == OK, opening, 0)
         free = self._in_lots(closing, opening)
 
@@ -239,7 +239,7 @@ class _Auction:
         sold = ~self.buying & (filled > 0)
         left = cash + math.fsum((price - costs)[sold])
         buyers = np.flatnonzero(self.buying & (filled > 0))
-        codes = np.array(self.market.codes)[self.chosen[buyers]]
+        codes = np.array([self.market.codes[place] for place in self.chosen[buyers]], dtype=str)
         buyers = buyers[np.lexsort((codes, rank[buyers]))]
         total = (price + costs)[buyers]
         filled, reason = filled.copy(), reason.copy()
