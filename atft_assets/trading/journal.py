@@ -1,4 +1,4 @@
-"""What a ledger writes down: rows of a day, kept as arrays, and at the end the frames `equity`, `trades`, `positions`."""
+"""What a ledger writes down: rows of a day, kept as arrays; at the end the frames `equity`, `trades`, `positions`."""
 
 from dataclasses import dataclass
 
@@ -7,9 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from atft_assets.trading.account import Account, Floats, Shares
-from atft_assets.trading.fills import DELISTED
+from atft_assets.trading.fills import DELISTED, Fills
 from atft_assets.trading.fills import REASONS as FILL_REASONS
-from atft_assets.trading.fills import Fills
 from atft_assets.trading.market import Market
 
 SIDES = ("BUY", "SELL")

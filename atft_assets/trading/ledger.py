@@ -82,7 +82,7 @@ def run(
         raise LedgerRefused(f"scores are {scores.shape}, the market is {shape}: give one a day and name of the market")
     if not capital > 0 or not 0 <= delisting_haircut <= 1:
         raise LedgerRefused(f"a capital of {capital} and a haircut of {delisting_haircut}: above 0, and from 0 to 1")
-    evenings = np.isfinite(scores).any(axis=1)
+    evenings: NDArray[np.bool_] = np.array([np.isfinite(row).any() for row in scores])
     if not evenings[:-1].any():
         raise LedgerRefused("no evening before the last day of the market has a score: there is nothing to order")
     account, journal = Account(shape[1], capital), Journal(market, strategy)
@@ -154,14 +154,15 @@ def _day(
         sides[1] += float(np.maximum(left, 0) @ price)
         journal.delisted(t, gone, left, price, account.leave(gone, haircut, t)[gone])
 
-    amounts = [float(x[traded].sum()) for x in (fills.commission, fills.half_spread, fills.impact)]
-    explained = by_price + by_trade + dividends - sum(amounts) - borrow - lost
+    commission, spread, impact = (float(x[traded].sum()) for x in (fills.commission, fills.half_spread, fills.impact))
+    paid = commission + spread + impact + borrow
+    explained = by_price + by_trade + dividends - paid - lost
     nav = account.nav
     if not abs(nav - nav_before - explained) <= IDENTITY * abs(nav_before):
         raise IdentityBroken(
             f"{market.dates[t]}: the net asset value went from {nav_before:,.2f} to {nav:,.2f} JPY, by "
             f"{nav - nav_before:,.2f}, but prices explain {by_price:,.2f}, trades {by_trade:,.2f}, dividends "
-            f"{dividends:,.2f}, costs {-sum(amounts) - borrow:,.2f} and delistings {-lost:,.2f}"
+            f"{dividends:,.2f}, costs {-paid:,.2f} and delistings {-lost:,.2f}"
         )
     journal.close(
         account,
@@ -171,7 +172,7 @@ def _day(
             nav_before=nav_before,
             cash=account.cash,
             receivable=account.receivable,
-            costs=(*amounts, borrow),
+            costs=(commission, spread, impact, borrow),
             dividends=dividends,
             turnover=max(sides) / nav_open,
             unfilled_value=unfilled_value,

@@ -257,7 +257,7 @@ def _rank_in_sector(evening: Evening, order: Places, among: Flags) -> Floats:
     rank = np.full(len(among), np.inf)
     grouped = order[np.argsort(evening.sector[order], kind="stable")]
     counted = among[grouped]
-    before = np.cumsum(counted) - counted
+    before: NDArray[np.int64] = np.cumsum(counted) - counted
     sector = evening.sector[grouped]
     starts = np.r_[True, sector[1:] != sector[:-1]][: len(sector)]
     first = np.maximum.accumulate(np.where(starts, np.arange(len(sector)), 0)) if len(sector) else np.zeros(0, np.int64)
