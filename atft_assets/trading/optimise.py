@@ -22,9 +22,10 @@ def optimal_weights(
 ) -> Wanted:
     """Maximise sum of score x weight - kappa x sum of |weight - held|, within the caps of a rule.
 
-    0 <= weight <= name_cap; orders within `reach`; purchases and sales each within turnover_cap; the sum within gross.
-    Sectors are held within their band where trading allows it: what is beyond costs more than any score brings. Names
-    that left the universe, and weights above name_cap, are sold first, as far as `reach` lets.
+    Cash scores 0, so what scores less is not held. 0 <= weight <= name_cap; orders within `reach`; purchases and sales
+    each within turnover_cap; the sum within gross. Sectors are held within their band where trading allows it: what is
+    beyond costs more than any score brings. Names that left the universe, and weights above name_cap, are sold first,
+    as far as `reach` lets.
 
     Args:
         scores: higher is better; those that are not candidates are not bought [N].

@@ -181,6 +181,7 @@ class _Trade:
         usual = np.floor(self.reach * _per(unit) / LOT + 1e-6) * LOT
         less, more = np.maximum(held - want, 0), np.maximum(want - held, 0)
         less_let, more_let = np.minimum(less, np.maximum(usual, LOT)), np.minimum(more, usual)
+        by_usual = (less_let < less) | (more_let < more)
 
         # sales of what is held, worst first, and purchases of what was sold short, best first
         reduced, left = np.zeros(len(unit)), []
@@ -195,12 +196,12 @@ class _Trade:
         if self.rule.side is BookSide.LONG:
             buying = np.flatnonzero(more_let > 0)
             order = buying[np.argsort(self.precedence[buying])]
+            more_let = self._within_sectors(more_let, after, order)
             paid = self._cut(more_let, order, free)
             let = self._cut(paid, order, cap)
         else:
             paid, let = self._in_step(more_let, free, bought=left[1], sold=left[0])
         by_turnover = (reduced < less_let) | (let < paid)
-        by_usual = (less_let < less) | (more_let < more)
         return (self.side * (after + let)).astype(np.int64), by_turnover, by_usual
 
     def _cut(self, amount: Floats, order: Shares, budget: float) -> Floats:
@@ -208,9 +209,22 @@ class _Trade:
         let = np.zeros(len(amount))
         weight = amount[order] * self.unit[order]
         rest = budget - (np.cumsum(weight) - weight)
-        part = np.floor(np.maximum(rest, 0) * _per(self.unit[order]) / LOT) * LOT
+        part = np.floor(np.maximum(rest, 0) * _per(self.unit[order]) / LOT + 1e-6) * LOT
         let[order] = np.where(weight <= rest + _ROUND_OFF, amount[order], np.minimum(part, amount[order]))
         return let
+
+    def _within_sectors(self, amount: Floats, after: Floats, order: Shares) -> Floats:
+        """Purchases that leave each sector within its band, whatever of it could not be sold.
+
+        Args:
+            after: shares before purchases.
+        """
+        room = self.highest - np.bincount(self.sector, after * self.unit, minlength=len(self.highest))
+        asked = np.bincount(self.sector, amount * self.unit, minlength=len(self.highest))
+        for sector in np.flatnonzero((asked > 0) & (asked > room + _ROUND_OFF)):
+            mine = order[self.sector[order] == sector]
+            amount = np.where(self.sector == sector, self._cut(amount, mine, float(room[sector])), amount)
+        return amount
 
     def _in_step(self, more: Floats, free: float, bought: float, sold: float) -> tuple[Floats, Floats]:
         """Both sides of a long-short book grow alike: what may be paid for, and of that what turnover lets.

@@ -32,6 +32,7 @@ def scores(*rows: list[float]) -> np.ndarray:
 
 def one_name(close: list[float], **given: Any) -> Market:
     """A market of one name to hold, and a second one that keeps the days alive."""
+
     def both(values: Any, rest: float) -> Any:
         return np.column_stack([values, np.full(len(close), rest)])
 
@@ -62,13 +63,13 @@ def always(market: Market, score: float = 1.0) -> np.ndarray:
 
 
 def by_hand() -> tuple[Market, np.ndarray, Rule, Costs]:
-    """Two names at 50 %; a third one is listed but never eligible, so that its score sells all on the third evening."""
+    """Two names at 50 %, and a third one without a price whose score, the only one of the third evening, sells both."""
     market = made_market(
-        [[1_180, 640, 100], [1_190, 660, 100], [1_175, NAN, 100], [1_185, 710, 100]],
-        open=[[1_180, 640, 100], [1_200, 650, 100], [1_180, NAN, 100], [1_180, 700, 100]],
+        [[1_180, 640, 100], [1_190, 660, 100], [1_175, NAN, NAN], [1_185, 710, 100]],
+        open=[[1_180, 640, 100], [1_200, 650, 100], [1_180, NAN, NAN], [1_180, 700, 100]],
         adv=[200e6, 50e6, 1e6],
         dividend=[[0, 0, 0], [0, 0, 0], [20, 0, 0], [0, 0, 0]],
-        eligible=[1, 1, 0],
+        eligible=[[1, 1, 0], [1, 1, 0], [1, 1, 1], [1, 1, 1]],
         dividends_known=True,
     )
     rule = replace(OPEN, names=2, name_cap=0.5, adv_share=0.05)
@@ -78,10 +79,6 @@ def by_hand() -> tuple[Market, np.ndarray, Rule, Costs]:
 
 def test_the_ledger_by_hand_to_the_yen() -> None:
     market, wanted, rule, costs = by_hand()
-    wanted[2, 0] = NAN
-    market = replace(market, eligible=np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]], bool),
-                     close=np.where(np.arange(3) == 2, np.where(np.arange(4)[:, None] == 2, NAN, market.close),
-                                    market.close).astype(np.float32))  # fmt: skip
     ledger = run(market, wanted, rule, costs, 1_000_000)
     equity = ledger.equity
     assert equity["cash"].round(2).to_list() == [63_379.29, 63_379.29, 1_023_686.30]
@@ -152,7 +149,9 @@ def test_books_kept_a_second_time_agree(seed: int, rule: Rule, capital: float) -
     found = equity.join(values, on="date", how="left").with_columns(pl.col("value", "all").fill_null(0.0))
     nav = found["cash"] + found["receivable"] + found["value"]
     np.testing.assert_allclose(nav.to_numpy(), found["nav"].to_numpy(), rtol=1e-9, atol=1e-6)
-    np.testing.assert_allclose((found["all"] / found["nav"]).to_numpy(), found["gross"].to_numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        (found["all"] / found["nav"]).to_numpy(), found["gross"].to_numpy(), rtol=1e-5, atol=1e-6
+    )
     grown = capital * np.cumprod(1 + equity["ret"].to_numpy())
     np.testing.assert_allclose(grown, equity["nav"].to_numpy(), rtol=1e-9)
     assert (equity.select("^cost_.*$").to_numpy() >= 0).all()
@@ -205,7 +204,9 @@ def test_orders_know_nothing_of_tomorrow(seed: int, rule: Rule, t: int) -> None:
         for one in (before, after)
     )
     gone = set(old["code"]) ^ set(new["code"])
-    flagged = {code for n, code in enumerate(market.codes) if market.last_day[: t + 2, n].any() | other.last_day[t + 1, n]}
+    flagged = {
+        code for n, code in enumerate(market.codes) if market.last_day[: t + 2, n].any() | other.last_day[t + 1, n]
+    }
     assert gone <= flagged  # rows of a delisting aside
     assert old.filter(~pl.col("code").is_in(flagged)).equals(new.filter(~pl.col("code").is_in(flagged)))
 
@@ -254,7 +255,12 @@ def test_shares_are_those_of_the_evening_whatever_the_open() -> None:
     assert small.trades["shares"].to_list() == large.trades["shares"].to_list() == [500]
     assert large.trades["value"][0] == 1.2 * small.trades["value"][0]
     short = run(wild, always(wild), OPEN, FREE, 1e6).trades.row(0, named=True)  # not enough cash: said, not hidden
-    assert (short["shares_ordered"], short["shares"], short["reason"], short["status"]) == (1_000, 800, "cash", "partial")
+    assert (short["shares_ordered"], short["shares"], short["reason"], short["status"]) == (
+        1_000,
+        800,
+        "cash",
+        "partial",
+    )
 
 
 # -- what happens to names --------------------------------------------------------------------------------------------
@@ -311,7 +317,9 @@ def test_dividends_are_credited_to_who_held_on_the_eve_and_paid_later() -> None:
     ledger = run(market, always(market), replace(OPEN, gross=0.5, drift_band=0.9), FREE, 1e6)
     equity = ledger.equity
     assert equity["nav"].to_list() == [1e6] * (days - 1)
-    assert equity["receivable"].to_list() == [0] * 2 + [10_000] * DIVIDEND_PAID_AFTER + [0] * (days - 3 - DIVIDEND_PAID_AFTER)
+    assert equity["receivable"].to_list() == [0] * 2 + [10_000] * DIVIDEND_PAID_AFTER + [0] * (
+        days - 3 - DIVIDEND_PAID_AFTER
+    )
     assert equity["cash"][-1] == 510_000
     late = run(market, np.where(np.arange(days)[:, None] < 2, NAN, always(market)).astype(np.float32), OPEN, FREE, 1e6)
     assert late.equity["dividends"].sum() == 0  # bought on the ex-date
@@ -326,9 +334,7 @@ def test_a_name_that_does_not_trade_is_marked_at_its_last_price() -> None:
 
 
 def test_the_day_on_which_the_exchange_stood_still_moves_nothing() -> None:
-    market = made_market(
-        [[1_000, 500], [1_010, 505], [NAN, NAN], [1_020, 490]], first=date(2020, 9, 29), eligible=True
-    )
+    market = made_market([[1_000, 500], [1_010, 505], [NAN, NAN], [1_020, 490]], first=date(2020, 9, 29), eligible=True)
     assert market.dates[2] == date(2020, 10, 1)
     wanted = scores([2, 1], [1, 2], [2, 1], [2, 1])
     ledger = run(market, wanted, replace(OPEN, names=1), FREE, 1e6)
@@ -344,7 +350,13 @@ def test_a_delisted_name_leaves_at_its_last_close() -> None:
     ledger = run(market, always(market), replace(OPEN, gross=0.5, drift_band=0.9), PRESETS["institution"], 1e6)
     # the evening of the last day orders it anew, for nobody knows, and gets nothing
     (row,) = ledger.trades.filter((pl.col("reason") == "delisted") & (pl.col("shares") > 0)).iter_rows(named=True)
-    assert (row["date"], row["side"], row["shares"], row["price"], row["commission"]) == (market.dates[3], "SELL", 500, 900, 0)
+    assert (row["date"], row["side"], row["shares"], row["price"], row["commission"]) == (
+        market.dates[3],
+        "SELL",
+        500,
+        900,
+        0,
+    )
     assert held(ledger, market.dates[3]) == 0
     assert ledger.equity["names"].to_list() == [1, 1, 0, 0, 0]
     worst = run(market, always(market), replace(OPEN, gross=0.5, drift_band=0.9), FREE, 1e6, delisting_haircut=1.0)
@@ -456,7 +468,7 @@ def test_borrow_fees_stand_with_the_trade_that_ends_them() -> None:
     wanted = np.tile(np.array([1, 2], np.float32), (6, 1))
     wanted[3:] = [2, 1]
     ledger = run(market, wanted, replace(SHORT, buffer=1), PRESETS["retail_zero"], 1e7)
-    covers = ledger.trades.filter((pl.col("borrow") > 0))
+    covers = ledger.trades.filter(pl.col("borrow") > 0)
     assert covers.select("date", "code", "side").rows() == [(market.dates[4], "10000", "BUY")]
     assert covers["borrow"].sum() == pytest.approx(ledger.equity["cost_borrow"][:4].sum())
 
@@ -532,7 +544,6 @@ def test_scores_that_know_nothing_lose_their_costs() -> None:
     judge_zero_signal(20, 60, 60)
 
 
-@pytest.mark.slow
 def test_scores_that_know_nothing_lose_their_costs_over_two_hundred_markets() -> None:
     judge_zero_signal(200, 250, 60)
 
@@ -562,6 +573,15 @@ def test_scores_that_know_all_earn_what_their_names_earn() -> None:
         assert grown - 1 == pytest.approx(float(weights @ np.nan_to_num(y_oo[t])), rel=1e-9)
         assert grown - 1 == pytest.approx(y_oo[t, best].mean(), rel=0.05)  # of weights set the evening before
     assert ledger.equity["nav"][-1] > 1.3e12
+
+
+def test_a_book_by_linear_programme_keeps_its_books() -> None:
+    market = random_market(21)
+    rule = Rule(names=4, tranches=1, name_cap=0.3, sector_band=1, kappa=0.5)
+    ledger = run(market, random_scores(21, market), rule, EVERYTHING, 1e7)
+    assert ledger.trades.height > 20 and ledger.positions["weight"].max() < 0.35
+    eager = run(market, random_scores(21, market), replace(rule, kappa=0.0), EVERYTHING, 1e7)
+    assert eager.equity["turnover"].sum() > ledger.equity["turnover"].sum()
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
