@@ -143,12 +143,9 @@ def top_names(evening: Evening, held: Floats, rule: Rule, due: Flags) -> Wanted:
     weights[gone | lost] = 0.0
 
     stays = mine & ~gone & ~lost
-    least = np.where(
-        evening.lot <= rule.name_cap, np.maximum(evening.lot, place), place
-    )  # a place may be less than a lot
     capped = stays & (held > rule.name_cap + _ROUND_OFF)
     drifted = stays & due & (held > (1 + rule.drift_band) * place)
-    weights = np.where(capped | drifted, np.minimum(least, held), weights)
+    weights = np.where(capped | drifted, np.minimum(_least(evening, place, rule), held), weights)
     reason[capped] = CAP_NAME
     stays &= ~_leave_full_sectors(evening, held, weights, reason, rule)
 
@@ -157,6 +154,11 @@ def top_names(evening: Evening, held: Floats, rule: Rule, due: Flags) -> Wanted:
     entering = _enter(evening, weights, reason, stays, mine, rule, due)
     weights[entering], reason[entering] = place, ENTER
     return Wanted(weights, reason, forced=gone | capped | (reason == CAP_SECTOR))
+
+
+def _least(evening: Evening, place: Floats | float, rule: Rule) -> Floats:
+    """What a weight that is too large is set to: a place, or one lot where that is more and within the cap."""
+    return np.where(evening.lot <= rule.name_cap, np.maximum(evening.lot, place), place)
 
 
 def _leave_full_sectors(evening: Evening, held: Floats, weights: Floats, reason: NDArray[np.int8], rule: Rule) -> Flags:
@@ -252,7 +254,8 @@ def sector_deciles(evening: Evening, held: Floats, rule: Rule, due: Flags) -> Wa
         capped |= over
         reason[over] = CAP_NAME
         off = stays & due & (np.abs(np.abs(held) - place) > rule.drift_band * place)
-        weights = np.where(over | off, sign * np.maximum(place, np.minimum(evening.lot, np.abs(held))), weights)
+        anew = np.where(np.abs(held) > place, np.minimum(_least(evening, place, rule), np.abs(held)), place)
+        weights = np.where(over | off, sign * anew, weights)
         free = (size - np.bincount(evening.sector[stays], minlength=sectors))[evening.sector]
         new = np.flatnonzero((held == 0) & due & evening.candidates & may & (rank <= quota))
         new = new[np.lexsort((sign * evening.precedence[new], evening.sector[new]))]

@@ -144,7 +144,7 @@ def test_a_sector_that_grew_beyond_its_band_loses_its_worst() -> None:
 
 
 def test_free_places_go_first_to_a_sector_that_is_short() -> None:
-    """Half of the names are of the second sector, so that a quarter of the book has to be, though its ranks are last."""
+    """Half of the names are of the second sector, so a quarter of the book has to be, though its ranks are last."""
     sector = np.where(np.arange(20) < 10, 50, 100)
     found = why(decided(market_of(sector=sector), replace(OPEN, sector_band=0.25, names=8)))
     assert sum(n >= 10 for n in found) == 2
