@@ -164,6 +164,34 @@ def test_books_kept_a_second_time_agree(seed: int, rule: Rule, capital: float) -
         assert (ledger.positions["shares"] > 0).all()
 
 
+@pytest.mark.parametrize("side", list(BookSide))
+def test_positions_know_what_was_paid_for_them_and_since_when(side: BookSide) -> None:
+    """Mean cost, kept by hand: a sale takes its part of it along."""
+    market = random_market(6, days=40, events=False)
+    rule = Rule(names=4, tranches=1, name_cap=0.5, sector_band=1, side=side, decile=0.3)
+    ledger = run(market, random_scores(6, market), rule, EVERYTHING, 1e7)
+    shares: dict[str, int] = {}
+    basis: dict[str, float] = {}
+    since: dict[str, date] = {}
+    orders = ledger.trades.filter(pl.col("shares") > 0).partition_by("date", as_dict=True)
+    expected = []
+    for day in market.dates[1:]:
+        for row in orders.get((day,), ledger.trades.clear()).iter_rows(named=True):
+            sign, code = 1 if row["side"] == "BUY" else -1, row["code"]
+            before, paid = shares.get(code, 0), row["commission"] + row["half_spread"] + row["impact"]
+            if before * sign < 0:
+                basis[code] *= 1 - row["shares"] / abs(before)
+            else:
+                basis[code] = basis.get(code, 0.0) + sign * row["value"] + paid
+                since[code] = since[code] if before else day
+            shares[code] = before + sign * row["shares"]
+        expected += [(day, code, since[code], basis[code]) for code, held in sorted(shares.items()) if held]
+    found = ledger.positions.select("date", "code", "entry_date", "cost_basis").rows()
+    assert [row[:3] for row in found] == [row[:3] for row in expected] and len(found) > 50
+    np.testing.assert_allclose([row[3] for row in found], [row[3] for row in expected], rtol=1e-9)
+    assert ((ledger.positions["cost_basis"] > 0) == (ledger.positions["shares"] > 0)).all()
+
+
 def test_a_day_that_does_not_add_up_ends_the_run() -> None:
     market, wanted, rule, costs = by_hand()
 
