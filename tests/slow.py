@@ -48,6 +48,8 @@ SLOW = (
     "tests/sandbox/test_command_line.py",
     "tests/sandbox/test_faults.py",
     "tests/sandbox/test_signals.py",
+    # two hundred markets, to see that nothing is earned by chance alone
+    "tests/trading/test_ledger.py::test_scores_that_know_nothing_lose_their_costs_over_two_hundred_markets",
     # trainings: processes with torch, and networks that must have learned something
     "tests/model/test_checkpoint.py",
     "tests/model/test_cli.py",
