@@ -14,7 +14,7 @@ STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.5 system-ui, "Noto Sans", "Hiragino Sans", "Yu Gothic", Meiryo, sans-serif; max-width: 900px;
   margin: 2em auto; padding: 0 1em; color: #222; background: white }
-h2 { margin: 2em 0 .3em; border-top: 1px solid #ddd; padding-top: 1em } h3 { margin: 1.2em 0 .2em; font-size: 15px }
+h1 { font-size: 25px; text-wrap: balance } h2 { margin: 2em 0 .3em; border-top: 1px solid #ddd; padding-top: 1em } h3 { margin: 1.2em 0 .2em; font-size: 15px }
 figure { margin: 1em 0 } figcaption { font-weight: 600 } img { max-width: 100% } div { overflow-x: auto }
 dt { font-weight: 600; margin-top: .4em }
 td, th { padding: .1em .6em; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;

@@ -75,9 +75,9 @@ def legend(axes: Any) -> None:
 
 def name_lines(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
     """Names beside the ends of their lines, pushed apart where they would lie over each other."""
-    low, high = axes.get_ylim()
+    in_axes = axes.transScale + axes.transLimits  # also of a logarithmic scale
     names = sorted(ends, key=lambda one: ends[one])
-    places = apart([(ends[name] - low) / ((high - low) or 1.0) for name in names])
+    places = apart([float(in_axes.transform((0.0, ends[name]))[1]) for name in names])
     for name, place in zip(names, places, strict=True):
         axes.annotate(
             f" {name}", (1.0, place), xycoords="axes fraction", annotation_clip=False, va="center", color=colours[name]

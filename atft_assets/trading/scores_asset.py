@@ -8,7 +8,7 @@ bit for bit. Evenings that were missed lately are made up for.
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from atft_assets.calendar import (
     month_key,
     next_trading_day,
     previous_trading_day,
+    shift_month,
     shift_trading_days,
     trading_days,
 )
@@ -35,6 +36,8 @@ from atft_assets.panel.asset import FeaturesOf, catalogued
 from atft_assets.panel.config import day_setting
 from atft_assets.panel.evening import evening_panel
 from atft_assets.partitions import LOOKBACK_MONTHS, look_back, months
+from atft_assets.reports import evening_page
+from atft_assets.reports.pages import page_path, write_page
 from atft_assets.scoring.block import Block
 from atft_assets.settings import Settings
 from atft_assets.store import Store
@@ -58,12 +61,12 @@ from atft_assets.trading.first import champion_in_use
 from atft_assets.trading.gates import Gate
 from atft_assets.trading.names import facts_of, master_of, newest_bars, recent_bars
 from atft_assets.trading.scorer import fold_of, lookback, scored, validation
+from atft_assets.trading.today import beside
 from atft_model.interchange.panel import open_panel
 from atft_model.interchange.request import PredictRequest, Scoring
 
 TRADING_DAY = "atft/trading_day"  # tag of a run of the nightly refresh
 PANELS = "panel"  # folder of the panels of last days, beside the table
-SHOWN = 10
 CODE_VERSION = code_version(
     "atft_assets.baselines.blend",
     "atft_assets.panel.evening",
@@ -220,6 +223,31 @@ def score_evenings(
     return evenings
 
 
+def shown_of(store: Store, evenings: Sequence[Evening], champion: Champion) -> evening_page.Evening:
+    """The newest of some evenings as it is shown, beside the one before it: one of these, or one of the table."""
+    tonight, root = evenings[-1], str(store.local())
+    table, day = store.table(GROUP, NAME), tonight.day
+    held = set(table.keys())
+    months = [key for key in (shift_month(month_key(day), -1), month_key(day)) if key in held]
+    known = pl.concat([empty(), *(table.read([key]) for key in months), *(one.rows for one in evenings[:-1])])
+    rows, before = beside(day, tonight.rows, known)
+    return evening_page.Evening(
+        day=day,
+        trade_date=next_trading_day(day),
+        rows=rows,
+        gates=[replace(gate, sentence=gate.sentence.replace(root, "$ATFT_DATA")) for gate in tonight.gates],
+        withheld=tonight.status == WITHHELD,
+        before=before,
+        champion=str(champion),
+        provenance={
+            "champion": champion.champion_id,
+            "features": champion.catalogue_hash,
+            "panel it learned from": champion.panel_id,
+            "panel of the last days": rows["panel_id"][0] if rows.height else "–",
+        },
+    )
+
+
 def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued) -> dg.AssetsDefinition:
     """The asset; a month a partition.
 
@@ -295,9 +323,16 @@ def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued)
                 frame = with_days(frame, [one.rows for one in mine], [one.day for one in mine])
                 yield Built(key, frame, failures=tuple(broken_days(frame)))
 
-        details = _details(tonight, champion, time.monotonic() - began)
+        shown = shown_of(store, evenings, champion)
+        newest = tonight.day >= max(written(store), default=tonight.day)
+        details = _details(tonight, champion, time.monotonic() - began) | evening_page.metadata(shown)
+        if newest:
+            details["page"] = dg.MetadataValue.path(str(page_path(store, evening_page.PAGE)))
         yield from write_audit_publish(context, table, CONTRACT, build, code_version=CODE_VERSION, details=details)
         yield from _verdicts(tonight)
+        if newest:  # one of an earlier evening would pass for tonight's
+            with permanent(f"the page of {NAME} cannot be written"):
+                write_page(store, evening_page.PAGE, evening_page.render(shown))
 
     return daily_scores
 
@@ -336,14 +371,11 @@ def _verdicts(evening: Evening) -> Iterator[dg.AssetCheckResult]:
 
 
 def _details(evening: Evening, champion: Champion, seconds: float) -> dict[str, Any]:
-    best = evening.rows.sort("rank").head(SHOWN).select("rank", "code", "name", "sector33", "segment", "score")
-    records = [dg.TableRecord({**row, "score": round(row["score"], 3)}) for row in best.iter_rows(named=True)]
     return {
         "status": evening.status,
         "evening": str(evening.day),
         "trade_date": str(next_trading_day(evening.day)),
         "names": evening.rows.height,
-        "best": dg.MetadataValue.table(records) if records else "nobody",
         "champion": str(champion),
         "seconds": round(seconds, 1),
     }
