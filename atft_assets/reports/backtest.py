@@ -1,7 +1,7 @@
 """What the page of a back-test is made of: the frames of a ledger, and the figures that were computed from them.
 
-Plain values: who runs the ledger fills them in. Returns are decimals, a day; figures named *a year* are annual; money is
-JPY. NaN, or an empty frame, is what could not be had: the page says so in its place.
+Plain values: who runs the ledger fills them in. Returns are decimals, a day; figures named *a year* are annual; money
+is JPY. NaN, or an empty frame, is what could not be had: the page says so in its place.
 """
 
 from collections.abc import Mapping, Sequence

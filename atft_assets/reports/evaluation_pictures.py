@@ -16,6 +16,7 @@ from atft_assets.reports.pictures import (
     Picture,
     as_text,
     base64_png,
+    colour_of,
     figure,
     legend,
     name_lines,
@@ -243,7 +244,7 @@ def persistence(profiles: Profiles, subject: Profile) -> Picture:
 
 
 def _colour(one: Profile, subject: Profile) -> str:
-    return ACCENT if one is subject else "black" if one.name == "oracle" else GREY if one.name == "lightgbm" else PALE
+    return ACCENT if one is subject else colour_of(one.name)
 
 
 def _days(profiles: Profiles) -> NDArray[np.datetime64]:

@@ -14,7 +14,9 @@ STYLE = """
 :root { color-scheme: light }
 body { font: 15px/1.5 system-ui, "Noto Sans", "Hiragino Sans", "Yu Gothic", Meiryo, sans-serif; max-width: 900px;
   margin: 2em auto; padding: 0 1em; color: #222; background: white }
-h1 { font-size: 25px; text-wrap: balance } h2 { margin: 2em 0 .3em; border-top: 1px solid #ddd; padding-top: 1em } h3 { margin: 1.2em 0 .2em; font-size: 15px }
+h1 { font-size: 25px; text-wrap: balance }
+h2 { margin: 2em 0 .3em; border-top: 1px solid #ddd; padding-top: 1em }
+h3 { margin: 1.2em 0 .2em; font-size: 15px }
 figure { margin: 1em 0 } figcaption { font-weight: 600 } img { max-width: 100% } div { overflow-x: auto }
 dt { font-weight: 600; margin-top: .4em }
 td, th { padding: .1em .6em; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
@@ -24,7 +26,8 @@ tr.subject td { font-weight: 600 } table { font-size: 13.5px; border-collapse: c
 tr:nth-child(even) td { background: #f6f6f6 } details { margin: .5em 0 } .left-out { color: #555 }
 .good, .warning, .bad { border-left: 5px solid; padding: .5em 1em } .good { border-color: #1f5fa8 }
 .warning { border-color: #c77f0a } .bad { border-color: #b03a2e; background: #fbeeec; font-weight: 600 }
-@media print { body { max-width: none; margin: 0; font-size: 12px } table { font-size: 10.5px }
+@media print { body { max-width: none; margin: 0; font-size: 12px } h1 { font-size: 20px } h3 { font-size: 12px }
+  table { font-size: 10.5px }
   h2, h3, figcaption { break-after: avoid } figure, tr, .bad { break-inside: avoid } div { overflow-x: visible }
   td, th { padding: .1em .4em; print-color-adjust: exact } details::details-content { content-visibility: visible } }
 """

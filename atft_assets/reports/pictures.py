@@ -14,6 +14,8 @@ import numpy as np
 WIDTH = 11.25  # inches: 900 pixels
 ACCENT, GREY, PALE = "#1f5fa8", "#555555", "#b5b5b5"
 BELOW = "#b03a2e"
+DEFAULT_SIZE = 10  # of text, points
+SMALLEST = 10.8  # points: 12 pixels
 LEAST_GAP = 0.055  # of the height of a picture, between the names of two lines
 
 
@@ -41,7 +43,12 @@ def figure(width: float, height: float, dpi: int = 80) -> Any:
 
 
 def base64_png(made: Any) -> str:
-    """The figure as a PNG in base64."""
+    """The figure as a PNG in base64; text without a size of its own is no smaller than twelve pixels."""
+    from matplotlib.text import Text
+
+    for text in made.findobj(Text):
+        if text.get_fontsize() == DEFAULT_SIZE:
+            text.set_fontsize(SMALLEST)
     picture = io.BytesIO()
     made.savefig(picture, format="png")
     return base64.b64encode(picture.getvalue()).decode()
@@ -63,18 +70,20 @@ def zero_lines(height: float) -> tuple[Any, Any]:
 
 
 def plain(axes: Any) -> None:
-    """Without the frame above and to the right."""
+    """Without the frame above and to the right; labels of the ticks that can be read."""
+    axes.tick_params(labelsize=SMALLEST)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
 
-def legend(axes: Any) -> None:
+def legend(axes: Any, columns: int = 3) -> None:
     """Above the picture, not in it."""
-    axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    axes.legend(frameon=False, ncols=columns, loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def name_lines(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
     """Names beside the ends of their lines, pushed apart where they would lie over each other."""
+    axes.get_ylim()  # settles the limits, which the transform takes as they are
     in_axes = axes.transScale + axes.transLimits  # also of a logarithmic scale
     names = sorted(ends, key=lambda one: ends[one])
     places = apart([float(in_axes.transform((0.0, ends[name]))[1]) for name in names])
@@ -98,6 +107,11 @@ def apart(places: Sequence[float], gap: float = LEAST_GAP) -> list[float]:
             size += members
         blocks.append((wish, size))
     return [first + gap * i for first, size in blocks for i in range(size)]
+
+
+def colour_of(name: str) -> str:
+    """Of a model beside the one that is shown, which is ACCENT."""
+    return "black" if name == "oracle" else GREY if name == "lightgbm" else PALE
 
 
 def as_text(value: float, form: str) -> str:
