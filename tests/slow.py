@@ -62,4 +62,7 @@ SLOW = (
     "tests/training/test_evaluation.py",
     "tests/training/test_disk.py",
     "tests/training/test_walk_forward.py",
+    "tests/trading/test_daily_scores.py",
+    "tests/trading/test_promotion.py",
+    "tests/trials/test_ledger.py::test_of_two_writers_neither_loses_a_line",
 )

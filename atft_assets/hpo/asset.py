@@ -13,6 +13,7 @@ from atft_assets.hpo.page import best_config, importances, knob, page_name, pict
 from atft_assets.hpo.space import DEFAULT, Dimension, check_space, starting_point, value_of
 from atft_assets.hpo.study import WHY, best_of, counted, open_study
 from atft_assets.hpo.trial import Plan, TrialFailed, run_trial, tidy
+from atft_assets.hpo.tried import tried
 from atft_assets.reports.pages import write_page
 from atft_assets.settings import Settings
 from atft_assets.store import Store
@@ -22,6 +23,7 @@ from atft_assets.training.lanes import MAIN_LANE
 from atft_assets.training.launcher import TrainingLauncher
 from atft_assets.training.phase_config import Knobs
 from atft_assets.training.phases import first_preset
+from atft_assets.trials.ledger import seen
 from atft_model.interchange.config import PRESETS, Preset, changed
 from atft_model.interchange.fold import MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
@@ -108,7 +110,8 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
             )  # fmt: skip
         context.log.info(f"study {config.study}: {counted(study)} of {config.trials} trials, {plan.folder}")
         with permanent(NAME):
-            _search(context, config, plan, base, study, launcher)
+            _search(context, config, plan, base, study, launcher, store)
+            seen(store.local(), tried(study))  # those too of a worker that was killed before it could say so
         best = best_of(study)
         if best is None:
             why = {str(trial.user_attrs.get(WHY)) for trial in study.trials if WHY in trial.user_attrs}
@@ -208,6 +211,7 @@ def _search(
     base: Preset,
     study: "optuna.Study",
     launcher: TrainingLauncher,
+    store: Store,
 ) -> None:
     """Trial after trial until the study has as many as are asked for; other workers' trials count."""
     import optuna
@@ -228,6 +232,7 @@ def _search(
     def after(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         knobs = ", ".join(f"{name} {knob(value)}" for name, value in trial.params.items())
         figure = f"{trial.value:+.4f}" if trial.state.name == "COMPLETE" else trial.user_attrs.get(WHY, "")
+        seen(store.local(), tried(study))
         context.log.info(f"trial {trial.number} {trial.state.name.lower()} {figure} ({knobs})")
         if not config.keep_runs:
             tidy(study, plan)

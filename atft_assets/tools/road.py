@@ -31,6 +31,7 @@ from atft_assets.reports import closing_table, feature_report, pages
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast
+from atft_assets.trading.daily_scores import NAME as DAILY_SCORES
 from atft_model.interchange.disk import keep_private
 
 WHOLE = (LABELS, feature_report.NAME, *SELECTED)  # what has no months: one run
@@ -62,9 +63,12 @@ class Step:
 
 
 def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Step]:
-    """The commands of the road in order: the calendar, the months in ranges, and what has no months in one run."""
+    """The commands of the road in order: the calendar, the months in ranges, what has no months in one run, and what
+    the champion, who won the evaluation, says of the last evening.
+    """
     materialize = ("dagster", "asset", "materialize", "--select")
-    ranges = runs_of(list(months(settings).get_partition_keys()), months_per_run)
+    keys = list(months(settings).get_partition_keys())
+    ranges = runs_of(keys, months_per_run)
     last = (*materialize, ",".join(WHOLE))
     return [
         Step("trading calendar", (*materialize, "trading_calendar")),
@@ -76,6 +80,8 @@ def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Ste
             for span in ranges
         ),
         Step("panel, four phases, baselines, evaluation, report", (*last, *(("--config", config) if config else ()))),
+        # of two months: on the first morning of a month the last evening lies in the month before
+        Step("scores of the last evening", (*materialize, DAILY_SCORES, "--partition-range", runs_of(keys[-2:], 2)[0])),
     ]
 
 
@@ -183,6 +189,7 @@ def walk(settings: Settings, todo: Sequence[Step], console: Console, called: str
 
 
 NEXT = (
+    (". ./env.sh && python -m atft_assets.trading.today", "what the champion says of the next open day"),
     ("make ui", "what was built, in the browser"),
     (". ./env.sh && dagster asset materialize --select train_phase2", "train a phase anew"),
     (". ./env.sh && python examples/read_table.py", "the tables as frames"),

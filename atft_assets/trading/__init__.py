@@ -6,15 +6,22 @@ JPY, returns are decimals, a trading year has `TRADING_DAYS` days. Not here: how
 (`training`, `scoring`); `training` and this room know each other only through tables and runs.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from atft_assets.settings import Settings
+from atft_assets.trading.days import TRADING_DAYS
+from atft_assets.trading.promotion import promotion_asset
+from atft_assets.trading.scores_asset import daily_scores_asset
 
-TRADING_DAYS = 245  # of a year of the Tokyo exchange; the one constant that annualises
+__all__ = ["TRADING_DAYS", "definitions"]
 
 
-def definitions(settings: Settings) -> dg.Definitions:
-    """The room's assets; they need the resources `store` and `launcher`."""
-    from atft_assets.trading.scores_asset import daily_scores_asset
+def definitions(settings: Settings, boards: Sequence[str] = ("evaluation",)) -> dg.Definitions:
+    """The room's assets; they need the resources `store` and `launcher`.
 
-    return dg.Definitions(assets=[daily_scores_asset(settings)])
+    Args:
+        boards: assets whose boards say who may become champion: `evaluation`, and `walk_forward` where there are folds.
+    """
+    return dg.Definitions(assets=[promotion_asset(boards), daily_scores_asset(settings)])

@@ -5,10 +5,12 @@ evening itself is scored again when the asset runs again, and with the same tabl
 bit for bit. Evenings that were missed lately are made up for.
 """
 
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +24,6 @@ from atft_assets.calendar import (
     month_key,
     next_trading_day,
     previous_trading_day,
-    shift_month,
     shift_trading_days,
     trading_days,
 )
@@ -60,13 +61,15 @@ from atft_assets.trading.evening_gates import DRIFT_DAYS, GATES, OVERALL, Tonigh
 from atft_assets.trading.first import champion_in_use
 from atft_assets.trading.gates import Gate
 from atft_assets.trading.names import facts_of, master_of, newest_bars, recent_bars
+from atft_assets.trading.promotion import NAME as PROMOTION
 from atft_assets.trading.scorer import fold_of, lookback, scored, validation
-from atft_assets.trading.today import beside
+from atft_assets.trading.shown import shown_of
 from atft_model.interchange.panel import open_panel
 from atft_model.interchange.request import PredictRequest, Scoring
 
 TRADING_DAY = "atft/trading_day"  # tag of a run of the nightly refresh
 PANELS = "panel"  # folder of the panels of last days, beside the table
+SCRATCH = ".predicted-"  # and the process that reads them: scores of single runs, until they are joined
 CODE_VERSION = code_version(
     "atft_assets.baselines.blend",
     "atft_assets.panel.evening",
@@ -166,12 +169,14 @@ def score_evenings(
     catch_up: int,
     features_of: FeaturesOf,
     predict: Callable[[PredictRequest], None],
+    simulated: bool = False,
 ) -> list[Evening]:
     """Score and judge some evenings, oldest first.
 
     Args:
         catch_up: how far before the last of the days the first may lie. The panel begins by it, so that it is the same
             whichever of the days the table lacks.
+        simulated: the market is that of the sandbox.
 
     Raises:
         Refusal, InterchangeError: the champion, a table or a panel cannot be used.
@@ -193,7 +198,8 @@ def score_evenings(
         asked = PredictRequest(panel.folder, one.run, one.out, first, days[-1], exact=True, device="cpu")
         predict(PredictRequest(**{**vars(asked), "also": tuple(others)}))
 
-    with tempfile.TemporaryDirectory(prefix=".predicted-", dir=folder) as scratch:
+    sweep(folder)
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", dir=folder) as scratch:
         dense = scored(champion, root, block, ask, Path(scratch))
     learned = Block.of(trained, fold_of(champion, root), "validation")
     usual = Usual.of(validation(champion, root, learned), learned)
@@ -215,7 +221,7 @@ def score_evenings(
             sectors=panel.description.sector33,
             matured=matured(store, champion, trained.description.label, day),
         )
-        said = judge(tonight, champion, usual, folder)
+        said = judge(tonight, champion, usual, folder, simulated)
         facts = facts_of([code for code, one in zip(panel.codes, score[d], strict=True) if one == one], master, bars)
         status = WITHHELD if gates.blocked(said) else PUBLISHED
         rows = rows_of(day, next_trading_day(day), panel.codes, heads[:, d], score[d], facts, provenance, status)
@@ -223,29 +229,11 @@ def score_evenings(
     return evenings
 
 
-def shown_of(store: Store, evenings: Sequence[Evening], champion: Champion) -> evening_page.Evening:
-    """The newest of some evenings as it is shown, beside the one before it: one of these, or one of the table."""
-    tonight, root = evenings[-1], str(store.local())
-    table, day = store.table(GROUP, NAME), tonight.day
-    held = set(table.keys())
-    months = [key for key in (shift_month(month_key(day), -1), month_key(day)) if key in held]
-    known = pl.concat([empty(), *(table.read([key]) for key in months), *(one.rows for one in evenings[:-1])])
-    rows, before = beside(day, tonight.rows, known)
-    return evening_page.Evening(
-        day=day,
-        trade_date=next_trading_day(day),
-        rows=rows,
-        gates=[replace(gate, sentence=gate.sentence.replace(root, "$ATFT_DATA")) for gate in tonight.gates],
-        withheld=tonight.status == WITHHELD,
-        before=before,
-        champion=str(champion),
-        provenance={
-            "champion": champion.champion_id,
-            "features": champion.catalogue_hash,
-            "panel it learned from": champion.panel_id,
-            "panel of the last days": rows["panel_id"][0] if rows.height else "–",
-        },
-    )
+def sweep(folder: Path) -> None:
+    """Remove what scorings have left that were killed."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        if not Path("/proc", left.name.split("-")[1]).exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued) -> dg.AssetsDefinition:
@@ -268,7 +256,7 @@ def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued)
             dg.AssetDep(GRAPH, partition_mapping=look_back(LOOKBACK_MONTHS)),
             LABELS,
             "data_release",
-            "evaluation",
+            PROMOTION,
         ],
         check_specs=[
             contract_check(NAME),
@@ -306,7 +294,13 @@ def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued)
             learned = fold_of(champion, store.local()).validation[1]
             days = evenings_due(config, keys, store, asked, learned)
             evenings = score_evenings(
-                store, champion, days, config.catch_up, features_of, lambda one: launcher.predict(context, one)
+                store,
+                champion,
+                days,
+                config.catch_up,
+                features_of,
+                lambda request: launcher.predict(context, request),
+                settings.sandbox,
             )
         for evening in evenings:
             for gate in (*gates.blocked(evening.gates), *gates.warned(evening.gates)):
@@ -323,7 +317,8 @@ def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued)
                 frame = with_days(frame, [one.rows for one in mine], [one.day for one in mine])
                 yield Built(key, frame, failures=tuple(broken_days(frame)))
 
-        shown = shown_of(store, evenings, champion)
+        others = [one.rows for one in evenings[:-1]]
+        shown = shown_of(store, champion, tonight.day, tonight.rows, tonight.gates, others)
         newest = tonight.day >= max(written(store), default=tonight.day)
         details = _details(tonight, champion, time.monotonic() - began) | evening_page.metadata(shown)
         if newest:

@@ -35,6 +35,9 @@ from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES as NAME
 from atft_assets.training.lanes import MAIN_LANE, Lane
 from atft_assets.training.runs import parquet
+from atft_assets.trials.ledger import BASELINES as TRIED
+from atft_assets.trials.ledger import Trial, seen
+from atft_assets.trials.recipes import recipe_of_baseline
 from atft_model.interchange.disk import writing
 from atft_model.interchange.errors import FoldError, RunError, damaged
 from atft_model.interchange.fold import Fold
@@ -191,6 +194,8 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
                 "panel_id": panel.panel_id,
                 "fold": fold,
                 "catalogue_hash": panel.description.catalogue_hash,
+                "label": panel.description.label,
+                "target": panel.description.target,
                 "config": config.model_dump(),
                 "baselines": record,
                 "left_out": left_out,
@@ -199,6 +204,8 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
             write_json(staged / RUN_JSON, description)
             folder = publish_panel(staged, sets, _id(panel, fold, config))
             write_text(sets / LATEST, folder.name + "\n")
+            figures = {name: {fold.name: score.rank_ic} for name, score in scored.items()}
+            seen(store.local(), [_trial(name, description, values) for name, values in figures.items()])
         return dg.MaterializeResult(
             asset_key=asset,
             metadata={
@@ -223,6 +230,11 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
         )
 
     return baselines
+
+
+def _trial(name: str, record: Mapping[str, Any], values: Mapping[str, float]) -> Trial:
+    """A baseline as a line of the ledger of trials."""
+    return Trial(TRIED, name, recipe_of_baseline(name, record), params=record["config"], values=to_plain(values))
 
 
 def _write_frame(path: Path, frame: pl.DataFrame) -> dict[str, str]:

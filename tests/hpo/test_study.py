@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from atft_assets.hpo.page import FOLDS, best_config, importances, picture, trials_table
 from atft_assets.hpo.study import WHY, OtherStudy, best_of, counted, objective_of, open_study
+from atft_assets.hpo.tried import tried
 
 IDENTITY = {"panel": "p1", "folds": {"a": ["2019-01-04"]}}
 
@@ -52,6 +53,12 @@ def test_what_failed_by_itself_counts_and_what_was_killed_does_not(tmp_path: Pat
     done = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
     study.tell(done, 0.5)
     assert counted(study) == 3 and best_of(study).number == done.number
+    # of another version no trial says its recipe: what was drawn within the study stands for it
+    noted = list(tried(study))
+    assert sorted(one.state for one in noted) == ["complete", "pruned"] and len({one.recipe for one in noted}) == 2
+    assert {one.study for one in noted} == {"hpo/s"} and [one.recipe for one in tried(study)] == [
+        one.recipe for one in noted
+    ]
     rows = [record.data for record in trials_table(study)]
     assert [row["state"] for row in rows] == ["complete", "pruned", "fail", "fail", "running"]
     assert "the loss is not finite" in {row["why"] for row in rows}

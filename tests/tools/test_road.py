@@ -36,7 +36,7 @@ def of(root: Path, **changes) -> Settings:
 
 
 def test_the_commands_are_those_that_a_person_would_type(tmp_path):
-    first, *months, last = steps(of(tmp_path), 12, "train.yaml")
+    first, *months, last, evening = steps(of(tmp_path), 12, "train.yaml")
     assert str(first) == "dagster asset materialize --select trading_calendar"
     assert [step.command[-2:] for step in months] == [
         ("--partition-range", "2022-01...2022-12"),
@@ -44,7 +44,13 @@ def test_the_commands_are_those_that_a_person_would_type(tmp_path):
     ]
     assert {step.command[4] for step in months} == {MONTHLY}
     assert last.command[-2:] == ("--config", "train.yaml") and "feature_report" in last.command[4].split(",")
-    assert len(steps(of(tmp_path), 6)) == 2 + 4 and steps(of(tmp_path), 6)[-1].command[-1] == last.command[4]
+    assert str(evening).endswith("--select daily_scores --partition-range 2023-11...2023-12")
+    assert len(steps(of(tmp_path), 6)) == 3 + 4 and steps(of(tmp_path), 6)[-2].command[-1] == last.command[4]
+
+
+def test_a_single_month_is_a_range_too(tmp_path):
+    *_, evening = steps(of(tmp_path, start=date(2023, 12, 1)), 12)
+    assert evening.command[-2:] == ("--partition-range", "2023-12...2023-12")
 
 
 def test_of_dagsters_lines_only_what_they_say_is_shown():
@@ -114,14 +120,14 @@ def test_an_interrupt_reaches_the_step_and_the_last_line_says_how_to_go_on(place
     process.send_signal(number)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and struck.read_text() == str(int(number))
-    assert "[1/6] trading calendar" in out and "interrupted" in out and "[2/6]" not in out
+    assert "[1/7] trading calendar" in out and "interrupted" in out and "[2/7]" not in out
     assert out.rstrip().splitlines()[-1].endswith("Run `make demo` again: it goes on.")
 
 
 def test_a_failed_step_shows_the_end_of_its_words_and_nothing_after_it_begins(place, tmp_path):
     process = place("print('noise\\n' * 50); print('daily_quotes 2022-01 breaks its contract'); raise SystemExit(1)")
     out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1 and "daily_quotes 2022-01 breaks its contract" in out and "[2/6]" not in out
+    assert process.returncode == 1 and "daily_quotes 2022-01 breaks its contract" in out and "[2/7]" not in out
     assert out.count("noise") < 15 and "it goes on" in out.rstrip().splitlines()[-1]
     (log,) = (tmp_path / "data" / "logs").glob("road-*.log")
     assert log.read_text().count("noise") == 50 and log.stat().st_mode & 0o077 == 0

@@ -76,7 +76,7 @@ def evening(
 ) -> dg.ExecuteInProcessResult:  # fmt: skip
     """Run the asset on the evening's month."""
     given = {**config, **({"day": str(day)} if day else {})}
-    others = ("data_release", "evaluation", "labels")
+    others = ("data_release", "promotion", "labels")
     return dg.materialize(
         [daily_scores_asset(world.settings, catalogue), *(dg.AssetSpec(name) for name in others)],
         selection=[NAME],

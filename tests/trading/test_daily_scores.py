@@ -412,7 +412,7 @@ def test_a_month_before_there_was_a_champion_is_empty_and_a_range_writes_both(ju
     from tests.trading.evenings import RESOURCES
 
     result = dg.materialize(
-        [daily_scores_asset(judged.settings, catalogue), *map(dg.AssetSpec, ("data_release", "evaluation", "labels"))],
+        [daily_scores_asset(judged.settings, catalogue), *map(dg.AssetSpec, ("data_release", "promotion", "labels"))],
         selection=[NAME],
         resources={"store": judged.store, **RESOURCES},
         tags={f"{span}start": "2020-05", f"{span}end": "2020-06", "atft/trading_day": "2020-06-30"},
@@ -499,6 +499,28 @@ def test_matured_evenings_know_no_return_of_tomorrow(judged: World) -> None:
     assert len(matured(judged.store, champion, "y_oo", tonight)) == 28
     assert len(matured(judged.store, replace(champion, champion_id="other"), "y_cc", tonight)) == 0
     assert len(matured(judged.store, champion, "y_cc", days[10])) == 0  # too few to be looked at
+
+
+@fake
+def test_a_leak_withholds_but_on_a_market_whose_signals_are_planted(judged: World, instance) -> None:
+    """Pitfall 24, of the scores: evenings that ranked the next day's returns as only their own label can."""
+    champion = put_in_use(judged)
+    days = trading_days(date(2020, 5, 1), date(2020, 6, 29))
+    labels = judged.store.table("features", "labels").read(columns=["date", "code", "y_cc_1d"]).drop_nulls()
+    of, frames = Provenance(champion.champion_id, "p", "h"), []
+    for day in days:
+        one = labels.filter(pl.col("date") == day)
+        values = one["y_cc_1d"].to_numpy().astype(np.float32)
+        codes = one["code"].to_list()
+        frames.append(rows_of(day, NEXT, codes, np.tile(values, (4, 1)), values, facts(codes), of, d.PUBLISHED))
+    judged.publish(GROUP, NAME, pl.concat(frames).sort("date", "code"))
+    verdicts = checks(evening(judged, instance))
+    assert not verdicts[NAME, "gate_leak"].passed and not verdicts[NAME, OVERALL].passed
+    assert "beyond 0.15 it is a leak" in verdicts[NAME, OVERALL].description
+    planted = replace(judged, settings=judged.settings.model_copy(update={"base_url": None}))
+    verdicts = checks(evening(planted, instance))
+    assert verdicts[NAME, "gate_leak"].passed and "planted" in verdicts[NAME, "gate_leak"].description
+    assert verdicts[NAME, OVERALL].passed
 
 
 # -- a real network ----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_best_and_worst_of_the_newest_evening(store: Store, capsys) -> None:
     best = lines.index("best")
     assert lines[best + 1].split() == ["rank", "change", "code", "name", "sector", "segment", "score", "flags"]
     assert lines[best + 3].split() == [
-        "1", "+29", "10290", "会社29", "Information", "&", "Communicati…", "Prime", "+0.00", "x",
+        "1", "+29", "10290", "会社29", "Information", "&", "Communicati…", "Prime", "-0.00", "x",
     ]  # fmt: skip
     assert lines[best + 4].split()[:4] == ["2", "+27", "10280", "会社28"] and lines[best + 4].endswith("L")
     worst = lines.index("worst")
