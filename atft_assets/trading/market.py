@@ -1,4 +1,4 @@
-"""`Market`: what a back-test knows of every day and name, as dense arrays; the only place that turns tables into them."""
+"""`Market`: what a back-test knows of every day and name, as dense arrays; `loading` fills it from stored tables."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -21,15 +21,16 @@ class Market:
         open, high, low, close: JPY [D,N].
         value: turnover of the day, JPY [D,N]; 0 where untraded.
         adj_factor: 1, but on the ex-date of a split (2-for-1: 0.5) [D,N].
-        dividend: JPY a share on its ex-date, else 0 [D,N].
-        base: the price that the day's limits are made from, JPY [D,N]; NaN on a name's first day.
+        dividend: JPY a share on its ex-date, else 0 [D,N]; of shares held at the close before, that is, counted as they
+            were before a split on the same day.
+        base: the price that the day's limits are made from, JPY [D,N]; NaN until a name has a close before the day.
         limit_up, limit_down: the day's band, JPY [D,N]; NaN where `base` is.
         adv: median turnover of the 20 days that end with the day, JPY [D,N]: known at its close.
         sigma: standard deviation of the daily returns of the 20 days that end with the day [D,N].
         eligible: in the universe of the day [D,N].
         shortable: standard margin lending is allowed, as of the day [D,N].
         fine_tick: of the TOPIX names with the fine tick table, as of the day [D,N].
-        sector: sector33 as a number, as of the day [D,N]; -1 unknown.
+        sector: sector33 code as a number (3050), as of the day [D,N]; -1 unknown.
         last_day: the last row of a name that is delisted [D,N]. Never read by what decides.
         topix: daily return of TOPIX, price index [D]; NaN unknown.
         dividends_known: whether `dividend` was filled from records; without, results are of price returns.
