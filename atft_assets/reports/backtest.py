@@ -8,18 +8,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from math import nan
+from typing import Protocol
 
 import polars as pl
 
 from atft_assets.failures import Refusal
 
 TOPIX, TOPIX_TR, EQUAL = "bench_topix", "bench_topix_tr", "bench_equal"  # columns of `equity`
-COSTS: Mapping[str, str] = {
-    "cost_commission": "commission",
-    "cost_spread": "half-spread",
-    "cost_impact": "impact",
-    "cost_borrow": "borrowing",
+COSTS: Mapping[str, str] = {  # columns of `costs`
+    "commission": "commission",
+    "spread": "half-spread",
+    "impact": "impact",
+    "borrow": "borrowing",
 }
+OURS, INDEX, UNIVERSE = "strategy", "TOPIX", "universe"  # whose months, whose beta
 
 
 class NoYardstick(Refusal):
@@ -56,20 +58,19 @@ class Figures:
     beta: float = nan
 
 
-@dataclass(frozen=True)
-class Drawdown:
-    """A fall from a high and the way back.
+class Fall(Protocol):
+    """A fall from a highest value and the way back: see `trading.performance.Drawdown`."""
 
-    Attributes:
-        peak, trough: days of the high and of the low; `peak` is the day before the first for the starting capital.
-        back: the day on which the high was reached again; None if not yet.
-        depth: in [-1, 0].
-    """
-
-    peak: date
-    trough: date
-    back: date | None
-    depth: float
+    @property
+    def depth(self) -> float: ...
+    @property
+    def since(self) -> date | None: ...
+    @property
+    def lowest(self) -> date: ...
+    @property
+    def until(self) -> date | None: ...
+    @property
+    def days(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -146,10 +147,14 @@ class Backtest:
         strategy: its name; on all pages the same.
         header: what a reader must know before any figure: run ids, panel, universe, rule, cost preset, capital, number
             of trials. By name.
-        equity: one row a day, ascending: date, nav, cash, gross, net, ret, ret_gross, cost_commission, cost_spread,
-            cost_impact, cost_borrow, dividends, turnover, names, unfilled_value, and the daily returns bench_topix,
-            bench_topix_tr, bench_equal, null where not known. See `trading`.
-        trades: one row a fill or a refused order: date, code, side, shares_ordered, shares, price, value, reason.
+        equity: one row a day, ascending: date, nav, cash, ret, ret_gross, turnover, names, and the daily returns
+            bench_topix, bench_topix_tr, bench_equal, null where not known; `trading.journal` has all columns.
+        months: year, month (0: the whole year), ret: compounded net returns; by OURS, UNIVERSE and, where it may stand
+            beside them, INDEX.
+        costs: year and, as shares of the year's mean nav, COSTS and total.
+        orders: how many there were.
+        unfilled: reason, orders, share: those that were not wholly filled, and what was cut as a share of all orders,
+            most first.
         capital: JPY at the start, before the first row.
         total_return: dividends are credited; the index must then hold them too.
         figures: of the strategy, net.
@@ -158,6 +163,8 @@ class Backtest:
         others: of other portfolios by the same rule, with their daily nav by name in `others_nav` (starting at 1).
         drawdowns: the five worst.
         at_costs, at_capital: re-runs, ascending.
+        betas: rolling beta to UNIVERSE and, where it may be compared, INDEX, one value a row of `equity`, NaN before.
+        beta_days: over which.
         sectors: sector33, book, universe: mean weights; empty where not known.
         exposures: one row a day or rebalance: date, and named figures such as size or transfer coefficient.
         trips: round trips: code, name, entry, exit (null: still held), days, entry_price, exit_price, profit, ret, and
@@ -168,7 +175,10 @@ class Backtest:
     strategy: str
     header: Mapping[str, str]
     equity: pl.DataFrame
-    trades: pl.DataFrame
+    months: Mapping[str, pl.DataFrame]
+    costs: pl.DataFrame
+    orders: int
+    unfilled: pl.DataFrame
     capital: float
     total_return: bool
     figures: Figures
@@ -177,9 +187,11 @@ class Backtest:
     luck: Luck
     others: Sequence[Figures] = ()
     others_nav: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    drawdowns: Sequence[Drawdown] = ()
+    drawdowns: Sequence[Fall] = ()
     at_costs: Sequence[AtCost] = ()
     at_capital: Sequence[AtCapital] = ()
+    betas: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    beta_days: int = 0
     sectors: pl.DataFrame = field(default_factory=pl.DataFrame)
     exposures: pl.DataFrame = field(default_factory=pl.DataFrame)
     trips: pl.DataFrame = field(default_factory=pl.DataFrame)

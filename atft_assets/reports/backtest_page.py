@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from atft_assets.reports import backtest_pictures as drawn
-from atft_assets.reports.backtest import COSTS, EQUAL, Backtest, Figures, Luck
-from atft_assets.reports.backtest_tables import by_month, by_year, costs_by_year, extremes, unfilled_by_reason
+from atft_assets.reports.backtest import COSTS, OURS, UNIVERSE, Backtest, Figures, Luck
 from atft_assets.reports.markup import (
     definitions,
     details,
@@ -135,7 +134,7 @@ def _sections(of: Backtest) -> Iterator[str]:
         "bets",
         "Hidden bets",
         "Beta to the universe should stay near one for a long book; a sector far from its share is a bet of its own.",
-        shown(drawn.betas(of), f"The record is too short for a beta over {drawn.BETA_DAYS} days."),
+        shown(drawn.betas(of), f"The record is too short for a beta over {of.beta_days} days."),
         shown(drawn.sectors(of), "Sector weights are not known."),
         shown(drawn.exposures(of), "Size and transfer coefficient are not known."),
     )
@@ -183,32 +182,26 @@ def _drawdowns(of: Backtest) -> str:
     rows = [
         (
             percent(one.depth),
-            str(one.peak),
-            str(one.trough),
-            str(one.back or "not yet"),
-            _days_under(one.peak, one.back, of),
+            str(one.since or "the start"),
+            str(one.lowest),
+            str(one.until or "not yet"),
+            f"{one.days:,}",
         )
         for one in of.drawdowns
     ]
-    return table(("fall", "high", "low", "back", "calendar days"), rows, text=TEXT)
-
-
-def _days_under(peak: object, back: object, of: Backtest) -> str:
-    end = back or of.equity["date"][-1]
-    return str((end - peak).days)  # type: ignore[operator]
+    return table(("fall", "high", "low", "back", "trading days"), rows, text=TEXT)
 
 
 def _months(of: Backtest) -> str:
-    found = {(row["year"], row["month"]): row["ret"] for row in by_month(of.equity).iter_rows(named=True)}
-    theirs = dict(by_year(of.equity, EQUAL).iter_rows())
+    found = {(row["year"], row["month"]): row["ret"] for row in of.months[OURS].iter_rows(named=True)}
+    theirs = drawn.yearly(of.months[UNIVERSE])
     rows = [
         (
             str(year),
-            *(percent_of(found.get((year, month))) for month in range(1, 13)),
-            percent_of(total),
-            percent_of(theirs[year]),
+            *(percent_of(found.get((year, month))) for month in (*range(1, 13), 0)),
+            percent_of(theirs.get(year)),
         )
-        for year, total in by_year(of.equity).iter_rows()
+        for year in drawn.yearly(of.months[OURS])
     ]
     return table(("", *MONTHS, "year", "universe"), rows)
 
@@ -219,10 +212,9 @@ def percent_of(value: float | None) -> str:
 
 
 def _costs(of: Backtest) -> str:
-    found = costs_by_year(of.equity)
     rows = [
-        (str(row["year"]), *(number(row[one], ".1f") for one in COSTS), number(sum(row[one] for one in COSTS), ".1f"))
-        for row in found.iter_rows(named=True)
+        (str(row["year"]), *(number(1e4 * row[one], ".1f") for one in (*COSTS, "total")))
+        for row in of.costs.iter_rows(named=True)
     ]
     return details("In figures, bp of the book a year", table(("", *COSTS.values(), "all"), rows))
 
@@ -235,14 +227,14 @@ def _at_costs(of: Backtest) -> str:
 
 
 def _unfilled(of: Backtest) -> str:
-    found = unfilled_by_reason(of.trades)
+    found = of.unfilled
     if not found.height:
         return ""
     rows = [
         (row["reason"].replace("_", " "), f"{row['orders']:,}", percent(row["share"], ".2%"))
         for row in found.iter_rows(named=True)
     ]
-    return table(("reason", "orders", "yen of all that was ordered"), rows)
+    return table(("reason", "orders", "cut, share of all orders"), rows)
 
 
 def _capacity(of: Backtest) -> str:
@@ -322,6 +314,14 @@ def _trip_lines(frame: pl.DataFrame) -> Sequence[tuple[str, ...]]:
         )
         for row in frame.iter_rows(named=True)
     ]
+
+
+def extremes(trips: pl.DataFrame, count: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The round trips that earned most, and that lost most, in yen; none stands in both."""
+    ordered = trips.sort(["profit", "code", "entry"], descending=[True, False, False])
+    best = ordered.head(min(count, (ordered.height + 1) // 2))
+    worst = ordered.tail(min(count, ordered.height // 2)).reverse()
+    return best, worst
 
 
 def _interval(low: float, high: float, form: str) -> str:

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from atft_assets.reports.backtest import COSTS, EQUAL, Backtest, Figures
-from atft_assets.reports.backtest_tables import by_year, costs_by_year, grown, rolling_beta, unfilled_by_reason
+from atft_assets.reports.backtest import COSTS, EQUAL, INDEX, OURS, UNIVERSE, Backtest, Figures
 from atft_assets.reports.pictures import (
     ACCENT,
     BELOW,
@@ -29,8 +28,7 @@ from atft_assets.reports.pictures import (
 from atft_assets.reports.sector_names import SECTOR33
 
 LIGHT = "#6a9fd8"  # of the strategy, before costs
-UNIVERSE, INDEX = "#7d6420", "#c4a962"  # markets
-BETA_DAYS = 120
+MARKETS = {UNIVERSE: "#7d6420", INDEX: "#c4a962"}
 SMOOTH_DAYS = 20
 SECTORS_SHOWN = 12
 COST_COLOURS = ("#0b2e59", "#1f5fa8", "#6a9fd8", "#b3cdec")
@@ -44,10 +42,10 @@ def value(of: Backtest) -> Picture:
     paths = {
         "net": (equity["nav"].to_numpy() / of.capital, ACCENT, 2.2),
         "gross": (grown(equity["ret_gross"])[1:], LIGHT, 1.4),
-        "equal weight": (grown(equity[EQUAL])[1:], UNIVERSE, 1.4),
+        UNIVERSE: (grown(equity[EQUAL])[1:], MARKETS[UNIVERSE], 1.4),
     }
     if of.topix is not None:
-        paths["TOPIX"] = (grown(equity[of.index])[1:], INDEX, 1.4)
+        paths[INDEX] = (grown(equity[of.index])[1:], MARKETS[INDEX], 1.4)
     for name, nav in of.others_nav.items():
         paths[name] = (np.asarray(nav, np.float64), colour_of(name), 1.2)
     ends, colours = {}, {}
@@ -60,7 +58,7 @@ def value(of: Backtest) -> Picture:
     axes.set(ylabel="value of one yen")
     gap = ends["gross"] - ends["net"]
     title = f"One yen became {ends['net']:.2f}; costs took {gap:.2f}, the equal-weight universe reached "
-    return Picture(title + f"{ends['equal weight']:.2f}", base64_png(made))
+    return Picture(title + f"{ends[UNIVERSE]:.2f}", base64_png(made))
 
 
 def underwater(of: Backtest) -> Picture:
@@ -99,33 +97,36 @@ def ahead(of: Backtest) -> Picture:
 def years(of: Backtest) -> Picture:
     """Compounded return of each calendar year beside the universe and TOPIX."""
     made, axes = zero_lines(3.4)
-    bars = [("net", "ret", ACCENT), ("equal weight", EQUAL, UNIVERSE)]
-    bars += [("TOPIX", of.index, INDEX)] if of.topix is not None else []
-    named = by_year(of.equity)["year"].to_list()
-    width = 0.8 / len(bars)
-    for i, (label, column, colour) in enumerate(bars):
-        returns = 100 * by_year(of.equity, column)["ret"].cast(pl.Float64).to_numpy()
-        places = np.arange(len(named)) + (i - (len(bars) - 1) / 2) * width
-        axes.bar(places, np.nan_to_num(returns), width=0.92 * width, color=colour, label=label)
+    found = {who: yearly(frame) for who, frame in of.months.items()}
+    named = list(found[OURS])
+    width = 0.8 / len(found)
+    for i, (who, returns) in enumerate(found.items()):
+        places = np.arange(len(named)) + (i - (len(found) - 1) / 2) * width
+        heights = [100 * returns.get(year, 0.0) for year in named]
+        axes.bar(places, heights, width=0.92 * width, color=MARKETS.get(who, ACCENT), label=_named(of, who))
     counts = dict(of.equity.group_by(pl.col("date").dt.year()).len().iter_rows())
-    axes.set_xticks(range(len(named)), [f"{year}\n{counts[year]} days" for year in named])
+    axes.set_xticks(range(len(named)), [f"{year}\n{counts.get(year, 0)} days" for year in named])
     axes.set(ylabel="return of the year, %")
     legend(axes)
-    ours, theirs = by_year(of.equity)["ret"], by_year(of.equity, EQUAL)["ret"]
-    above = int((ours > theirs).sum())
+    above = sum(value > found[UNIVERSE].get(year, np.inf) for year, value in found[OURS].items())
     return Picture(
         f"Net of costs the book was ahead of the equal-weight universe in {above} of {len(named)} years",
         base64_png(made),
     )
 
 
+def yearly(months: pl.DataFrame) -> dict[int, float]:
+    """Returns of whole years by year."""
+    return dict(months.filter(pl.col("month") == 0).sort("year").select("year", "ret").iter_rows())
+
+
 def costs(of: Backtest) -> Picture:
     """Costs of each year by source, in basis points of the year's mean value."""
     made, axes = one_axes(3.4)
-    found = costs_by_year(of.equity)
+    found = of.costs
     floor = np.zeros(found.height)
     for (column, label), colour in zip(COSTS.items(), COST_COLOURS, strict=True):
-        heights = found[column].to_numpy()
+        heights = BP * found[column].to_numpy()
         axes.bar(range(found.height), heights, bottom=floor, width=0.6, color=colour, label=label)
         floor = floor + heights
     for place, total in enumerate(floor):
@@ -182,11 +183,11 @@ def workings(of: Backtest) -> Picture:
 
 def unfilled(of: Backtest) -> Picture | None:
     """Orders that were not filled, or not wholly, by reason; None if all were."""
-    found = unfilled_by_reason(of.trades)
+    found = of.unfilled
     if not found.height:
         return None
     made, axes = one_axes(1.0 + 0.36 * found.height)
-    places, every = range(found.height), of.trades.height
+    places, every = range(found.height), of.orders
     shares = 100 * found["orders"].to_numpy() / every
     axes.barh(places, shares[::-1], color=ACCENT, height=0.6)
     for place, row in zip(places, found.reverse().iter_rows(named=True), strict=True):
@@ -232,23 +233,21 @@ def capacity(of: Backtest) -> Picture | None:
 
 def betas(of: Backtest) -> Picture | None:
     """Rolling beta to the equal-weight universe and to TOPIX; None for a short record."""
-    lines = {"equal weight": (EQUAL, UNIVERSE)}
-    lines |= {"TOPIX": (of.index, INDEX)} if of.topix is not None else {}
     made, axes = one_axes(3.2)
-    ends, colours = {}, {}
-    for name, (column, colour) in lines.items():
-        beta = rolling_beta(of.equity["ret"].to_numpy(), of.equity[column].to_numpy(), BETA_DAYS)
-        known = np.isfinite(beta)
+    ends = {}
+    for who, beta in of.betas.items():
+        values = np.asarray(beta, np.float64)
+        known = np.isfinite(values)
         if known.any():
-            axes.plot(_days(of), beta, color=colour, linewidth=1.6)
-            ends[name], colours[name] = float(beta[known][-1]), colour
+            axes.plot(_days(of), values, color=MARKETS[who], linewidth=1.6)
+            ends[who] = float(values[known][-1])
     if not ends:
         return None
     axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
-    name_lines(axes, ends, colours)
-    axes.set(ylabel=f"beta over {BETA_DAYS} days")
-    said = " and ".join(f"{beta:.2f} to {name}" for name, beta in ends.items())
-    return Picture(f"The beta of the last {BETA_DAYS} days is {said}", base64_png(made))
+    name_lines(axes, ends, MARKETS)
+    axes.set(ylabel=f"beta over {of.beta_days} days")
+    said = " and ".join(f"{beta:.2f} to {'the universe' if who == UNIVERSE else who}" for who, beta in ends.items())
+    return Picture(f"The beta of the last {of.beta_days} days is {said}", base64_png(made))
 
 
 def exposures(of: Backtest) -> Picture | None:
@@ -324,6 +323,16 @@ def yen(amount: float) -> str:
         if abs(amount) >= size:
             return f"¥{amount / size:g}{unit}" if amount % (size / 10) == 0 else f"¥{amount / size:,.1f}{unit}"
     return f"¥{amount:,.0f}"
+
+
+def grown(returns: ArrayLike) -> NDArray[np.float64]:
+    """Value of one yen by day [D + 1], the first before any return; a day without a return leaves it as it is."""
+    values = np.nan_to_num(np.asarray(returns, np.float64))
+    return np.concatenate([[1.0], np.cumprod(1 + values)])
+
+
+def _named(of: Backtest, who: str) -> str:
+    return f"{of.strategy}, net" if who == OURS else who
 
 
 def _shown_or_not(figures: Figures) -> str:

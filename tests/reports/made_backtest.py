@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 
 from atft_assets.calendar import trading_days
-from atft_assets.reports.backtest import AtCapital, AtCost, Backtest, Drawdown, Figures, Luck
-from atft_assets.reports.backtest_tables import grown
+from atft_assets.reports.backtest import INDEX, OURS, UNIVERSE, AtCapital, AtCost, Backtest, Figures, Luck
+from atft_assets.reports.backtest_pictures import grown
+from atft_assets.trading.performance import Drawdown, by_month, costs_by_year, rolling_beta, unfilled_by_reason
 
 CAPITAL = 10e6
 FIRST, LAST = date(2017, 1, 4), date(2021, 12, 30)
@@ -72,6 +73,9 @@ def trades_of(days: list[date], count: int = 400) -> pl.DataFrame:
                       zip(reasons, rng.integers(200, 5000, count), strict=True)],
             "reason": [REASONS[r] for r in reasons],
         }
+    ).with_columns(
+        (pl.col("shares") / pl.col("shares_ordered")).alias("fill_ratio"),
+        pl.when(pl.col("reason") == "ok").then(pl.lit("filled")).otherwise(pl.lit("cut")).alias("status"),
     )  # fmt: skip
 
 
@@ -135,7 +139,13 @@ def whole(equity: pl.DataFrame | None = None, **changes: Any) -> Backtest:
         "strategy": "phase3",
         "header": {"scores": "walk_forward, 5 folds", "rule": "50 names, buffer 2, 5 tranches", "costs": "retail_zero"},
         "equity": equity,
-        "trades": trades_of(days),
+        "months": {who: by_month(days, equity[column]) for who, column in
+                   ((OURS, "ret"), (UNIVERSE, "bench_equal"), (INDEX, "bench_topix"))},
+        "costs": costs_by_year(equity),
+        "orders": trades_of(days).height,
+        "unfilled": unfilled_by_reason(trades_of(days)),
+        "betas": {UNIVERSE: rolling_beta(net, equal).tolist(), INDEX: rolling_beta(net, topix).tolist()},
+        "beta_days": 120,
         "capital": CAPITAL,
         "total_return": False,
         "figures": ours,
@@ -145,8 +155,8 @@ def whole(equity: pl.DataFrame | None = None, **changes: Any) -> Backtest:
                      688.0, 4.9, 0.25),
         "others": [figures_of("low volatility", lows, lead=0.03, lead_low=-0.02, lead_high=0.08)],
         "others_nav": {"low volatility": grown(lows)[1:].tolist()},
-        "drawdowns": [Drawdown(date(2020, 2, 6), date(2020, 3, 16), date(2020, 6, 5), -0.28),
-                      Drawdown(date(2021, 11, 4), date(2021, 12, 1), None, -0.06)],
+        "drawdowns": [Drawdown(-0.28, date(2020, 2, 6), date(2020, 3, 16), date(2020, 6, 5), 80),
+                      Drawdown(-0.06, None, date(2021, 12, 1), None, 38)],
         "at_costs": at_costs,
         "at_capital": [AtCapital(c, 0.12 - 0.01 * i, 0.9 - 0.1 * i, 0.02 * i, 0.97) for i, c in
                        enumerate((10e6, 30e6, 100e6, 300e6, 1e9, 3e9))],

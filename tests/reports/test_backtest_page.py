@@ -9,13 +9,13 @@ import matplotlib.axes
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from atft_assets.reports import backtest_page as page
 from atft_assets.reports import backtest_pictures as drawn
-from atft_assets.reports import backtest_tables as tables
 from atft_assets.reports.backtest import Backtest, Luck, NoYardstick
+from atft_assets.trading.performance import by_month
 from tests.reports.made_backtest import CAPITAL, equity_of, trips_of, whole
 from tests.reports.page import checked
 
@@ -83,7 +83,7 @@ def test_year_bars_carry_the_right_years(full: Backtest, monkeypatch: pytest.Mon
     ((places, labels),) = ticks
     counts = full.equity["date"].dt.year().value_counts(sort=False)
     assert labels == [f"{year}\n{days} days" for year, days in sorted(counts.iter_rows())]
-    columns = {"net": "ret", "equal weight": "bench_equal", "TOPIX": "bench_topix"}
+    columns = {"phase3, net": "ret", "universe": "bench_equal", "TOPIX": "bench_topix"}
     assert len(bars) == 15
     for x, height, label in bars:
         year = int(labels[round(x)].partition("\n")[0])
@@ -103,21 +103,9 @@ def test_the_table_of_months_by_hand(full: Backtest, text: str) -> None:
 
 def test_a_record_that_begins_in_december_has_two_years() -> None:
     equity = equity_of(date(2019, 12, 16), date(2020, 1, 31))
-    assert tables.by_year(equity)["year"].to_list() == [2019, 2020]
-    assert dict(tables.by_year(equity).iter_rows()) == pytest.approx(by_hand(equity))
+    assert drawn.yearly(by_month(equity["date"].to_list(), equity["ret"])) == pytest.approx(by_hand(equity))
     plain = checked(page.render(whole(equity)))
     assert "<tr><td>2019</td><td></td>" in plain and "too short for a beta" in plain
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 500))
-def test_months_years_and_the_whole_compound_to_the_same(seed: int, days: int) -> None:
-    equity = equity_of(seed=seed).tail(days)
-    total = float(np.prod(1 + equity["ret"].to_numpy()) - 1)
-    for found in (tables.by_month(equity), tables.by_year(equity)):
-        assert float(np.prod(1 + found["ret"].to_numpy()) - 1) == pytest.approx(total)
-        assert found.select(pl.exclude("ret")).is_duplicated().sum() == 0
-    assert tables.grown(equity["ret"])[-1] == pytest.approx(1 + total)
 
 
 # -- yardsticks --------------------------------------------------------------------------------------------------------
@@ -148,45 +136,9 @@ def test_a_ledger_without_a_day_is_refused(full: Backtest) -> None:
         replace(full, equity=full.equity.clear())
 
 
-# -- sums over the frames ----------------------------------------------------------------------------------------------
-
-
-def test_costs_of_a_year_by_hand() -> None:
-    equity = pl.DataFrame(
-        {"date": [date(2019, 12, 30), date(2020, 1, 6), date(2020, 1, 7)], "nav": [100.0, 200.0, 300.0],
-         "cost_commission": [1.0, 0.0, 0.0], "cost_spread": [0.0, 1.0, 4.0], "cost_impact": 0.0, "cost_borrow": 0.0}
-    )  # fmt: skip
-    found = tables.costs_by_year(equity)
-    assert found["cost_commission"].to_list() == [100.0, 0.0] and found["cost_spread"].to_list() == [0.0, 200.0]
-
-
-def test_unfilled_orders_by_hand() -> None:
-    trades = pl.DataFrame(
-        {"shares_ordered": [100, 300, 200, 100], "shares": [100, 100, 0, 0], "price": [10.0, 10.0, None, 50.0],
-         "reason": ["ok", "volume_cap", "untraded", "limit_up"]}
-    )  # fmt: skip
-    found = {row[0]: row[1:] for row in tables.unfilled_by_reason(trades).iter_rows()}
-    total = 1000 + 3000 + 5000
-    assert found["volume_cap"] == (1, pytest.approx(2000 / total)) and found["untraded"] == (1, None)
-    assert found["limit_up"] == (1, pytest.approx(5000 / total)) and len(found) == 3
-    assert tables.unfilled_by_reason(trades.head(1)).height == 0 == tables.unfilled_by_reason(trades.clear()).height
-
-
-def test_rolling_beta_is_the_slope_of_numpy() -> None:
-    rng = np.random.default_rng(1)
-    index = rng.normal(size=200)
-    ours = 0.7 * index + rng.normal(size=200)
-    index[50] = nan
-    beta = tables.rolling_beta(ours, index, 60)
-    assert np.isnan(beta[:59]).all() and np.isfinite(beta[59:]).all()
-    known = np.isfinite(index[100:160])
-    assert beta[159] == pytest.approx(np.polyfit(index[100:160][known], ours[100:160][known], 1)[0])
-    assert np.isnan(tables.rolling_beta(ours, np.full(200, nan), 60)).all()
-
-
 @given(st.integers(0, 40), st.integers(1, 12))
 def test_no_trip_is_both_best_and_worst(trips: int, count: int) -> None:
-    best, worst = tables.extremes(trips_of(trips), count)
+    best, worst = page.extremes(trips_of(trips), count)
     assert not set(best["code"]) & set(worst["code"])
     assert (best.height, worst.height) == (min(count, -(-trips // 2)), min(count, trips // 2))
     if best.height and worst.height:
@@ -202,14 +154,15 @@ def test_what_is_missing_is_said_and_not_drawn() -> None:
     unknown = Luck(nan, nan, nan, nan, nan, nan, 1, nan, nan, nan, 10, inf, nan)
     bare = whole(
         topix=None, others=[], others_nav={}, drawdowns=[], at_costs=[], at_capital=[], sectors=empty, exposures=empty,
-        trips=empty, facts={}, luck=unknown, trades=whole().trades.clear(),
+        trips=empty, facts={}, luck=unknown, orders=0,
+        unfilled=whole().unfilled.clear(), betas={},
     )  # fmt: skip
     plain = checked(page.render(replace(bare, figures=replace(bare.figures, sharpe_low=nan, sharpe_high=nan))))
     for said in ("never fell below its start", "not run again at other costs", "not run again with other capital",
                  "Sector weights are not known", "no round trip yet", "Every order was filled", "No other portfolio",
                  "no number of days", "one rule alone was run", "whose interval is not known"):  # fmt: skip
         assert said in plain, said
-    assert plain.count("<img") == 8
+    assert plain.count("<img") == 7
 
 
 @pytest.mark.parametrize("days", [1, 2, 25])
