@@ -59,11 +59,10 @@ def random_market(days: int, names: int, seed: int = 0) -> tuple[Market, NDArray
         night, session = rng.standard_normal((2, names))
         first = base * np.exp(0.4 * sigma * night)
         after = base * np.exp(sigma * moves[t])
-        spread = np.abs(session) * 0.3 * sigma
+        wide = np.abs(session) * 0.3 * sigma
+        bar = (first, np.maximum(first, after) * (1 + wide), np.minimum(first, after) * (1 - wide), after)
         tick = tick_size(base, day)
-        rows = [np.maximum(np.rint(x / tick), 1) * tick
-                for x in (first, np.maximum(first, after) * (1 + spread), np.minimum(first, after) * (1 - spread), after)
-                ]  # fmt: skip
+        rows = [np.maximum(np.rint(price / tick), 1) * tick for price in bar]
         for array, row in zip((opened, high, low, close), rows, strict=True):
             array[t] = np.where(dark[t], np.nan, row)
         last = np.where(dark[t], base, rows[3])

@@ -3,6 +3,7 @@
 Raw prices, so a split changes the shares that are held and nothing else. Amounts are JPY. Arrays are [N], one a name.
 """
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -82,7 +83,7 @@ class Account:
     def value(self) -> float:
         """Of all shares by their marks."""
         held = self.held
-        return float(self.shares[held] @ self.mark[held])
+        return math.fsum(self.shares[held] * self.mark[held])
 
     @property
     def nav(self) -> float:
@@ -98,7 +99,7 @@ class Account:
         self.receivable -= paid
         going = np.flatnonzero(dividend)
         amount = dividend[going].astype(np.float64)
-        total = float(self.shares[going] @ amount)
+        total = math.fsum(self.shares[going] * amount)
         self.mark[going] = np.maximum(self.mark[going] - amount, 0.0)
         if total:
             self.receivable += total
@@ -129,7 +130,7 @@ class Account:
             return 0.0
         fees = costs.borrow(-self.shares[short] * self.mark[short], days)
         self.borrowed[short] += fees
-        total = float(fees.sum())
+        total = math.fsum(fees)
         self.cash -= total
         return total
 
@@ -138,7 +139,7 @@ class Account:
         traded = np.flatnonzero(fills.shares)
         change, before = fills.shares[traded], self.shares[traded]
         signed = np.sign(change) * fills.value[traded]
-        self.cash -= float(signed.sum() + fills.costs[traded].sum())
+        self.cash -= math.fsum(signed + fills.costs[traded])
         fees = self._rebase(traded, change, signed + fills.costs[traded], t)
         self.shares[traded] = before + change
         return fees
@@ -167,7 +168,7 @@ class Account:
     def leave(self, names: Shares, haircut: float, t: int) -> Floats:
         """Leave names that are delisted at their last mark less a haircut; the borrow fees of those bought back [N]."""
         value = self.shares[names] * self.mark[names] * (1 - haircut)
-        self.cash += float(value.sum())
+        self.cash += math.fsum(value)
         fees = self._rebase(names, -self.shares[names], -value, t)
         self.shares[names] = 0
         return fees

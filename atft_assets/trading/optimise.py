@@ -40,7 +40,8 @@ def optimal_weights(
 
     known = np.where(evening.scored, np.nan_to_num(scores.astype(np.float64)), 0.0)
     gone = (held > 0) & (~evening.eligible | (due & ~evening.scored))
-    must = np.minimum(np.where(gone, held, np.maximum(held - rule.name_cap, 0.0)), np.fmax(evening.reach, evening.lot))
+    most = np.maximum(evening.reach, evening.lot)  # that an order may sell
+    must = np.minimum(np.where(gone, held, np.maximum(held - rule.name_cap, 0.0)), most)
     may = (due & ~gone) | (must > 0)
     names = np.flatnonzero(may & (evening.candidates | (held > 0)))
     n, sectors = len(names), len(evening.share)
@@ -48,7 +49,7 @@ def optimal_weights(
         return Wanted(held.copy(), _reasons(evening, held, held, gone, rule), gone)
     room = np.where(evening.candidates & due, np.maximum(rule.name_cap - held, 0.0), 0.0)
     buys = np.minimum(room, evening.reach)[names]
-    sales = np.maximum(np.minimum(held, np.fmax(evening.reach, evening.lot)), must)[names]
+    sales = np.maximum(np.minimum(held, most), must)[names]
     most_sold = max(rule.turnover_cap, float(must[names].sum()))
     most_held = max(rule.gross, float(held.sum() - must[names].sum()))
 

@@ -103,11 +103,9 @@ class Rule:
 
 
 @lru_cache(maxsize=8)
-def places_of(codes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Place of each name in the order of codes [N], by which ties are broken, whatever order the names come in."""
-    places = np.empty(len(codes), np.int64)
-    places[np.argsort(np.array(codes))] = np.arange(len(codes))
-    return places
+def in_order_of_codes(codes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Places of the names in the order of their codes [N], by which ties are broken, whatever order they come in."""
+    return np.argsort(np.array(codes))
 
 
 @lru_cache(maxsize=16)

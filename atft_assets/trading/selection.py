@@ -20,8 +20,9 @@ from atft_assets.trading.policy import (
     LOT_ZERO,
     NO_REASON,
     Rule,
-    places_of,
+    in_order_of_codes,
 )
+from atft_assets.trading.rules import LOT
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -39,11 +40,12 @@ class Evening:
         candidates: scored, traded today and liquid enough: may be bought or sold short.
         order: places of the scored names, best first, ties by code [M].
         rank: 1 + number of candidates with a better score; infinite where there is no score.
+        precedence: place in `order`, the others behind by code: all different.
         sector: sector code + 1, so that the unknown have 0.
         share: of the candidates that are of a sector, by `sector`.
         shortable: may be sold short.
         reach: largest order by the usual turnover, as a weight.
-        lot: weight of one lot; NaN where there is no price.
+        lot: weight of one lot; 0 where there is no price.
     """
 
     eligible: Flags
@@ -51,6 +53,7 @@ class Evening:
     candidates: Flags
     order: Places
     rank: Floats
+    precedence: Places
     sector: Places
     share: Floats
     shortable: Flags
@@ -73,12 +76,12 @@ class Wanted:
     forced: Flags
 
 
-def evening_of(market: Market, t: int, scores: NDArray[np.float32], rule: Rule, lot: Floats, nav: float) -> Evening:
+def evening_of(market: Market, t: int, scores: NDArray[np.float32], rule: Rule, unit: Floats, nav: float) -> Evening:
     """The view of an evening; reads row t of the market alone.
 
     Args:
         scores: NaN where there is none.
-        lot: weight of one lot; NaN where there is no price.
+        unit: weight of one share; 0 where there is no price.
     """
     eligible, adv = market.eligible[t], market.adv[t]
     scored = eligible & np.isfinite(scores)
@@ -86,11 +89,15 @@ def evening_of(market: Market, t: int, scores: NDArray[np.float32], rule: Rule, 
     if rule.liquid_only:
         known = adv[eligible & np.isfinite(adv)]
         candidates &= adv >= (np.median(known) if known.size else np.inf)  # False where NaN
-    places = np.flatnonzero(scored)
-    order = places[np.lexsort((places_of(market.codes)[places], -scores[places]))]
-    rank = np.full(len(scores), np.inf)
+    by_code = in_order_of_codes(market.codes)
+    has_score = scored[by_code]
+    places = by_code[has_score]
+    order = places[np.argsort(-scores[places], kind="stable")]
+    rank, precedence = np.full(len(scores), np.inf), np.empty(len(scores), np.int64)
     among = candidates[order]
     rank[order] = np.cumsum(among) - among + 1
+    precedence[order] = np.arange(len(order))
+    precedence[by_code[~has_score]] = np.arange(len(order), len(scores))
     sector = market.sector[t].astype(np.int64) + 1
     counts = np.bincount(sector[candidates], minlength=int(sector.max(initial=0)) + 1)
     return Evening(
@@ -99,17 +106,18 @@ def evening_of(market: Market, t: int, scores: NDArray[np.float32], rule: Rule, 
         candidates=candidates,
         order=order,
         rank=rank,
+        precedence=precedence,
         sector=sector,
         share=counts / max(int(counts.sum()), 1),
         shortable=market.shortable[t],
-        reach=np.nan_to_num(adv) * rule.adv_share / nav,
-        lot=lot,
+        reach=np.where(np.isfinite(adv), adv, 0.0) * (rule.adv_share / nav),
+        lot=LOT * unit,
     )
 
 
 def reachable(held: Floats, reach: Floats, lot: Floats) -> Floats:
     """The least weight, without sign, that an evening's order can bring a holding down to."""
-    return np.maximum(np.abs(held) - np.maximum(reach, np.nan_to_num(lot)), 0.0)
+    return np.maximum(np.abs(held) - np.maximum(reach, lot), 0.0)
 
 
 def top_names(evening: Evening, held: Floats, rule: Rule, due: Flags) -> Wanted:
@@ -130,12 +138,14 @@ def top_names(evening: Evening, held: Floats, rule: Rule, due: Flags) -> Wanted:
     over = int(surplus.sum()) - rule.names
     if over > 0:
         candidates = np.flatnonzero(surplus & due)
-        lost[candidates[np.argsort(-evening.rank[candidates], kind="stable")][:over]] = True
+        lost[candidates[np.argsort(-evening.precedence[candidates])][:over]] = True
     reason[gone], reason[lost] = EXIT_UNIVERSE, EXIT_RANK
     weights[gone | lost] = 0.0
 
     stays = mine & ~gone & ~lost
-    least = np.where(evening.lot <= rule.name_cap, np.fmax(evening.lot, place), place)  # a place may be less than a lot
+    least = np.where(
+        evening.lot <= rule.name_cap, np.maximum(evening.lot, place), place
+    )  # a place may be less than a lot
     capped = stays & (held > rule.name_cap + _ROUND_OFF)
     drifted = stays & due & (held > (1 + rule.drift_band) * place)
     weights = np.where(capped | drifted, np.minimum(least, held), weights)
@@ -156,7 +166,7 @@ def _leave_full_sectors(evening: Evening, held: Floats, weights: Floats, reason:
     total = np.bincount(evening.sector, now, minlength=len(evening.share))
     for sector in np.flatnonzero(total > evening.share + rule.sector_band + _ROUND_OFF):
         staying = np.flatnonzero((evening.sector == sector) & (weights > 0))
-        for i in staying[np.argsort(-evening.rank[staying], kind="stable")]:
+        for i in staying[np.argsort(-evening.precedence[staying])]:
             if total[sector] <= evening.share[sector] + rule.sector_band + _ROUND_OFF:
                 break
             total[sector] -= now[i] - reachable(held[i], evening.reach[i], evening.lot[i])
@@ -242,10 +252,10 @@ def sector_deciles(evening: Evening, held: Floats, rule: Rule, due: Flags) -> Wa
         capped |= over
         reason[over] = CAP_NAME
         off = stays & due & (np.abs(np.abs(held) - place) > rule.drift_band * place)
-        weights = np.where(over | off, sign * np.maximum(place, np.fmin(evening.lot, np.abs(held))), weights)
+        weights = np.where(over | off, sign * np.maximum(place, np.minimum(evening.lot, np.abs(held))), weights)
         free = (size - np.bincount(evening.sector[stays], minlength=sectors))[evening.sector]
         new = np.flatnonzero((held == 0) & due & evening.candidates & may & (rank <= quota))
-        new = new[np.lexsort((rank[new], evening.sector[new]))]
+        new = new[np.lexsort((sign * evening.precedence[new], evening.sector[new]))]
         new = new[_count_in_groups(evening.sector[new]) < free[new]]
         weights[new], reason[new] = sign * place[new], ENTER
     reason[gone], weights[gone] = EXIT_UNIVERSE, 0.0
@@ -255,7 +265,7 @@ def sector_deciles(evening: Evening, held: Floats, rule: Rule, due: Flags) -> Wa
 def _rank_in_sector(evening: Evening, order: Places, among: Flags) -> Floats:
     """1 + number of those `among` that come before a name in its sector; infinite where there is no score."""
     rank = np.full(len(among), np.inf)
-    grouped = order[np.argsort(evening.sector[order], kind="stable")]
+    grouped = order[np.argsort(evening.sector[order].astype(np.int16), kind="stable")]  # of 16 bits: a radix sort
     counted = among[grouped]
     before: NDArray[np.int64] = np.cumsum(counted) - counted
     sector = evening.sector[grouped]

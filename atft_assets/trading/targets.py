@@ -5,6 +5,7 @@ shares of the net asset value by the closes of the evening.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,15 +43,15 @@ class Book:
     price: Floats
     nav: float
 
+    @cached_property
+    def unit(self) -> Floats:
+        """Weight of one share [N]; 0 without a price."""
+        return np.where(np.isfinite(self.price), self.price, 0.0) / self.nav
+
     @property
     def weights(self) -> Floats:
         """Signed, by the last closes [N]."""
         return self.shares * self.unit
-
-    @property
-    def unit(self) -> Floats:
-        """Weight of one share [N]; 0 without a price."""
-        return np.nan_to_num(self.price) / self.nav
 
 
 @dataclass(frozen=True)
@@ -103,120 +104,161 @@ def decide(
     if not book.nav > 0:
         raise ValueError(f"a book of {book.nav} JPY cannot be invested")
     due = due_names(market, t, rule, np.zeros(names, bool) if unfinished is None else unfinished)
-    evening = evening_of(market, t, scores, rule, book.price * LOT / book.nav, book.nav)
-    wanted = target_weights(evening, scores, book, rule, due)
-    shares, by_turnover, by_usual = _within_caps(evening, wanted, book, rule)
-    reason = wanted.reason.copy()
-    reason[by_usual & (np.abs(wanted.weights) > np.abs(book.weights))] = CAP_ADV
+    held = book.weights
+    evening = evening_of(market, t, scores, rule, book.unit, book.nav)
+    wanted = target_weights(evening, scores, held, rule, due)
+    trade = _Trade(evening, wanted, book, np.flatnonzero((book.shares != 0) | (wanted.weights != 0)), rule)
+    shares, by_turnover, by_usual = trade.within_caps()
     if rule.fill_lots and rule.side is BookSide.LONG:
-        shares = _with_further_lots(evening, wanted, shares, book, rule)
-    empty = (shares == 0) & (book.shares == 0)
-    unseen = empty & np.isin(reason, (ENTER,))
-    too_dear = unseen & (np.abs(wanted.weights) < evening.lot)
-    reason[unseen] = NO_REASON
-    reason[too_dear] = LOT_ZERO
-    return Decision(shares, shares * book.unit, reason, evening.rank, by_turnover | by_usual)
+        shares = trade.with_further_lots(shares)
+    reason = wanted.reason.copy()
+    reason[trade.names] = trade.reasons(shares, by_usual)
+    found, cut = np.zeros(names, np.int64), np.zeros(names, bool)
+    found[trade.names], cut[trade.names] = shares, by_turnover | by_usual
+    return Decision(found, found * book.unit, reason, evening.rank, cut)
 
 
-def target_weights(evening: Evening, scores: NDArray[np.float32], book: Book, rule: Rule, due: Flags) -> Wanted:
-    """Weights that the rule wants, before lots and before what an evening may trade."""
+def target_weights(evening: Evening, scores: NDArray[np.float32], held: Floats, rule: Rule, due: Flags) -> Wanted:
+    """Weights that the rule wants, before lots and before what an evening may trade.
+
+    Args:
+        held: signed weights of what is held [N].
+        due: names about which the evening decides [N].
+    """
     if rule.kappa is not None:
-        return optimal_weights(evening, scores, book.weights, rule, due, rule.kappa)
-    return (top_names if rule.side is BookSide.LONG else sector_deciles)(evening, book.weights, rule, due)
+        return optimal_weights(evening, scores, held, rule, due, rule.kappa)
+    return (top_names if rule.side is BookSide.LONG else sector_deciles)(evening, held, rule, due)
 
 
-def target_shares(weights: Floats, book: Book) -> Shares:
+def target_shares(weights: Floats, unit: Floats, held: Shares) -> Shares:
     """Weights as shares: whole lots, rounded towards none.
 
     A weight that is that of the holding keeps its shares, odd ones included; another keeps the odd remainder, for no
     auction would take it, as long as any of the name is held.
 
+    Args:
+        weights: signed [n].
+        unit: weight of one share, 0 without a price [n].
+        held: signed shares [n].
+
     Returns:
-        signed, int64 [N].
+        signed, int64 [n].
     """
-    unit = book.unit
-    wanted = np.where(unit > 0, np.abs(weights) / np.where(unit > 0, unit, 1.0), 0.0)
-    held = np.where(np.sign(weights) == np.sign(book.shares), np.abs(book.shares), 0)
-    odd = held % LOT
+    wanted = np.abs(weights) * _per(unit)
+    same = np.where(np.sign(weights) == np.sign(held), np.abs(held), 0)
+    odd = same % LOT
     lots = np.floor((wanted - odd) / LOT + 1e-6) * LOT + odd
-    found = np.where(np.abs(wanted - held) < 0.5, held, np.where(lots > odd, lots, 0))
+    found = np.where(np.abs(wanted - same) < 0.5, same, np.where(lots > odd, lots, 0))
     return (np.sign(weights) * found).astype(np.int64)
 
 
-def _within_caps(evening: Evening, wanted: Wanted, book: Book, rule: Rule) -> tuple[Shares, Flags, Flags]:
-    """Shares after orders that the caps let through; which were cut by turnover, and which by the name's own turnover.
+def _per(unit: Floats) -> Floats:
+    """Shares that make up the whole net asset value; 0 without a price."""
+    return np.where(unit > 0, 1 / np.where(unit > 0, unit, 1.0), 0.0)
 
-    Reductions come first: they are what further purchases are paid from.
+
+class _Trade:
+    """The names that are held or wanted [n], on the way from wanted weights to shares.
+
+    Shares are counted without sign on the way; `side` has it.
     """
-    unit, held = book.unit, np.abs(book.shares)
-    side = np.where(book.shares != 0, np.sign(book.shares), np.sign(wanted.weights)).astype(np.int64)
-    want = np.maximum(side * target_shares(wanted.weights, book), 0)
-    usual = np.where(unit > 0, np.floor(evening.reach / np.where(unit > 0, unit, 1.0) / LOT + 1e-6) * LOT, 0)
-    less, more = np.maximum(held - want, 0), np.maximum(want - held, 0)
-    less_let, more_let = np.minimum(less, np.maximum(usual, LOT)), np.minimum(more, usual)
-    by_usual = (less_let < less) | (more_let < more)
 
-    left, by_turnover = [], np.zeros(len(unit), bool)
-    reduced = np.zeros(len(unit))
-    for sign in (1, -1):  # sales of what is held, and purchases of what was sold short
-        amount = np.where(side == sign, less_let, 0)
-        order = np.lexsort((-evening.rank if sign == 1 else evening.rank, ~wanted.forced))
-        let = _cut_in_order(amount, unit, order[amount[order] > 0], rule.turnover_cap)
-        by_turnover |= let < amount
-        reduced += let
-        left.append(rule.turnover_cap - float(let @ unit))
-    after = held - reduced
-    free = max(rule.gross - float(after @ unit), 0.0)
-    if rule.side is BookSide.LONG:
-        order = np.argsort(evening.rank, kind="stable")
-        order = order[more_let[order] > 0]
-        paid = _cut_in_order(more_let, unit, order, free)
-        let = _cut_in_order(paid, unit, order, rule.turnover_cap)
-        by_turnover |= let < paid
-    else:
-        grown = [float(np.where(side == sign, more_let, 0) @ unit) for sign in (1, -1)]
-        traded = min(left[1] / max(grown[0], left[1], _ROUND_OFF), left[0] / max(grown[1], left[0], _ROUND_OFF))
-        paid = more_let if sum(grown) <= free else np.floor(more_let * free / sum(grown) / LOT + 1e-6) * LOT
-        let = paid if traded >= 1 else np.floor(paid * traded / LOT + 1e-6) * LOT
-        by_turnover |= let < paid
-    return (side * (after + let)).astype(np.int64), by_turnover, by_usual
+    def __init__(self, evening: Evening, wanted: Wanted, book: Book, names: Shares, rule: Rule):
+        self.rule, self.names = rule, names
+        self.unit, self.before = book.unit[names], book.shares[names]
+        self.weights, self.forced, self.reason = wanted.weights[names], wanted.forced[names], wanted.reason[names]
+        self.precedence, self.reach = evening.precedence[names], evening.reach[names]
+        self.sector, self.highest = evening.sector[names], evening.share + rule.sector_band
+        self.side = np.where(self.before != 0, np.sign(self.before), np.sign(self.weights)).astype(np.int64)
 
+    def within_caps(self) -> tuple[Shares, Flags, Flags]:
+        """Signed shares after orders that the caps let through; which were cut by turnover, which by the name's own.
 
-def _cut_in_order(amount: Floats, unit: Floats, order: Shares, budget: float) -> Floats:
-    """Shares of each name, in order, until the budget, a weight, is used up; what is cut is cut to whole lots."""
-    let = np.zeros(len(amount))
-    weight = amount[order] * unit[order]
-    rest = budget - (np.cumsum(weight) - weight)
-    whole = weight <= rest + _ROUND_OFF
-    part = np.floor(np.maximum(rest, 0) / np.maximum(unit[order], _ROUND_OFF) / LOT) * LOT
-    let[order] = np.where(whole, amount[order], np.minimum(part, amount[order]))
-    return let
+        Reductions come first: they are what further purchases are paid from.
+        """
+        unit, held, cap = self.unit, np.abs(self.before), self.rule.turnover_cap
+        want = np.maximum(self.side * target_shares(self.weights, unit, self.before), 0)
+        usual = np.floor(self.reach * _per(unit) / LOT + 1e-6) * LOT
+        less, more = np.maximum(held - want, 0), np.maximum(want - held, 0)
+        less_let, more_let = np.minimum(less, np.maximum(usual, LOT)), np.minimum(more, usual)
 
+        # sales of what is held, worst first, and purchases of what was sold short, best first
+        reduced, left = np.zeros(len(unit)), []
+        for sign in (1, -1):
+            mine = np.flatnonzero((self.side == sign) & (less_let > 0))
+            order = mine[np.lexsort((-sign * self.precedence[mine], ~self.forced[mine]))]
+            let = self._cut(less_let, order, cap)
+            reduced += let
+            left.append(cap - float(let @ unit))
+        after = held - reduced
+        free = max(self.rule.gross - float(after @ unit), 0.0)
+        if self.rule.side is BookSide.LONG:
+            buying = np.flatnonzero(more_let > 0)
+            order = buying[np.argsort(self.precedence[buying])]
+            paid = self._cut(more_let, order, free)
+            let = self._cut(paid, order, cap)
+        else:
+            paid, let = self._in_step(more_let, free, bought=left[1], sold=left[0])
+        by_turnover = (reduced < less_let) | (let < paid)
+        by_usual = (less_let < less) | (more_let < more)
+        return (self.side * (after + let)).astype(np.int64), by_turnover, by_usual
 
-def _with_further_lots(evening: Evening, wanted: Wanted, shares: Shares, book: Book, rule: Rule) -> Shares:
-    """Spend what rounding down left of tonight's purchases on one more lot of a name, the best ranks first.
+    def _cut(self, amount: Floats, order: Shares, budget: float) -> Floats:
+        """Shares of the names in `order`, until the budget, a weight, is used up; what is cut is cut to whole lots."""
+        let = np.zeros(len(amount))
+        weight = amount[order] * self.unit[order]
+        rest = budget - (np.cumsum(weight) - weight)
+        part = np.floor(np.maximum(rest, 0) * _per(self.unit[order]) / LOT) * LOT
+        let[order] = np.where(weight <= rest + _ROUND_OFF, amount[order], np.minimum(part, amount[order]))
+        return let
 
-    A name gets one where it would have none, or where that brings it nearer to its weight; never beyond a cap.
-    """
-    unit, shares = book.unit, shares.copy()
-    bought = (wanted.weights > book.weights + _ROUND_OFF) & (evening.lot > 0)
-    names = np.flatnonzero(bought)
-    rest = float((wanted.weights - shares * unit)[names].sum())
-    rest = min(rest, rule.gross - float(shares @ unit))
-    rest = min(rest, rule.turnover_cap - float(np.maximum(shares - book.shares, 0) @ unit))
-    sector_weight = np.bincount(evening.sector, shares * unit, minlength=len(evening.share))
-    for i in names[np.argsort(evening.rank[names], kind="stable")]:
-        lot, more = evening.lot[i], (shares[i] + LOT) * unit[i]
-        allowed = (
-            lot <= rest + _ROUND_OFF
-            and more <= rule.name_cap + _ROUND_OFF
-            and (shares[i] == 0 or more <= (1 + rule.drift_band / 2) * wanted.weights[i])
-            and (shares[i] - book.shares[i] + LOT) * unit[i] <= evening.reach[i] + _ROUND_OFF
-            and sector_weight[evening.sector[i]] + lot
-            <= evening.share[evening.sector[i]] + rule.sector_band + _ROUND_OFF
+    def _in_step(self, more: Floats, free: float, bought: float, sold: float) -> tuple[Floats, Floats]:
+        """Both sides of a long-short book grow alike: what may be paid for, and of that what turnover lets.
+
+        Args:
+            free: weight that may be added, bought and sold: what turnover leaves for either.
+        """
+        long, short = (float(np.where(self.side == sign, more, 0) @ self.unit) for sign in (1, -1))
+
+        def scaled(amount: Floats, by: float) -> Floats:
+            return amount if by >= 1 else np.floor(amount * by / LOT + 1e-6) * LOT
+
+        paid = scaled(more, free / max(long + short, _ROUND_OFF))
+        by = min(max(bought, 0) / max(long, _ROUND_OFF), max(sold, 0) / max(short, _ROUND_OFF))
+        return paid, scaled(paid, by)
+
+    def with_further_lots(self, shares: Shares) -> Shares:
+        """Spend what rounding down left of tonight's purchases on one more lot of a name, the best ranks first.
+
+        A name gets one where it would have none, or where that brings it nearer to its weight; never beyond a cap.
+        """
+        rule, unit, shares = self.rule, self.unit, shares.copy()
+        names = np.flatnonzero((self.weights > self.before * unit + _ROUND_OFF) & (unit > 0))
+        rest = min(
+            float((self.weights - shares * unit)[names].sum()),
+            rule.gross - float(shares @ unit),
+            rule.turnover_cap - float(np.maximum(shares - self.before, 0) @ unit),
         )
-        if allowed:
-            shares[i] += LOT
-            rest -= lot
-            sector_weight[evening.sector[i]] += lot
-    return shares
+        total = np.bincount(self.sector, shares * unit, minlength=len(self.highest))
+        for i in names[np.argsort(self.precedence[names])]:
+            lot, more, sector = LOT * unit[i], (shares[i] + LOT) * unit[i], self.sector[i]
+            allowed = (
+                lot <= rest + _ROUND_OFF
+                and more <= rule.name_cap + _ROUND_OFF
+                and (shares[i] == 0 or more <= (1 + rule.drift_band / 2) * self.weights[i])
+                and more - self.before[i] * unit[i] <= self.reach[i] + _ROUND_OFF
+                and total[sector] + lot <= self.highest[sector] + _ROUND_OFF
+            )
+            if allowed:
+                shares[i] += LOT
+                rest -= lot
+                total[sector] += lot
+        return shares
+
+    def reasons(self, shares: Shares, by_usual: Flags) -> NDArray[np.int8]:
+        """Reasons of the wanted weights, where caps and lots did not have the last word [n]."""
+        reason = self.reason.copy()
+        reason[by_usual & (np.abs(self.weights) > np.abs(self.before) * self.unit)] = CAP_ADV
+        unseen = (shares == 0) & (self.before == 0) & (reason == ENTER)
+        reason[unseen] = np.where(np.abs(self.weights[unseen]) < LOT * self.unit[unseen], LOT_ZERO, NO_REASON)
+        return reason
