@@ -9,11 +9,12 @@ from pydantic import Field
 
 from atft_assets.failures import PermanentFailure, Refusal, permanent
 from atft_assets.groups import TRAINING
-from atft_assets.hpo.page import best_config, importances, picture, shown, trials_table
+from atft_assets.hpo.page import best_config, importances, knob, page_name, picture, render, trials_table
 from atft_assets.hpo.space import DEFAULT, Dimension, check_space, starting_point, value_of
 from atft_assets.hpo.study import WHY, best_of, counted, open_study
 from atft_assets.hpo.trial import Plan, TrialFailed, run_trial, tidy
 from atft_assets.hpo.tried import tried
+from atft_assets.reports.pages import write_page
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.training.folds import CUT, FoldRow, fold_on, fold_rows
@@ -118,10 +119,11 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         phases = [MAIN_LANE.phase(phase) for phase in plan.phases]
         text = best_config(study, str(plan.request["preset"]), _fixed(plan), phases)
         write_text(plan.folder / BEST, str(text))
+        page = write_page(store, page_name(study), render(study, _outcome(study, plan, best), str(text), _train(plan)))
         yield dg.MaterializeResult(
             asset_key=NAME,
             data_version=dg.DataVersion(f"{config.study}:{best.number}:{counted(study)}"),
-            metadata=_metadata(study, plan, best, str(text)),
+            metadata={**_metadata(study, plan, best, str(text)), "page": dg.MetadataValue.path(str(page))},
         )
 
     return hpo
@@ -228,7 +230,7 @@ def _search(
             raise
 
     def after(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        knobs = ", ".join(f"{name} {shown(value)}" for name, value in trial.params.items())
+        knobs = ", ".join(f"{name} {knob(value)}" for name, value in trial.params.items())
         figure = f"{trial.value:+.4f}" if trial.state.name == "COMPLETE" else trial.user_attrs.get(WHY, "")
         seen(store.local(), tried(study))
         context.log.info(f"trial {trial.number} {trial.state.name.lower()} {figure} ({knobs})")
@@ -251,16 +253,25 @@ def _fixed(plan: Plan) -> dict[str, dict[str, Any]]:
     }
 
 
+def _outcome(study: "optuna.Study", plan: Plan, best: "optuna.trial.FrozenTrial") -> str:
+    folds = f"{len(plan.folds)} fold{'s' if len(plan.folds) > 1 else ''}"
+    return f"trial {best.number} of {len(study.trials)}: objective {best.value:+.4f} over {folds}"
+
+
+def _train(plan: Plan) -> str:
+    """The command that trains with the best knobs."""
+    phases = ",".join(MAIN_LANE.phase(phase) for phase in plan.phases)
+    return f"dagster asset materialize --select {phases} --config $ATFT_DATA/{NAME}/{plan.folder.name}/{BEST}"
+
+
 def _metadata(study: "optuna.Study", plan: Plan, best: "optuna.trial.FrozenTrial", config: str) -> dict[str, Any]:
     states = [trial.state.name for trial in study.get_trials(deepcopy=False)]
-    phases = ",".join(MAIN_LANE.phase(phase) for phase in plan.phases)
     return {
-        "outcome": f"trial {best.number} of {len(states)}: objective {best.value:+.4f} over "
-        f"{len(plan.folds)} fold{'s' if len(plan.folds) > 1 else ''}",
+        "outcome": _outcome(study, plan, best),
         "trials": dg.MetadataValue.table(trials_table(study)),
         "history_and_importances": dg.MetadataValue.md(picture(study)),
         "best_config": dg.MetadataValue.md(f"```yaml\n{config}```"),
-        "train_with": f"dagster asset materialize --select {phases} --config {plan.folder / BEST}",
+        "train_with": _train(plan),
         "best_objective": float(best.value or 0.0),
         **{f"importance_{name.replace('.', '_')}": share for name, share in importances(study).items()},
         **{f"trials_{state.lower()}": states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL")},

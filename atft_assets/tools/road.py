@@ -27,12 +27,11 @@ from atft_assets.features.names import LABELS
 from atft_assets.groups import MONTHLY
 from atft_assets.operations.training_job import SELECTED
 from atft_assets.partitions import months, runs_of
-from atft_assets.reports import closing_table, feature_report
+from atft_assets.reports import closing_table, feature_report, pages
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast
 from atft_assets.trading.daily_scores import NAME as DAILY_SCORES
-from atft_assets.training.profiling import page_of
 from atft_model.interchange.disk import keep_private
 
 WHOLE = (LABELS, feature_report.NAME, *SELECTED)  # what has no months: one run
@@ -183,14 +182,9 @@ def walk(settings: Settings, todo: Sequence[Step], console: Console, called: str
     console.print()
     if code := closing_table.main([]):
         return code
-    page = store.local("reports", f"{feature_report.NAME}.html")
-    console.print(
-        f"\nTook {duration(time.monotonic() - began)}. What each model is worth, where and for how long: "
-        f"{page_of(store)}. The inputs, one by one: {page}",
-        markup=False,
-        highlight=False,
-    )
+    console.print(f"\nTook {duration(time.monotonic() - began)}.", highlight=False)
     console.print("\nNext:\n" + "\n".join(f"  {command:<62}  # {what}" for command, what in NEXT), markup=False)
+    console.print(f"\n{way_in(store)}", markup=False, highlight=False)
     return 0
 
 
@@ -200,6 +194,12 @@ NEXT = (
     (". ./env.sh && dagster asset materialize --select train_phase2", "train a phase anew"),
     (". ./env.sh && python examples/read_table.py", "the tables as frames"),
 )
+
+
+def way_in(store: Store) -> str:
+    """The last line: the page that leads to all others."""
+    index = pages.write_index(pages.page_path(store, pages.INDEX).parent)  # also of a root that had none
+    return f"What each model is worth, where and for how long, and everything else to read: open {index}"
 
 
 def last_words(text: str) -> str:

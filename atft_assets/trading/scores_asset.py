@@ -37,6 +37,8 @@ from atft_assets.panel.asset import FeaturesOf, catalogued
 from atft_assets.panel.config import day_setting
 from atft_assets.panel.evening import evening_panel
 from atft_assets.partitions import LOOKBACK_MONTHS, look_back, months
+from atft_assets.reports import evening_page
+from atft_assets.reports.pages import page_path, write_page
 from atft_assets.scoring.block import Block
 from atft_assets.settings import Settings
 from atft_assets.store import Store
@@ -61,13 +63,13 @@ from atft_assets.trading.gates import Gate
 from atft_assets.trading.names import facts_of, master_of, newest_bars, recent_bars
 from atft_assets.trading.promotion import NAME as PROMOTION
 from atft_assets.trading.scorer import fold_of, lookback, scored, validation
+from atft_assets.trading.shown import shown_of
 from atft_model.interchange.panel import open_panel
 from atft_model.interchange.request import PredictRequest, Scoring
 
 TRADING_DAY = "atft/trading_day"  # tag of a run of the nightly refresh
 PANELS = "panel"  # folder of the panels of last days, beside the table
 SCRATCH = ".predicted-"  # and the process that reads them: scores of single runs, until they are joined
-SHOWN = 10
 CODE_VERSION = code_version(
     "atft_assets.baselines.blend",
     "atft_assets.panel.evening",
@@ -315,9 +317,17 @@ def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued)
                 frame = with_days(frame, [one.rows for one in mine], [one.day for one in mine])
                 yield Built(key, frame, failures=tuple(broken_days(frame)))
 
-        details = _details(tonight, champion, time.monotonic() - began)
+        others = [one.rows for one in evenings[:-1]]
+        shown = shown_of(store, champion, tonight.day, tonight.rows, tonight.gates, others)
+        newest = tonight.day >= max(written(store), default=tonight.day)
+        details = _details(tonight, champion, time.monotonic() - began) | evening_page.metadata(shown)
+        if newest:
+            details["page"] = dg.MetadataValue.path(str(page_path(store, evening_page.PAGE)))
         yield from write_audit_publish(context, table, CONTRACT, build, code_version=CODE_VERSION, details=details)
         yield from _verdicts(tonight)
+        if newest:  # one of an earlier evening would pass for tonight's
+            with permanent(f"the page of {NAME} cannot be written"):
+                write_page(store, evening_page.PAGE, evening_page.render(shown))
 
     return daily_scores
 
@@ -356,14 +366,11 @@ def _verdicts(evening: Evening) -> Iterator[dg.AssetCheckResult]:
 
 
 def _details(evening: Evening, champion: Champion, seconds: float) -> dict[str, Any]:
-    best = evening.rows.sort("rank").head(SHOWN).select("rank", "code", "name", "sector33", "segment", "score")
-    records = [dg.TableRecord({**row, "score": round(row["score"], 3)}) for row in best.iter_rows(named=True)]
     return {
         "status": evening.status,
         "evening": str(evening.day),
         "trade_date": str(next_trading_day(evening.day)),
         "names": evening.rows.height,
-        "best": dg.MetadataValue.table(records) if records else "nobody",
         "champion": str(champion),
         "seconds": round(seconds, 1),
     }

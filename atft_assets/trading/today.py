@@ -16,6 +16,8 @@ import polars as pl
 from atft_assets.calendar import month_key, shift_month
 from atft_assets.failures import Refusal
 from atft_assets.panel.config import day_setting
+from atft_assets.reports.evening_page import PAGE
+from atft_assets.reports.pages import page_path
 from atft_assets.reports.sector_names import SECTOR33
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
@@ -42,12 +44,14 @@ class Shown:
         rows: of the evening, best first, with `change`: places won since the evening before, null where unknown.
         before: the evening before that the table holds; None where the change is not known.
         file: the month's file.
+        page: the page of the newest evening, there or not.
     """
 
     day: date
     rows: pl.DataFrame
     before: date | None
     file: str
+    page: str
 
     @property
     def withheld(self) -> bool:
@@ -98,13 +102,26 @@ def _shown(store: Store, day: date, keys: Sequence[str], month: pl.DataFrame) ->
     table = store.table(GROUP, NAME)
     last = shift_month(month_key(day), -1)
     known = pl.concat([table.read([last]), month]) if last in keys else month
+    rows, before = beside(day, month.filter(pl.col("date") == day), known)
+    return Shown(day, rows, before, str(table.path(month_key(day))), str(page_path(store, PAGE)))
+
+
+def beside(day: date, rows: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, date | None]:
+    """An evening's rows beside the last evening before it that may be used.
+
+    Args:
+        rows: of the day, one a name.
+        known: rows of other evenings; what is not published, or not before it, is not looked at.
+
+    Returns:
+        The rows best first, with `change`, the places won since, null where not known; and the evening before.
+    """
     earlier = known.filter((pl.col("date") < day) & (pl.col("status") == PUBLISHED))
     past = earlier.filter(pl.col("date") == pl.col("date").max())
     before = past["date"][0] if past.height else None
     past = past.select("code", pl.col("rank").cast(pl.Int32).alias("was"))
-    rows = month.filter(pl.col("date") == day).join(past, on="code", how="left").sort("rank")
-    rows = rows.with_columns((pl.col("was") - pl.col("rank").cast(pl.Int32)).alias("change")).drop("was")
-    return Shown(day, rows, before, str(table.path(month_key(day))))
+    rows = rows.join(past, on="code", how="left").sort("rank")
+    return rows.with_columns((pl.col("was") - pl.col("rank").cast(pl.Int32)).alias("change")).drop("was"), before
 
 
 def render(shown: Shown, top: int = TOP) -> str:
@@ -130,7 +147,7 @@ def render(shown: Shown, top: int = TOP) -> str:
         f"change: {change}. Flags: L liquid, its turnover in the upper half; S may be sold short; x not in the "
         "universe any more."
     )
-    parts.append(f"All names, and the scores by horizon: {shown.file}")
+    parts.append(f"All names, and the scores by horizon: {shown.file}\nThe newest evening as a page: {shown.page}")
     return "\n\n".join(parts)
 
 

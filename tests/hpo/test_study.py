@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atft_assets.hpo.page import FOLDS, best_config, importances, picture, trials_table
+from atft_assets.hpo.page import FOLDS, best_config, importances, picture, render, trials_table
 from atft_assets.hpo.study import WHY, OtherStudy, best_of, counted, objective_of, open_study
 from atft_assets.hpo.tried import tried
+from tests.reports.page import checked
 
 IDENTITY = {"panel": "p1", "folds": {"a": ["2019-01-04"]}}
 
@@ -86,3 +87,6 @@ def test_the_knob_that_decides_is_named(tmp_path: Path) -> None:
     assert first["preset"] == "demo" and "preset" not in second
     assert first["training"] == {"chunk_days": 4, "learning_rate": best["training.learning_rate"]}
     assert first["network"] == {"dropout": best["network.dropout"]} == second["network"]
+    page = checked(render(study, "trial 3 <of> 40", "ops: {}", "dagster asset materialize --config x"))
+    assert "Search s: trial 3 &lt;of&gt; 40" in page and page.count(">complete<") == 40 and "ops: {}" in page
+    assert f"{shares['training.learning_rate']:.1%}" in page and page.count("<img") == 1

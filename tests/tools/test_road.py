@@ -15,7 +15,7 @@ from atft_assets.groups import MONTHLY
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast, requests_lacking
-from atft_assets.tools.road import Step, Walk, duration, heard, main, steps
+from atft_assets.tools.road import Step, Walk, duration, heard, main, steps, way_in
 from tests.patience import PATIENCE, until
 
 LINE = (
@@ -51,6 +51,15 @@ def test_the_commands_are_those_that_a_person_would_type(tmp_path):
 def test_a_single_month_is_a_range_too(tmp_path):
     *_, evening = steps(of(tmp_path, start=date(2023, 12, 1)), 12)
     assert evening.command[-2:] == ("--partition-range", "2023-12...2023-12")
+
+
+def test_the_last_line_leads_to_all_pages(tmp_path):
+    """Also of a root that was filled before there was an index."""
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "evaluation.html").write_text("<title>Of before</title>")
+    line = way_in(Store(root=str(tmp_path)))
+    assert "\n" not in line and line.endswith(f"open {tmp_path / 'reports' / 'index.html'}")
+    assert "Of before" in (tmp_path / "reports" / "index.html").read_text()
 
 
 def test_of_dagsters_lines_only_what_they_say_is_shown():
@@ -131,6 +140,16 @@ def test_a_failed_step_shows_the_end_of_its_words_and_nothing_after_it_begins(pl
     assert out.count("noise") < 15 and "it goes on" in out.rstrip().splitlines()[-1]
     (log,) = (tmp_path / "data" / "logs").glob("road-*.log")
     assert log.read_text().count("noise") == 50 and log.stat().st_mode & 0o077 == 0
+
+
+def test_a_road_to_its_end_names_the_way_in_last(place, tmp_path):
+    """The table as the README's demo left it; each step is a command that does nothing."""
+    table = tmp_path / "data" / "evaluation" / "main" / "validation.json"
+    table.parent.mkdir(parents=True)
+    table.write_text((Path(__file__).parents[2] / "docs" / "demo.json").read_text())
+    out, _ = place("pass", "--called", "make demo").communicate(timeout=PATIENCE)
+    index = tmp_path / "data" / "reports" / "index.html"
+    assert out.rstrip().splitlines()[-1].endswith(f"open {index}") and index.exists()
 
 
 @pytest.mark.parametrize(

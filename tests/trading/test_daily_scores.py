@@ -43,6 +43,7 @@ from atft_model.interchange.request import PredictRequest
 from atft_model.interchange.run import RUN_JSON, read_finished, write_record
 from tests.operations.helpers import read_log
 from tests.operations.test_sensors import Ticker
+from tests.reports.page import checked
 from tests.trading.evenings import TONIGHT, evening, put_in_use, table
 from tests.training.small_market import FEATURES, World, catalogue
 from tests.training.test_phases import checks, failure
@@ -273,7 +274,14 @@ def test_an_evening_of_the_network(judged: World, instance) -> None:
     metadata = result.asset_materializations_for_node(NAME)[0].metadata
     assert metadata["status"].value == "published" and metadata["names"].value == 40
     assert metadata["trade_date"].value == "2020-07-01" and str(champion) == metadata["champion"].value
-    assert len(metadata["best"].value.records) == 10
+    assert [record.data["rank"] for record in metadata["best"].value.records] == [str(n) for n in range(1, 21)]
+    assert [record.data["gate"] for record in metadata["gates"].value.records][:1] and metadata["sectors"].value
+    page = Path(metadata["page"].value)
+    assert page == judged.root / "reports" / "evening.html"
+    text = checked(page.read_text())
+    best = tonight.sort("rank")["code"][0]
+    assert f">{best}<" in text and "places won since 2020-06-29" in text and str(judged.root) not in text
+    assert "Evening of 2020-06-30" in (page.parent / "index.html").read_text()
     verdicts = checks(result)
     assert {name for _, name in verdicts} == {"contract", OVERALL, *(f"gate_{gate}" for gate in GATES)}
     assert verdicts[NAME, OVERALL].passed and verdicts[NAME, "gate_coverage"].metadata["figure"].value == "1.0"
@@ -369,12 +377,22 @@ def test_a_withheld_evening_stays_on_disk_tells_one_alert_and_the_next_good_one_
         (told,) = read_log(log)
         assert told["kind"] == "withheld" and "2020-06-29" in told["what"] and "kill_switch" in told["where"]["gates"]
         assert "the exchange has said that it is wrong" in told["why"] and "--partition 2020-06" in told["todo"]
+        page = judged.root / "reports" / "evening.html"
+        text = checked(page.read_text())
+        assert "WITHHELD" in text and "the exchange has said" in text and str(judged.root) not in text
+        assert not any(code in text for code in judged.codes)
+        assert "WITHHELD" in (page.parent / "index.html").read_text()
         stop.unlink()
         assert evening(judged, instance).success
         for ticker in tickers:
             ticker.tick()
         by_day = dict(table(judged).select("date", pl.col("status").cast(pl.String)).unique().iter_rows())
         assert by_day == {date(2020, 6, 29): d.WITHHELD, TONIGHT: d.PUBLISHED, **_caught_up(by_day)}
+        good = checked(page.read_text())
+        assert "Evening of 2020-06-30" in good and "WITHHELD" not in good
+        assert "since 2020-06-29" not in good, "a withheld evening is nothing to compare with"
+        assert evening(judged, instance, date(2020, 6, 29), catch_up=0).success
+        assert page.read_text().count("Evening of 2020-06-30"), "an evening of before does not take its place"
         assert len(read_log(log)) == 1
 
 

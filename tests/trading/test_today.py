@@ -64,7 +64,8 @@ def test_best_and_worst_of_the_newest_evening(store: Store, capsys) -> None:
     assert [line.split()[0] for line in lines[worst + 3 : worst + 5]] == ["29", "30"]
     assert lines[worst + 4].split()[1] == "-29" and lines[worst + 4].endswith("LS") and "…" in lines[worst + 4]
     assert any("places won since 2020-05-29" in line for line in lines)  # the month before
-    assert lines[-1] == f"All names, and the scores by horizon: {store.table(GROUP, NAME).path('2020-06')}"
+    assert lines[-2] == f"All names, and the scores by horizon: {store.table(GROUP, NAME).path('2020-06')}"
+    assert lines[-1] == f"The newest evening as a page: {store.local('reports', 'evening.html')}"
 
 
 def test_columns_stand_below_each_other_though_a_japanese_letter_is_wide(store: Store, capsys) -> None:
