@@ -5,8 +5,10 @@ own in tests/test_dagster_private.py, so that an upgrade shows here what moved a
 `instance.event_log_storage`, a public attribute of the instance.
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import dagster as dg
@@ -32,6 +34,9 @@ from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 
 # The tags that carry a data version and its provenance (see `data_version_tags`).
 from dagster._core.execution.plan.execute_step import _build_data_version_tags, _get_input_provenance_data
+
+# By which a run asks for places in pools (see `rest_while_pools_are_full`).
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 
 # State of an evaluation of a check in the event log: planned, succeeded, failed. Storage takes and returns it; the
 # public `AssetCheckResult` knows only the evaluation of the running step.
@@ -75,8 +80,11 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "data_version_tags",
     "input_versions",
+    "rest_while_pools_are_full",
     "webserver_app",
 ]
+
+REST_SECONDS = 0.05
 
 
 def input_versions(context: dg.AssetExecutionContext, asset: str) -> Mapping[dg.AssetKey, Any]:
@@ -97,6 +105,26 @@ def data_version_tags(version: str, code_version: str, inputs: Mapping[dg.AssetK
         inputs: see `input_versions`.
     """
     return _build_data_version_tags(dg.DataVersion(version), code_version, dict(inputs), True)
+
+
+def rest_while_pools_are_full() -> None:
+    """Let a run that waits for a place in a pool sleep between two questions. For this process, and once for all.
+
+    Dagster's executors ask again at once, and the interval by which they would sleep is never above zero: a training
+    that waits for the one in front of it would take a whole core from it. No setting reaches that loop.
+    """
+    ask = InstanceConcurrencyContext.claim
+    if hasattr(ask, "__wrapped__"):
+        return
+
+    @wraps(ask)
+    def claim(self: InstanceConcurrencyContext, *args: Any, **kwargs: Any) -> bool:
+        if claimed := ask(self, *args, **kwargs):
+            return claimed
+        time.sleep(REST_SECONDS)
+        return False
+
+    InstanceConcurrencyContext.claim = claim  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,3 +174,35 @@ def test_the_webserver_is_an_asgi_application(tmp_path: Path) -> None:
 def test_every_name_is_tested_here() -> None:
     tested = Path(__file__).read_text()
     assert [name for name in private.__all__ if f"private.{name}" not in tested] == []
+
+
+def test_a_run_that_waits_for_a_place_in_a_pool_sleeps_between_two_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the executor asks some thousand times a second, and takes a core."""
+    turns: list[float] = []
+    monkeypatch.setattr(
+        private.InstanceConcurrencyContext, "claim", asked_once := private.InstanceConcurrencyContext.claim
+    )
+    private.rest_while_pools_are_full()
+    private.rest_while_pools_are_full()  # nothing is added
+    assert private.InstanceConcurrencyContext.claim.__wrapped__ is getattr(asked_once, "__wrapped__", asked_once)
+    waiting = private.InstanceConcurrencyContext.claim
+
+    def counted(*args: Any, **kwargs: Any) -> bool:
+        turns.append(time.monotonic())
+        return waiting(*args, **kwargs)
+
+    @dg.asset(pool="gpu")
+    def trained() -> None:
+        pass
+
+    with dg.instance_for_test() as instance:
+        storage = instance.event_log_storage
+        storage.set_concurrency_slots("gpu", 1)
+        assert storage.claim_concurrency_slot("gpu", "another run", "step").is_claimed
+        monkeypatch.setattr(private.InstanceConcurrencyContext, "claim", counted)
+        free = threading.Timer(1.5, lambda: storage.free_concurrency_slots_for_run("another run"))
+        free.start()
+        assert dg.materialize([trained], instance=instance).success
+        free.join()
+    waited = turns[-1] - turns[0]
+    assert waited >= 1 and 2 < len(turns) <= 2 + waited / private.REST_SECONDS

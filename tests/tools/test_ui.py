@@ -23,11 +23,11 @@ from atft_assets.tools.left_behind import left_behind
 from atft_assets.tools.reaper import main as reap
 from atft_assets.tools.services import living
 from atft_assets.tools.ui import main
+from tests.e2e.locations import LOADED, locations
 from tests.operations.helpers import read_log
 from tests.patience import PATIENCE, until
 
 REPOSITORY = Path(__file__).parents[2]
-LOADED = "{workspaceOrError{... on Workspace{locationEntries{name locationOrLoadError{__typename}}}}}"
 MUTATION = "mutation{setNuxSeen}"
 
 
@@ -70,8 +70,7 @@ class Ui:
         return json.loads(text)["data"]
 
     def loaded(self) -> bool:
-        entries = self.query(LOADED)["workspaceOrError"]["locationEntries"]
-        return [entry["locationOrLoadError"]["__typename"] for entry in entries] == ["RepositoryLocation"]
+        return locations(self.url) == LOADED
 
     def services(self, words: str) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children(recursive=True)
