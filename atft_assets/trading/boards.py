@@ -63,11 +63,13 @@ class WalkForward:
     Attributes:
         rows: by the name of the network's phase (`phase3`), lightgbm or blend.
         folds: first and last day of each test block, ISO.
+        which: development or final: of which board, and of the files of scores beside it.
     """
 
     at: str
     rows: Mapping[str, Judged]
     folds: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    which: str = ""
 
     def in_folds(self, dates: tuple[str, ...]) -> dict[str, NDArray[np.bool_]]:
         """Of days [D] those of each fold."""
@@ -181,11 +183,14 @@ def walk_forward(root: Path) -> WalkForward | None:
         RunError: one of them is damaged.
     """
     folder = root / "evaluation" / "walk_forward"
-    boards = [read_json(folder / name, "it is gone", RunError) for name in WALK_FORWARDS if (folder / name).exists()]
-    boards = [board for board in boards if isinstance(board, dict) and {"profiles", "folds"} <= set(board)]
+    there = [path for path in (folder / name for name in WALK_FORWARDS) if path.exists()]
+    boards = {path.stem: read_json(path, "it is gone", RunError) for path in there}
+    boards = {
+        which: one for which, one in boards.items() if isinstance(one, dict) and {"profiles", "folds"} <= set(one)
+    }
     if not boards:
         return None
-    board = max(boards, key=lambda one: str(one["created_at"]))
+    which, board = max(boards.items(), key=lambda one: str(one[1]["created_at"]))
     rows = {}
     profiles = board["profiles"]
     for one in profiles["scores"]:
@@ -200,7 +205,7 @@ def walk_forward(root: Path) -> WalkForward | None:
                 turnover=_number(one["turnover"]),
                 spread=_number(one["spread"]),
             )
-    return WalkForward(board["created_at"], rows, {fold["fold"]: tuple(fold["test"]) for fold in board["folds"]})
+    return WalkForward(board["created_at"], rows, {fold["fold"]: tuple(fold["test"]) for fold in board["folds"]}, which)
 
 
 def winner(found: Evaluation, walked: WalkForward | None) -> tuple[str, dict[str, float], str]:

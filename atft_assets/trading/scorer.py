@@ -95,7 +95,7 @@ def validation(champion: Champion, root: Path, block: Block) -> Floats:
     parts = []
     if champion.runs:
         frames = [
-            _parquet(read_file(folder, read_finished(folder), SCORES), folder / SCORES)
+            parquet_of(read_file(folder, read_finished(folder), SCORES), folder / SCORES)
             for folder in champion.run_folders(root)
         ]
         parts.append(_joined([block.dense(frame) for frame in frames], block))
@@ -103,7 +103,7 @@ def validation(champion: Champion, root: Path, block: Block) -> Floats:
     if trees is not None:
         file = f"{LIGHTGBM}.{block.name}.parquet"
         data = checked_bytes(trees / file, files_of(read_set(trees)).get(file), RunError)
-        parts.append(block.dense(_parquet(data, trees / file)))
+        parts.append(block.dense(parquet_of(data, trees / file)))
     return _joined(parts, block)
 
 
@@ -128,10 +128,15 @@ def _trees(folder: Path, panel: Panel, days: range) -> Floats:
 
 
 def _read(path: Path) -> pl.DataFrame:
-    return _parquet(checked_bytes(path, read_sidecar(path, RunError), RunError), path)
+    return parquet_of(checked_bytes(path, read_sidecar(path, RunError), RunError), path)
 
 
-def _parquet(data: bytes, path: Path) -> pl.DataFrame:
+def parquet_of(data: bytes, path: Path) -> pl.DataFrame:
+    """A file's bytes as a frame.
+
+    Raises:
+        RunError: they are no Parquet file.
+    """
     try:
         return pl.read_parquet(io.BytesIO(data))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError) as error:
