@@ -26,7 +26,7 @@ from atft_assets.trading.rules import LOT, Effect, OrderType, Side, on_the_grid,
 from atft_assets.trading.selection import evening_of
 
 NAME, GROUP = "orders", "trading"
-SIDE, EFFECT, ORDER_TYPE = pl.Enum([*Side]), pl.Enum([*Effect]), pl.Enum([*OrderType])
+SIDE, EFFECT, ORDER_TYPE = (pl.Enum([one.value for one in kind]) for kind in (Side, Effect, OrderType))
 _ROUND_OFF = 1e-6
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -120,11 +120,11 @@ class Check(StrEnum):
     @property
     def says(self) -> str:
         return {
-            "lots": "Whole lots, each order leads from the holding to the target, and no holding is sold beyond itself.",
+            "lots": "Whole lots, and each order leads from the holding to the target.",
             "ticks": "Every price of an order can be quoted on the trade date.",
             "bands": "Every limit lies within the daily price limits of the trade date.",
-            "caps": "Purchases keep to the caps of the rule on name, sector, gross and turnover; no order is too large a "
-            "share of the usual turnover.",
+            "caps": "Purchases keep to the rule's caps on name, sector, gross and turnover, orders to their share of "
+            "the usual turnover.",
             "cash": "Sales and cash pay for purchases and all estimated costs, at the last closes.",
             "published_scores": "There are orders only of an evening whose scores were published.",
         }[self.value]
@@ -157,8 +157,8 @@ def symbol_of(code: str) -> str:
     """
     if len(code) != 5 or not code.endswith("0"):
         raise OrderRefused(
-            f"{code} is no common share: its code does not end in 0, so it has no symbol of four characters (25935 is a "
-            "preferred share of 2593). No order is given for it; take it out of the universe or of the holdings"
+            f"{code} is no common share: its code does not end in 0, so it has no symbol of four characters (25935 is "
+            "a preferred share of 2593). No order is given for it; take it out of the universe or of the holdings"
         )
     return code[:4]
 

@@ -213,15 +213,17 @@ def paper_book(market: Market, t: int, before: pl.DataFrame, costs: Costs) -> St
     account.shares[here] = known["held"].to_numpy()
     gone = before.filter(~pl.col("code").is_in(list(market.codes)) & (pl.col("held") != 0))
     account.cash += float((gone["held"] * gone["ref_price"].cast(pl.Float64)).sum())
-    decision, cut = _decided_then(market, before)
-    journal, unfinished = Journal(market, str(before["strategy"][0])), cut
+    decided, unfinished = _decided_then(market, before)
+    journal = Journal(market, str(before["strategy"][0]))
     for day in range(start + 1, t + 1):
-        missed = one_day(market, day, account, journal, decision, costs, 0.0, fill)
-        unfinished, decision = unfinished | missed, None
+        ordered = decided if day == start + 1 else None
+        unfinished = unfinished | one_day(market, day, account, journal, ordered, costs, 0.0, fill)
     notes = tuple(
         f"{code} left the universe: the paper book counts it as sold at its last close" for code in gone["code"]
     )
-    return Standing(account.shares.copy(), account.mark.copy(), account.cash, unfinished, PAPER, notes)
+    # dividends that are still to come count as cash already
+    cash = account.cash + account.receivable
+    return Standing(account.shares.copy(), account.mark.copy(), cash, unfinished, PAPER, notes)
 
 
 def _placed(market: Market, rows: pl.DataFrame) -> tuple[Shares, pl.DataFrame]:
@@ -257,8 +259,8 @@ def broker_book(market: Market, t: int, found: Holdings, capital: float, before:
     shares = np.array([found.shares.get(code, 0) for code in market.codes], np.int64)
     if len(dark := np.flatnonzero((shares != 0) & ~np.isfinite(price))):
         raise PortfolioRefused(
-            f"{market.codes[dark[0]]} is held, but has not traded since {market.dates[0]} or before: without a price it "
-            "has no weight; remove it from the holdings until it trades"
+            f"{market.codes[dark[0]]} is held, but has not traded since {market.dates[0]} or before: without a price "
+            "it has no weight; remove it from the holdings until it trades"
         )
     held = np.flatnonzero(shares)
     cash = found.cash if found.cash is not None else max(capital - float(shares[held] @ price[held]), 0.0)
@@ -393,7 +395,7 @@ def rows_of(
 
 
 def broken_rows(frame: pl.DataFrame) -> Iterator[Failure]:
-    """What a column by itself cannot show: days of two books, and targets that no auction can reach from the holding."""
+    """What a column by itself cannot show: days of two books, and targets that no auction can reach."""
     days = frame.group_by("date", "strategy").agg(pl.col(OF_A_DAY).n_unique()).sort("date", "strategy")
     for column in OF_A_DAY:
         mixed = days.filter(pl.col(column) > 1)["date"]
