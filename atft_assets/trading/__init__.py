@@ -13,6 +13,8 @@ import dagster as dg
 from atft_assets.settings import Settings
 from atft_assets.trading.backtest_asset import backtest_asset
 from atft_assets.trading.days import TRADING_DAYS
+from atft_assets.trading.orders_asset import orders_asset
+from atft_assets.trading.portfolio_asset import portfolio_asset
 from atft_assets.trading.promotion import promotion_asset
 from atft_assets.trading.scores_asset import daily_scores_asset
 
@@ -26,5 +28,11 @@ def definitions(settings: Settings, boards: Sequence[str] = ("evaluation",)) -> 
         boards: assets whose boards say who may become champion: `evaluation`, and `walk_forward` where there are folds.
     """
     return dg.Definitions(
-        assets=[promotion_asset(boards), daily_scores_asset(settings), backtest_asset(settings, boards)]
+        assets=[
+            promotion_asset(boards),
+            daily_scores_asset(settings),
+            portfolio_asset(settings),
+            orders_asset(settings),
+            backtest_asset(settings, boards),
+        ]
     )

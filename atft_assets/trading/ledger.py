@@ -100,14 +100,14 @@ def run(
                     f"{market.dates[t - 1]}; the rule is too bold for these scores"
                 )
             decision = decide(market, t - 1, scores[t - 1], book, rule, unfinished)
-        missed = _day(market, t, account, journal, decision, costs, delisting_haircut, filler)
+        missed = one_day(market, t, account, journal, decision, costs, delisting_haircut, filler)
         if decision is not None:
             unfinished = decision.unfinished | missed
     returns = equal_weight_returns(market) if equal is None else equal
     return Ledger(journal.equity(returns), journal.trades(), journal.positions())
 
 
-def _day(
+def one_day(
     market: Market,
     t: int,
     account: Account,
@@ -117,7 +117,14 @@ def _day(
     haircut: float,
     filler: Filler,
 ) -> NDArray[np.bool_]:
-    """One day of an account; the names whose order was not filled whole [N]."""
+    """One day of an account, from the night to the close; the names whose order was not filled whole [N].
+
+    Args:
+        t: the day; what was decided, if anything, is of the evening before.
+
+    Raises:
+        IdentityBroken: the day's figures do not add up.
+    """
     nav_before, value_before, held_before = account.nav, account.value(), account.shares.copy()
     borrow = account.pay_borrow(costs, (market.dates[t] - market.dates[t - 1]).days)
     dividends = account.take_dividends(market.dividend[t], t)
