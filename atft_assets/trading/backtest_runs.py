@@ -16,7 +16,7 @@ from atft_assets.store import Store
 from atft_assets.trading import tried
 from atft_assets.trading.backtest_shown import Run
 from atft_assets.trading.champion import LIGHTGBM
-from atft_assets.trading.costs import PRESETS
+from atft_assets.trading.costs import MULTIPLES, PRESETS
 from atft_assets.trading.ledger import Ledger
 from atft_assets.trading.loading import market_of
 from atft_assets.trading.market import Market
@@ -106,7 +106,7 @@ def run_all(settings: Settings, store: Store, given: Recorded, asked: Asked) -> 
         given.name, on_market(given.scores, given.horizons, market), rules[asked.rule], PRESETS[asked.costs],
         asked.capital,
     )  # fmt: skip
-    costs = at_multiples(case)
+    costs = [case, *at_multiples(case, MULTIPLES[1:])]
     capitals = at_capitals(case, CAPITALS) if asked.capacity else []
     others = [replace(case, strategy=name, scores=one) for name, one in other_scores(settings, given, market, case)]
     further = [
