@@ -28,6 +28,19 @@ class NoYardstick(Refusal):
     """A book is shown beside something it must not be measured by, or beside nothing."""
 
 
+def refuse_without_equal(strategy: str, equity: pl.DataFrame) -> None:
+    """Refuse a book that could be held against a capitalisation-weighted index alone.
+
+    Raises:
+        NoYardstick: `equity` has no return of the equal-weight universe.
+    """
+    if equity[EQUAL].null_count() + equity[EQUAL].is_nan().sum() == equity.height:
+        raise NoYardstick(
+            f"{strategy} is shown beside a capitalisation-weighted index alone: that difference is size, not skill. "
+            "Give the daily return of the equal-weight eligible universe too (bench_equal)"
+        )
+
+
 @dataclass(frozen=True)
 class Figures:
     """What a series of daily returns came to.
@@ -205,11 +218,7 @@ class Backtest:
         """
         if not self.equity.height:
             raise NoYardstick(f"{self.strategy}: the ledger has no day to show")
-        if self.equity[EQUAL].null_count() + self.equity[EQUAL].is_nan().sum() == self.equity.height:
-            raise NoYardstick(
-                f"{self.strategy} is shown beside a capitalisation-weighted index alone: that difference is size, not "
-                "skill. Give the daily return of the equal-weight eligible universe too (bench_equal)"
-            )
+        refuse_without_equal(self.strategy, self.equity)
         if self.topix is not None and not self.equity[self.index].is_finite().any():
             kind = "credits dividends, TOPIX is given without them" if self.total_return else "has no dividends in it"
             raise NoYardstick(

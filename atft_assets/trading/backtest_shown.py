@@ -20,6 +20,7 @@ from atft_assets.reports.backtest import (
     Backtest,
     Figures,
     Luck,
+    refuse_without_equal,
 )
 from atft_assets.trading.days import TRADING_DAYS
 from atft_assets.trading.inference import (
@@ -112,6 +113,7 @@ def shown(
         ValueError: a ledger has too few days for a Sharpe ratio.
     """
     equity, dates = run.ledger.equity, run.ledger.equity["date"].to_list()
+    refuse_without_equal(run.case.strategy, equity)
     returns, equal, topix = (_column(equity, name) for name in ("ret", EQUAL, TOPIX))
     total = market.dividends_known
     beside = {UNIVERSE: equal} | ({} if total or not np.isfinite(topix).any() else {INDEX: topix})
