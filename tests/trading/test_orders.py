@@ -350,7 +350,8 @@ def test_the_contract_refuses(change: pl.Expr, column: str) -> None:
 
 def test_the_file_opens_in_excel() -> None:
     """Pitfall 27: a byte order mark, codes as text, no exponent, dates ISO; prices as they are quoted."""
-    market = made_market([[1_234.5, 50_000_000.0, 80.0]] * 3, codes=["13010", "130A0", "99990"], fine_tick=True, first=date(2024, 6, 3), adv=1e12)  # fmt: skip
+    day, codes = date(2024, 6, 3), ["13010", "130A0", "99990"]
+    market = made_market([[1_234.5, 5e7, 80.0]] * 3, codes=codes, fine_tick=True, first=day, adv=1e12)
     rule = Rule(names=3, tranches=1, buffer=1, name_cap=0.34, sector_band=1, turnover_cap=1, liquid_only=False)
     _, orders, _ = decided(
         market, 2, np.array([3, 2, 1], np.float32), fresh(market, 2, 2e10), rule, Ways(OrderType.LOO)
@@ -365,7 +366,7 @@ def test_the_file_opens_in_excel() -> None:
     assert {line["trade_date"] for line in table} == {"2024-06-06"} and {line["name"] for line in table} == {
         '株式会社"ア", 日本'
     }
-    assert [line["ref_price"] for line in table] == ["1234.5", "50000000.0", "80.0"]
+    assert [line["ref_price"] for line in table] == ["1234.5", "50000000", "80"]
     numbers = [value for line in table for value in line.values() if value[:1].isdigit()]
     assert not [value for value in numbers if "e" in value.lower()]
     assert '"130A0"' in data.decode() and '"13010"' in data.decode()
