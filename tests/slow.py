@@ -66,5 +66,7 @@ SLOW = (
     "tests/training/test_walk_forward.py",
     "tests/trading/test_daily_scores.py",
     "tests/trading/test_promotion.py",
+    "tests/trading/test_two_weeks.py",
+    "tests/trading/test_orders.py::test_whatever_is_held_orders_keep_to_lots_ticks_bands_caps_and_cash",
     "tests/trials/test_ledger.py::test_of_two_writers_neither_loses_a_line",
 )

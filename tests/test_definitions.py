@@ -42,7 +42,7 @@ PLANNED = {
         "test_evaluation",
         "runs_report",
     },
-    "trading": {"promotion", "daily_scores"},
+    "trading": {"promotion", "daily_scores", "portfolio", "orders"},
     "operations": {"disk_usage", "data_release"},
 }
 

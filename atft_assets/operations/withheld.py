@@ -7,8 +7,11 @@ import dagster as dg
 
 from atft_assets.operations.alerts import Alert
 from atft_assets.operations.contract_failures import failed_check_sensor, materialize_command
+from atft_assets.trading import orders, portfolio
 from atft_assets.trading.daily_scores import NAME
 from atft_assets.trading.evening_gates import OVERALL
+
+AGAIN = ",".join((NAME, portfolio.NAME, orders.NAME))  # what a mended evening makes anew
 
 
 def withheld_alert(every: int = 30) -> dg.SensorDefinition:
@@ -37,7 +40,7 @@ def _alerts(record: Any) -> Sequence[Alert]:
             where={"asset": NAME, "partition": month, "gates": str(metadata.get("gates", "-"))},
             why=record.evaluation.description or "the check reported no reason",
             todo="No order comes of this evening; what was held is held. Look at the gates of daily_scores, remove the "
-            f"cause, then run `{materialize_command(NAME, month)}`; the next good evening publishes by itself.",
+            f"cause, then run `{materialize_command(AGAIN, month)}`; the next good evening publishes by itself.",
             run_id=record.run_id or None,
             repeat_after=None,
         )

@@ -31,10 +31,12 @@ from atft_assets.reports import closing_table, feature_report, pages
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast
-from atft_assets.trading.daily_scores import NAME as DAILY_SCORES
+from atft_assets.trading import daily_scores, orders, portfolio
+from atft_assets.trading.orders_asset import newest_csv
 from atft_model.interchange.disk import keep_private
 
 WHOLE = (LABELS, feature_report.NAME, *SELECTED)  # what has no months: one run
+EVENING = (daily_scores.NAME, portfolio.NAME, orders.NAME)
 LOGS = "logs"
 LOGS_KEPT = 20
 LINES_SHOWN = 12
@@ -64,7 +66,7 @@ class Step:
 
 def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Step]:
     """The commands of the road in order: the calendar, the months in ranges, what has no months in one run, and what
-    the champion, who won the evaluation, says of the last evening.
+    the champion, who won the evaluation, says of the last evening, with the orders that follow.
     """
     materialize = ("dagster", "asset", "materialize", "--select")
     keys = list(months(settings).get_partition_keys())
@@ -81,7 +83,10 @@ def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Ste
         ),
         Step("panel, four phases, baselines, evaluation, report", (*last, *(("--config", config) if config else ()))),
         # of two months: on the first morning of a month the last evening lies in the month before
-        Step("scores of the last evening", (*materialize, DAILY_SCORES, "--partition-range", runs_of(keys[-2:], 2)[0])),
+        Step(
+            "scores and orders of the last evening",
+            (*materialize, ",".join(EVENING), "--partition-range", runs_of(keys[-2:], 2)[0]),
+        ),
     ]
 
 
@@ -184,7 +189,7 @@ def walk(settings: Settings, todo: Sequence[Step], console: Console, called: str
         return code
     console.print(f"\nTook {duration(time.monotonic() - began)}.", highlight=False)
     console.print("\nNext:\n" + "\n".join(f"  {command:<62}  # {what}" for command, what in NEXT), markup=False)
-    console.print(f"\n{way_in(store)}", markup=False, highlight=False)
+    console.print(f"\n{to_buy(store)}\n{way_in(store)}", markup=False, highlight=False)
     return 0
 
 
@@ -194,6 +199,15 @@ NEXT = (
     (". ./env.sh && dagster asset materialize --select train_phase2", "train a phase anew"),
     (". ./env.sh && python examples/read_table.py", "the tables as frames"),
 )
+
+
+def to_buy(store: Store) -> str:
+    """Where the orders of the last evening are."""
+    path = newest_csv(store)
+    if path is None:
+        return "There are no orders yet: docs/how-to/trade.md says what they are made from."
+    lines = len(path.read_text(encoding="utf-8-sig").splitlines()) - 1
+    return f"Orders for the open of {path.stem}, {lines} of them, by the paper book: {path}"
 
 
 def way_in(store: Store) -> str:

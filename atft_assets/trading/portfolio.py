@@ -71,9 +71,7 @@ CONTRACT = Contract(
             "trade_date": _column("The next open day, at whose open it is traded", dtype=pl.Date),
             "strategy": _column("Name of the strategy", pa.Check.str_matches(r"^[a-z0-9_]+$")),
             "code": CODE,
-            "weight": _column(
-                "Of `shares`, signed, of the net asset value", pa.Check.in_range(-2, 2), dtype=pl.Float32
-            ),
+            "weight": _column("Of `shares`, signed, of the net asset value", dtype=pl.Float32),
             "shares": _column(
                 "To be held after the auction; whole lots, and what is odd of the holding", dtype=pl.Int64
             ),

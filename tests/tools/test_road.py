@@ -15,7 +15,7 @@ from atft_assets.groups import MONTHLY
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast, requests_lacking
-from atft_assets.tools.road import Step, Walk, duration, heard, main, steps, way_in
+from atft_assets.tools.road import Step, Walk, duration, heard, main, steps, to_buy, way_in
 from tests.patience import PATIENCE, until
 
 LINE = (
@@ -44,7 +44,7 @@ def test_the_commands_are_those_that_a_person_would_type(tmp_path):
     ]
     assert {step.command[4] for step in months} == {MONTHLY}
     assert last.command[-2:] == ("--config", "train.yaml") and "feature_report" in last.command[4].split(",")
-    assert str(evening).endswith("--select daily_scores --partition-range 2023-11...2023-12")
+    assert str(evening).endswith("--select daily_scores,portfolio,orders --partition-range 2023-11...2023-12")
     assert len(steps(of(tmp_path), 6)) == 3 + 4 and steps(of(tmp_path), 6)[-2].command[-1] == last.command[4]
 
 
@@ -60,6 +60,16 @@ def test_the_last_line_leads_to_all_pages(tmp_path):
     line = way_in(Store(root=str(tmp_path)))
     assert "\n" not in line and line.endswith(f"open {tmp_path / 'reports' / 'index.html'}")
     assert "Of before" in (tmp_path / "reports" / "index.html").read_text()
+
+
+def test_the_closing_words_name_the_newest_orders(tmp_path):
+    store = Store(root=str(tmp_path))
+    assert to_buy(store).startswith("There are no orders yet")
+    folder = tmp_path / "trading" / "orders"
+    folder.mkdir(parents=True)
+    for day, lines in (("2024-12-30", 5), ("2025-01-06", 3)):
+        (folder / f"{day}.csv").write_text("\n".join(["head", *["order"] * (lines - 1)]), encoding="utf-8-sig")
+    assert to_buy(store) == f"Orders for the open of 2025-01-06, 2 of them, by the paper book: {folder}/2025-01-06.csv"
 
 
 def test_of_dagsters_lines_only_what_they_say_is_shown():

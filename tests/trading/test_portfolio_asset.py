@@ -22,6 +22,7 @@ from tests.training.test_phases import checks, failure
 
 RULE = {"names": 10, "tranches": 1, "buffer": 1}
 BEFORE = date(2020, 6, 29)
+KINDS = (".parquet", ".csv")
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +56,8 @@ def ordered(world: World, day: date = TONIGHT) -> pl.DataFrame:
 
 def files(world: World) -> dict[str, bytes]:
     folder = world.store.local("trading")
-    found = [*folder.glob("portfolio/*.parquet"), *folder.glob("orders/*")]
-    return {path.name: path.read_bytes() for path in found if path.suffix != ".json" and path.is_file()}
+    found = [path for name in ("portfolio", "orders") for path in folder.glob(f"{name}/*") if path.suffix in KINDS]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def test_the_first_evening_buys_the_best_and_writes_a_file(listed: World, instance: dg.DagsterInstance) -> None:
@@ -86,7 +87,8 @@ def test_the_same_evening_again_is_the_same_files(listed: World, instance: dg.Da
     publish_scores(listed, TONIGHT, scores(listed, 1))
     assert book(listed, instance).success  # the rule stays
     first, table = files(listed), ordered(listed)
-    assert set(first) == {"2020-06.parquet", "2020-06-30.csv", "2020-07-01.csv"} and table.height
+    tables = {"portfolio/2020-06.parquet", "orders/2020-06.parquet"}
+    assert set(first) == {*tables, "orders/2020-06-30.csv", "orders/2020-07-01.csv"} and table.height
     for day in (TONIGHT, BEFORE, TONIGHT):
         assert book(listed, instance, day, **({"rule": RULE} if day == BEFORE else {})).success
         assert files(listed) == first
@@ -234,4 +236,4 @@ def test_what_breaks_a_check_is_not_published(listed: World, instance: dg.Dagste
     assert not result.success and "no order is to be sent" in failure(result)
     wrong = {name for (_, name), one in checks(result).items() if not one.passed}
     assert wrong == {"caps", "cash"}
-    assert files(listed)["2020-07-01.csv"] == before["2020-07-01.csv"] and ordered(listed).height > 0
+    assert files(listed)["orders/2020-07-01.csv"] == before["orders/2020-07-01.csv"] and ordered(listed).height > 0
