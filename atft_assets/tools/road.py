@@ -31,7 +31,7 @@ from atft_assets.reports import closing_table, feature_report, pages
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast
-from atft_assets.trading import daily_scores, orders, portfolio
+from atft_assets.trading import backtest_asset, daily_scores, orders, portfolio
 from atft_assets.trading.orders_asset import newest_csv
 from atft_model.interchange.disk import keep_private
 
@@ -66,7 +66,7 @@ class Step:
 
 def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Step]:
     """The commands of the road in order: the calendar, the months in ranges, what has no months in one run, and what
-    the champion, who won the evaluation, says of the last evening, with the orders that follow.
+    the champion, who won the evaluation, says of the last evening, with the orders that follow and a back-test.
     """
     materialize = ("dagster", "asset", "materialize", "--select")
     keys = list(months(settings).get_partition_keys())
@@ -87,6 +87,8 @@ def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Ste
             "scores and orders of the last evening",
             (*materialize, ",".join(EVENING), "--partition-range", runs_of(keys[-2:], 2)[0]),
         ),
+        # behind the evening, which chooses the first champion
+        Step("back-test of what it says", (*materialize, backtest_asset.NAME)),
     ]
 
 

@@ -36,7 +36,7 @@ def of(root: Path, **changes) -> Settings:
 
 
 def test_the_commands_are_those_that_a_person_would_type(tmp_path):
-    first, *months, last, evening = steps(of(tmp_path), 12, "train.yaml")
+    first, *months, last, evening, backtest = steps(of(tmp_path), 12, "train.yaml")
     assert str(first) == "dagster asset materialize --select trading_calendar"
     assert [step.command[-2:] for step in months] == [
         ("--partition-range", "2022-01...2022-12"),
@@ -45,11 +45,12 @@ def test_the_commands_are_those_that_a_person_would_type(tmp_path):
     assert {step.command[4] for step in months} == {MONTHLY}
     assert last.command[-2:] == ("--config", "train.yaml") and "feature_report" in last.command[4].split(",")
     assert str(evening).endswith("--select daily_scores,portfolio,orders --partition-range 2023-11...2023-12")
-    assert len(steps(of(tmp_path), 6)) == 3 + 4 and steps(of(tmp_path), 6)[-2].command[-1] == last.command[4]
+    assert str(backtest) == "dagster asset materialize --select backtest"
+    assert len(steps(of(tmp_path), 6)) == 4 + 4 and steps(of(tmp_path), 6)[-3].command[-1] == last.command[4]
 
 
 def test_a_single_month_is_a_range_too(tmp_path):
-    *_, evening = steps(of(tmp_path, start=date(2023, 12, 1)), 12)
+    *_, evening, _ = steps(of(tmp_path, start=date(2023, 12, 1)), 12)
     assert evening.command[-2:] == ("--partition-range", "2023-12...2023-12")
 
 
