@@ -31,7 +31,8 @@ from atft_assets.reports import closing_table, feature_report, pages
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast
-from atft_assets.trading import backtest_asset, daily_scores, orders, portfolio
+from atft_assets.trading import daily_scores, orders, portfolio
+from atft_assets.trading.backtest_asset import NAME as BACKTEST
 from atft_assets.trading.orders_asset import newest_csv
 from atft_model.interchange.disk import keep_private
 
@@ -88,7 +89,7 @@ def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Ste
             (*materialize, ",".join(EVENING), "--partition-range", runs_of(keys[-2:], 2)[0]),
         ),
         # behind the evening, which chooses the first champion
-        Step("back-test of what it says", (*materialize, backtest_asset.NAME)),
+        Step("back-test of what it says", (*materialize, BACKTEST)),
     ]
 
 
