@@ -33,7 +33,7 @@ from atft_assets.trading.targets import Book, Decision, decide
 NAME, GROUP = "portfolio", "trading"
 PAPER, BROKER = "paper", "broker"
 BOOK, REASON = pl.Enum([PAPER, BROKER]), pl.Enum(REASONS)
-OF_A_DAY = ("trade_date", "book", "nav", "cash", "rule", "costs")  # one value a day and strategy
+OF_A_DAY = ("trade_date", "book", "nav", "cash", "rule_name", "rule", "costs")  # one value a day and strategy
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "date": pl.Date,
@@ -52,6 +52,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "book": BOOK,
     "nav": pl.Float64,
     "cash": pl.Float64,
+    "rule_name": pl.String,
     "rule": pl.String,
     "costs": pl.String,
 }
@@ -87,7 +88,8 @@ CONTRACT = Contract(
             "book": _column("paper, or broker: where the holdings come from; one a day", dtype=BOOK),
             "nav": _column("Net asset value of the evening, JPY; one a day", pa.Check.gt(0), dtype=pl.Float64),
             "cash": _column("Cash of the evening, JPY; one a day", dtype=pl.Float64),
-            "rule": _column("The portfolio rule, as JSON; one a day"),
+            "rule_name": _column("Name of the rule that the champion was promoted with; one a day"),
+            "rule": _column("Its fields, with a person's changes, as JSON; one a day"),
             "costs": _column("Preset of costs; one a day"),
         },
         strict=True,
@@ -357,6 +359,7 @@ def rows_of(
     standing: Standing,
     trade_date: date,
     strategy: str,
+    rule_name: str,
     rule: str,
     costs: str,
 ) -> pl.DataFrame:
@@ -385,6 +388,7 @@ def rows_of(
             "book": [standing.book] * len(kept),
             "nav": [standing.nav] * len(kept),
             "cash": [standing.cash] * len(kept),
+            "rule_name": [rule_name] * len(kept),
             "rule": [rule] * len(kept),
             "costs": [costs] * len(kept),
         },

@@ -25,6 +25,7 @@ from atft_assets.partitions import look_back, months
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.trading import daily_scores
+from atft_assets.trading.champion import promotions
 from atft_assets.trading.costs import PRESETS, Costs
 from atft_assets.trading.holdings import FILE, HoldingsRefused, read_holdings
 from atft_assets.trading.policy import Rule
@@ -43,6 +44,7 @@ from atft_assets.trading.portfolio import (
     targets_of,
     with_evening,
 )
+from atft_assets.trading.rulebook import DEFAULT, rule_named
 from atft_assets.trading.tonight import EveningConfig, Tonight, View, tonight_of, view_of
 
 CAPITAL, COSTS = 10_000_000.0, "retail_zero"
@@ -75,23 +77,38 @@ class PortfolioConfig(EveningConfig):
     )
     costs: str | None = Field(None, description=f"Preset of costs: {', '.join(PRESETS)}; the first is {COSTS}.")
     rule: dict[str, Any] = Field(
-        {}, description="Changes of the portfolio rule, such as names: 30; its fields are those of trading.policy.Rule."
+        {},
+        description="Changes of the champion's portfolio rule, such as names: 30; its fields are those of "
+        "trading.policy.Rule.",
     )
 
 
-def rule_of(given: dict[str, Any], before: pl.DataFrame | None) -> Rule:
-    """The rule of the evening before with changes.
+def rule_of(given: dict[str, Any], named: str, before: pl.DataFrame | None) -> Rule:
+    """The champion's rule with changes: those of the evening before, as long as the rule is of the same name.
+
+    Args:
+        named: the rule that the champion was promoted with.
 
     Raises:
         PortfolioRefused: a field that no rule has, or a value that it refuses.
+        UnknownRule: the champion was promoted with a rule that this version does not know.
     """
-    known = json.loads(before["rule"][0]) if before is not None else {}
+    known = asdict(rule_named(named))
+    if before is not None and str(before["rule_name"][0]) == named:
+        known = json.loads(before["rule"][0])
     try:
         return Rule(**{**known, **given})
     except (TypeError, ValueError) as error:
         raise PortfolioRefused(
             f"the config `rule` cannot be used: {error}. Its fields: {', '.join(asdict(Rule()))}"
         ) from None
+
+
+def promoted_rule(store: Store, champion_id: str) -> str:
+    """Name of the rule that the champion of an evening was promoted with."""
+    lines = promotions(store.local(GROUP))
+    known = [line.champion.portfolio_rule for line in lines if line.champion.champion_id == champion_id]
+    return known[-1] if known else DEFAULT
 
 
 def costs_of(given: str | None, before: pl.DataFrame | None) -> Costs:
@@ -140,12 +157,14 @@ def decided_tonight(
     store: Store, tonight: Tonight, config: PortfolioConfig, before: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, Standing]:
     """The rows of an evening, and what is held on it."""
-    rule, costs = rule_of(config.rule, before), costs_of(config.costs, before)
+    named = promoted_rule(store, str(tonight.rows["model_run"][0]))
+    rule, costs = rule_of(config.rule, named, before), costs_of(config.costs, before)
     view = view_of(store, tonight, before["date"][0] if before is not None else None)
     standing = standing_of(store, view, config, before, costs)
     decision = targets_of(view.market, view.t, view.scores, standing, rule, costs, view.tomorrow)
     text = json.dumps(asdict(rule), sort_keys=True)
-    rows = rows_of(view.market, view.t, decision, standing, tonight.trade_date, config.strategy, text, costs.name)
+    of = (tonight.trade_date, config.strategy, named, text, costs.name)
+    rows = rows_of(view.market, view.t, decision, standing, *of)
     return rows, standing
 
 

@@ -73,7 +73,7 @@ def decided(
     """Targets, orders and what is wrong with them."""
     tomorrow = evening_after(market, t)
     decision = targets_of(market, t, scores, standing, rule, ZERO, tomorrow)
-    targets = rows_of(market, t, decision, standing, tomorrow.day, strategy, "{}", ZERO.name)
+    targets = rows_of(market, t, decision, standing, tomorrow.day, strategy, "default", "{}", ZERO.name)
     orders = orders_of(market, t, targets, tomorrow, ZERO, ways, {}, {})
     wrong = checks_of(orders, targets, market, t, scores, standing, rule, ZERO, tomorrow, True)
     return targets, orders, wrong
@@ -178,7 +178,7 @@ def row(market: Market, t: int, held: int, shares: int, cash: float) -> pl.DataF
     )
     decision = targets_of(market, t, np.array([1, np.nan], np.float32), standing, rule, ZERO, tomorrow)
     decision = replace(decision, shares=np.array([shares, 0]), unfinished=np.zeros(2, bool))
-    return rows_of(market, t, decision, standing, tomorrow.day, "main", "{}", ZERO.name)
+    return rows_of(market, t, decision, standing, tomorrow.day, "main", "default", "{}", ZERO.name)
 
 
 def test_a_split_a_dark_day_and_evenings_without_a_decision() -> None:

@@ -1,5 +1,6 @@
 """`portfolio` and `orders` as assets: what an evening writes, what is held, evenings that decide nothing."""
 
+import json
 import shutil
 from datetime import date
 from pathlib import Path
@@ -9,8 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from atft_assets.calendar import trading_days
 from atft_assets.store import Store
 from atft_assets.trading import orders, portfolio
+from atft_assets.trading.champion import Champion, Promotion, install
 from atft_assets.trading.costs import PRESETS
 from atft_assets.trading.daily_scores import WITHHELD
 from atft_assets.trading.fills import Orders, fill
@@ -119,6 +122,26 @@ def test_the_paper_book_goes_on_from_what_was_filled_at_the_open(listed: World, 
         mine = tonight.filter(pl.col("code") == row["code"])
         sign = 1 if row["side"] == "BUY" else -1
         assert mine["held"][0] + sign * row["shares"] == mine["shares"][0]
+
+
+def test_a_promoted_rule_is_followed_and_a_persons_changes_hold_as_long_as_it_does(
+    listed: World, instance: dg.DagsterInstance
+) -> None:
+    """A rollback brings the old rule back, without the changes that were made of it: a new name is a new rule."""
+    for name, rule in (("c1", "default"), ("c2", "concentrated")):
+        champion = Champion(name, "network", "main", "r", "p", "h", TONIGHT, portfolio_rule=rule)
+        install(listed.store.local(portfolio.GROUP), Promotion("2020-07-01", "champion", champion))
+    found = {}
+    evenings = trading_days(date(2020, 6, 24), TONIGHT)
+    for day, name in zip(evenings, ("c1", "c1", "c2", "c2", "c1"), strict=True):
+        publish_scores(listed, day, scores(listed), name=name)
+        given = {"rule": {"name_cap": 0.05}} if day in (evenings[0], evenings[2]) else {}
+        assert book(listed, instance, day, **given).success
+        row = rows(listed, day).row(0, named=True)
+        rule = json.loads(row["rule"])
+        found[day] = (row["rule_name"], rule["names"], rule["name_cap"])
+    ours, theirs = ("default", 50), ("concentrated", 30)
+    assert list(found.values()) == [(*ours, 0.05), (*ours, 0.05), (*theirs, 0.05), (*theirs, 0.05), (*ours, 0.04)]
 
 
 def test_a_withheld_evening_keeps_the_targets_and_orders_nothing(listed: World, instance: dg.DagsterInstance) -> None:
