@@ -42,7 +42,7 @@ PLANNED = {
         "test_evaluation",
         "runs_report",
     },
-    "trading": {"promotion", "daily_scores", "portfolio", "orders"},
+    "trading": {"promotion", "daily_scores", "portfolio", "orders", "backtest"},
     "operations": {"disk_usage", "data_release"},
 }
 
