@@ -140,14 +140,14 @@ def test_an_interrupt_reaches_the_step_and_the_last_line_says_how_to_go_on(place
     process.send_signal(number)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and struck.read_text() == str(int(number))
-    assert "[1/7] trading calendar" in out and "interrupted" in out and "[2/7]" not in out
+    assert "[1/8] trading calendar" in out and "interrupted" in out and "[2/8]" not in out
     assert out.rstrip().splitlines()[-1].endswith("Run `make demo` again: it goes on.")
 
 
 def test_a_failed_step_shows_the_end_of_its_words_and_nothing_after_it_begins(place, tmp_path):
     process = place("print('noise\\n' * 50); print('daily_quotes 2022-01 breaks its contract'); raise SystemExit(1)")
     out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1 and "daily_quotes 2022-01 breaks its contract" in out and "[2/7]" not in out
+    assert process.returncode == 1 and "daily_quotes 2022-01 breaks its contract" in out and "[2/8]" not in out
     assert out.count("noise") < 15 and "it goes on" in out.rstrip().splitlines()[-1]
     (log,) = (tmp_path / "data" / "logs").glob("road-*.log")
     assert log.read_text().count("noise") == 50 and log.stat().st_mode & 0o077 == 0
