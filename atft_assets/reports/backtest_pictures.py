@@ -136,8 +136,12 @@ def costs(of: Backtest) -> Picture:
     axes.set(ylabel="cost of the year, bp of the book")
     legend(axes, columns=len(COSTS))
     largest = max(COSTS, key=lambda column: float(found[column].sum()))
+    years = max(
+        (of.equity["date"][-1] - of.equity["date"][0]).days / 365.25, 1 / 365.25
+    )  # the first and last are short
     return Picture(
-        f"Costs take {floor.mean():.0f} bp of the book in a year; most of it is {COSTS[largest]}", base64_png(made)
+        f"Costs take {floor.sum() / years:.0f} bp of the book in a year; most of it is {COSTS[largest]}",
+        base64_png(made),
     )
 
 
@@ -261,7 +265,7 @@ def exposures(of: Backtest) -> Picture | None:
         plain(axes)
         axes.plot(of.exposures["date"].to_numpy(), of.exposures[name].to_numpy(), color=ACCENT, linewidth=1.2)
         axes.set_title(name, loc="left", fontsize=10)
-    means = ", ".join(f"{name} {as_text(_of(of.exposures[name].mean()), '.2f')}" for name in names)
+    means = ", ".join(f"{name} {as_text(_of(of.exposures[name].drop_nans().mean()), '.2f')}" for name in names)
     return Picture(f"Means of the record: {means}", base64_png(made))
 
 

@@ -17,7 +17,6 @@ from atft_assets.trading import tried
 from atft_assets.trading.backtest_shown import Run
 from atft_assets.trading.champion import LIGHTGBM
 from atft_assets.trading.costs import MULTIPLES, PRESETS
-from atft_assets.trading.ledger import Ledger
 from atft_assets.trading.loading import market_of
 from atft_assets.trading.market import Market
 from atft_assets.trading.recorded import Recorded, on_market
@@ -62,7 +61,7 @@ class Tested:
     Attributes:
         main: the rule in use at modelled cost.
         others: other scores by the same rule.
-        by_rule: ledgers of each swept rule, at modelled and at twice modelled cost; the one in use is the first.
+        by_rule: each swept rule at modelled and at twice modelled cost; the one in use is the first.
     """
 
     market: Market
@@ -70,7 +69,7 @@ class Tested:
     at_costs: list[Run]
     at_capital: list[Run]
     others: list[Run]
-    by_rule: dict[str, tuple[Ledger, Ledger]]
+    by_rule: dict[str, tuple[Run, Run]]
 
     @property
     def every(self) -> list[Run]:
@@ -82,7 +81,8 @@ class Tested:
         """date, rule, ret, ret_twice: daily returns of each rule at one and two times the costs."""
         parts = []
         for rule, (once, twice) in self.by_rule.items():
-            both = once.equity.select("date", "ret").join(twice.equity.select("date", ret_twice="ret"), on="date")
+            double = twice.ledger.equity.select("date", ret_twice="ret")
+            both = once.ledger.equity.select("date", "ret").join(double, on="date")
             parts.append(both.select("date", pl.lit(rule).alias("rule"), "ret", "ret_twice"))
         return pl.concat(parts).sort("rule", "date")
 
@@ -96,12 +96,15 @@ def run_all(settings: Settings, store: Store, given: Recorded, asked: Asked) -> 
     """
     if asked.costs not in PRESETS:
         raise CannotTrade(f"there are no costs {asked.costs!r}; there are {', '.join(PRESETS)}")
-    rules = {name: rule_named(name) for name in dict.fromkeys((asked.rule, *asked.sweep))}
+    named = dict.fromkeys((asked.rule, *asked.sweep))
+    for name in named:
+        rule_named(name)  # before a market is loaded
     low, high = given.span
     first, last = max(asked.first or low, low), min(asked.last or next_trading_day(high), newest_day(store))
     if first >= last:
         raise CannotTrade(f"no evening lies between {first} and {last}: the scores are of {low} to {high}")
     market = market_of(store, first, last)
+    rules = {name: rule_named(name, int(market.eligible[0].sum())) for name in named}
     case = Case(
         given.name, on_market(given.scores, given.horizons, market), rules[asked.rule], PRESETS[asked.costs],
         asked.capital,
@@ -117,9 +120,9 @@ def run_all(settings: Settings, store: Store, given: Recorded, asked: Asked) -> 
     ]
     runs = iter([Run(one, ledger) for one, ledger in sweep(market, [*costs, *capitals, *others, *further])])
     at_costs, at_capital, beside = ([next(runs) for _ in part] for part in (costs, capitals, others))
-    by_rule = {asked.rule: (at_costs[0].ledger, at_costs[1].ledger)}
+    by_rule = {asked.rule: (at_costs[0], at_costs[1])}
     for once, twice in zip(runs, runs, strict=True):
-        by_rule[once.case.strategy] = (once.ledger, twice.ledger)
+        by_rule[once.case.strategy] = (once, twice)
     return Tested(market, Run(case, at_costs[0].ledger), at_costs, at_capital, beside, by_rule)
 
 
@@ -160,8 +163,8 @@ def newest_day(store: Store) -> date:
 def trials_of(given: Recorded, tested: Tested) -> list[Trial]:
     """Every rule and every other score that somebody will see, one line of the ledger of trials each."""
     case, found = tested.main.case, []
-    for name, (ledger, _) in tested.by_rule.items():
-        found.append(tried.backtest(name, given.recipe, rule_named(name), ledger.equity["ret"]))
+    for name, (once, _) in tested.by_rule.items():
+        found.append(tried.backtest(name, given.recipe, once.case.rule, once.ledger.equity["ret"]))
     recipes = {LOW_VOLATILITY: recipe_of(LOW_VOLATILITY), LIGHTGBM: given.lightgbm[1] if given.lightgbm else ""}
     for one in tested.others:
         if one.case.strategy in recipes:  # of the sandbox's oracle and noise nobody makes a choice

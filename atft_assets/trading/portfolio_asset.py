@@ -83,17 +83,18 @@ class PortfolioConfig(EveningConfig):
     )
 
 
-def rule_of(given: dict[str, Any], named: str, before: pl.DataFrame | None) -> Rule:
+def rule_of(given: dict[str, Any], named: str, eligible: int, before: pl.DataFrame | None) -> Rule:
     """The champion's rule with changes: those of the evening before, as long as the rule is of the same name.
 
     Args:
         named: the rule that the champion was promoted with.
+        eligible: names of the universe.
 
     Raises:
         PortfolioRefused: a field that no rule has, or a value that it refuses.
         UnknownRule: the champion was promoted with a rule that this version does not know.
     """
-    known = asdict(rule_named(named))
+    known = asdict(rule_named(named, eligible))
     if before is not None and str(before["rule_name"][0]) == named:
         known = json.loads(before["rule"][0])
     try:
@@ -157,9 +158,10 @@ def decided_tonight(
     store: Store, tonight: Tonight, config: PortfolioConfig, before: pl.DataFrame | None
 ) -> tuple[pl.DataFrame, Standing]:
     """The rows of an evening, and what is held on it."""
-    named = promoted_rule(store, str(tonight.rows["model_run"][0]))
-    rule, costs = rule_of(config.rule, named, before), costs_of(config.costs, before)
+    costs = costs_of(config.costs, before)
     view = view_of(store, tonight, before["date"][0] if before is not None else None)
+    named = promoted_rule(store, str(tonight.rows["model_run"][0]))
+    rule = rule_of(config.rule, named, int(view.market.eligible[view.t].sum()), before)
     standing = standing_of(store, view, config, before, costs)
     decision = targets_of(view.market, view.t, view.scores, standing, rule, costs, view.tomorrow)
     text = json.dumps(asdict(rule), sort_keys=True)

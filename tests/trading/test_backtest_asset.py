@@ -28,6 +28,7 @@ from atft_assets.trading.ledger_tables import broken_identities, frames_of
 from atft_assets.trading.market import Market
 from atft_assets.trading.policy import BookSide, Rule
 from atft_assets.trading.recorded import on_market, recorded
+from atft_assets.trading.rulebook import RULES, rule_named
 from atft_assets.trading.sweep import Case, sweep
 from atft_assets.trials.ledger import BACKTESTS, all_trials
 from atft_model.interchange.horizons import HORIZONS
@@ -357,6 +358,17 @@ def market_of_sandbox(simulated: SandboxMarket) -> Market:
         eligible=alive, listed=alive, sector=np.array(simulated.names.sector)[columns], first=simulated.days[0],
         codes=[simulated.names.code[n] for n in columns],
     )  # fmt: skip
+
+
+def test_rules_shrink_with_the_universe_and_stand_from_a_thousand_names_on() -> None:
+    assert rule_named("default") == rule_named("default", 3_700) == Rule()
+    small = rule_named("default", 200)
+    assert (small.names, small.name_cap, small.buffer) == (10, 0.2, 2.0)
+    assert rule_named("default", 40).names == 5 and rule_named("broad", 500).name_cap == 0.04
+    for name in RULES:
+        for eligible in (1, 50, 999):
+            rule = rule_named(name, eligible)
+            assert rule.name_cap * rule.names >= 1 - 1e-9
 
 
 def test_a_champion_is_needed_by_name(judged: World) -> None:

@@ -135,13 +135,13 @@ def test_a_promoted_rule_is_followed_and_a_persons_changes_hold_as_long_as_it_do
     evenings = trading_days(date(2020, 6, 24), TONIGHT)
     for day, name in zip(evenings, ("c1", "c1", "c2", "c2", "c1"), strict=True):
         publish_scores(listed, day, scores(listed), name=name)
-        given = {"rule": {"name_cap": 0.05}} if day in (evenings[0], evenings[2]) else {}
+        given = {"rule": {"name_cap": 0.3}} if day in (evenings[0], evenings[2]) else {}
         assert book(listed, instance, day, **given).success
         row = rows(listed, day).row(0, named=True)
         rule = json.loads(row["rule"])
         found[day] = (row["rule_name"], rule["names"], rule["name_cap"])
-    ours, theirs = ("default", 50), ("concentrated", 30)
-    assert list(found.values()) == [(*ours, 0.05), (*ours, 0.05), (*theirs, 0.05), (*theirs, 0.05), (*ours, 0.04)]
+    ours, theirs = ("default", 5), ("concentrated", 5)  # of forty names
+    assert list(found.values()) == [(*ours, 0.3), (*ours, 0.3), (*theirs, 0.3), (*theirs, 0.3), (*ours, 0.4)]
 
 
 def test_a_withheld_evening_keeps_the_targets_and_orders_nothing(listed: World, instance: dg.DagsterInstance) -> None:
