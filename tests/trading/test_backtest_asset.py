@@ -73,7 +73,7 @@ def test_without_a_champion_nothing_is_traded_and_nothing_fails(judged: World, i
 @fake
 def test_the_champions_validation_block_through_the_ledger(judged: World, instance: dg.DagsterInstance) -> None:
     champion = put_in_use(judged)
-    result = backtest(judged, instance, sweep=["concentrated", "all_names"])
+    result = backtest(judged, instance, sweep=["patient", "all_names"])
     assert result.success, failure(result)
     assert all(one.passed for one in checks(result).values()) and len(checks(result)) == len(CHECKS)
     folder = judged.store.local("trading", NAME)
@@ -92,18 +92,18 @@ def test_the_champions_validation_block_through_the_ledger(judged: World, instan
     assert "Back-test of phase0" in (page.parent / "index.html").read_text()
     mine = [trial for trial in all_trials(judged.root) if trial.study == BACKTESTS]
     assert [trial.number for trial in mine] == [
-        "default", "concentrated", "all_names", "lightgbm by the same rule", "low_volatility by the same rule",
+        "default", "patient", "all_names", "lightgbm by the same rule", "low_volatility by the same rule",
     ]  # fmt: skip
     assert metadata["trials"].value == len(all_trials(judged.root)) and 0 <= metadata["dsr"].value <= 1
     assert 0 <= metadata["pbo"].value <= 1
     swept = pl.read_parquet(judged.store.local("trading", SWEEP))
     assert swept.columns == ["date", "rule", "ret", "ret_twice"]
-    assert set(swept["rule"]) == {"default", "concentrated", "all_names"}
+    assert set(swept["rule"]) == {"default", "patient", "all_names"}
     default = swept.filter(pl.col("rule") == "default")
     np.testing.assert_array_equal(default["ret"], equity["ret"])
     assert default["ret_twice"].sum() < default["ret"].sum()
 
-    again = backtest(judged, instance, sweep=["concentrated", "all_names"])
+    again = backtest(judged, instance, sweep=["patient", "all_names"])
     assert again.success and len(all_trials(judged.root)) == metadata["trials"].value
     assert pl.read_parquet(folder / "equity.parquet").equals(equity)
 
