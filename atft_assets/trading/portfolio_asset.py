@@ -28,21 +28,8 @@ from atft_assets.trading import daily_scores
 from atft_assets.trading.costs import PRESETS, Costs
 from atft_assets.trading.holdings import FILE, HoldingsRefused, read_holdings
 from atft_assets.trading.policy import Rule
-from atft_assets.trading.portfolio import (
-    CONTRACT,
-    GROUP,
-    NAME,
-    PortfolioRefused,
-    Standing,
-    broken_rows,
-    broker_book,
-    empty,
-    fresh,
-    paper_book,
-    rows_of,
-    targets_of,
-    with_evening,
-)
+from atft_assets.trading.portfolio import CONTRACT, GROUP, NAME, broken_rows, empty, rows_of, targets_of, with_evening
+from atft_assets.trading.standing import PortfolioRefused, Standing, broker_book, fresh, paper_book
 from atft_assets.trading.tonight import EveningConfig, Tonight, View, tonight_of, view_of
 
 CAPITAL, COSTS = 10_000_000.0, "retail_zero"
@@ -55,6 +42,7 @@ CODE_VERSION = code_version(
     "atft_assets.trading.portfolio",
     "atft_assets.trading.rules",
     "atft_assets.trading.selection",
+    "atft_assets.trading.standing",
     "atft_assets.trading.targets",
 )
 
