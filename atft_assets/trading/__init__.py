@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import dagster as dg
 
 from atft_assets.settings import Settings
+from atft_assets.trading import orders_asset, portfolio_asset
 from atft_assets.trading.days import TRADING_DAYS
-from atft_assets.trading.orders_asset import orders_asset
-from atft_assets.trading.portfolio_asset import portfolio_asset
 from atft_assets.trading.promotion import promotion_asset
 from atft_assets.trading.scores_asset import daily_scores_asset
 
@@ -30,7 +29,7 @@ def definitions(settings: Settings, boards: Sequence[str] = ("evaluation",)) -> 
         assets=[
             promotion_asset(boards),
             daily_scores_asset(settings),
-            portfolio_asset(settings),
-            orders_asset(settings),
+            portfolio_asset.portfolio_asset(settings),
+            orders_asset.orders_asset(settings),
         ]
     )

@@ -105,7 +105,9 @@ def ordered_tonight(
 
 
 def targets_tonight(store: Store, tonight: Tonight, strategy: str) -> pl.DataFrame:
-    """Rows of the portfolio of the evening itself; none where it decided nothing."""
+    """Rows of the portfolio of the evening itself; none where it decided nothing, or its scores are withheld by now."""
+    if not tonight.published:
+        return portfolio.empty()
     table = store.table(portfolio.GROUP, portfolio.NAME)
     key = month_key(tonight.day)
     rows = table.read([key]) if key in set(table.keys()) else portfolio.empty()

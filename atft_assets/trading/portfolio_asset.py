@@ -5,7 +5,7 @@ decides nothing: the targets of the evening before stand, and nothing is ordered
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -25,6 +25,7 @@ from atft_assets.partitions import look_back, months
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.trading import daily_scores
+from atft_assets.trading.champion import FOLDER, current
 from atft_assets.trading.costs import PRESETS, Costs
 from atft_assets.trading.holdings import FILE, HoldingsRefused, read_holdings
 from atft_assets.trading.policy import Rule
@@ -32,7 +33,7 @@ from atft_assets.trading.portfolio import CONTRACT, GROUP, NAME, broken_rows, em
 from atft_assets.trading.standing import PortfolioRefused, Standing, broker_book, fresh, paper_book
 from atft_assets.trading.tonight import EveningConfig, Tonight, View, tonight_of, view_of
 
-CAPITAL, COSTS = 10_000_000.0, "retail_zero"
+CAPITAL, COSTS, DEFAULT_RULE = 10_000_000.0, "retail_zero", "default"
 CODE_VERSION = code_version(
     "atft_assets.trading.account",
     "atft_assets.trading.costs",
@@ -137,6 +138,17 @@ def decided_tonight(
     return rows, standing
 
 
+def other_rule(store: Store, before: pl.DataFrame | None, config: PortfolioConfig) -> Iterator[str]:
+    """What to know where a swept rule was promoted and this book has never been told its fields."""
+    champion = current(store.local(FOLDER))
+    told = config.rule or (before is not None and json.loads(before["rule"][0]) != asdict(Rule()))
+    if champion is not None and champion.portfolio_rule != DEFAULT_RULE and not told:
+        yield (
+            f"the champion is to be traded by the rule {champion.portfolio_rule}, the book goes by the default: give "
+            "the fields of that rule as the config `rule`, once"
+        )
+
+
 def portfolio_asset(settings: Settings) -> dg.AssetsDefinition:
     """The asset; a month a partition."""
 
@@ -168,9 +180,11 @@ def portfolio_asset(settings: Settings) -> dg.AssetsDefinition:
                 return
             before = last_decided(store, tonight.day, config.strategy)
             rows, standing = empty(), None
+            notes = list(other_rule(store, before, config))
             if tonight.published:
                 rows, standing = decided_tonight(store, tonight, config, before)
-        for note in standing.notes if standing else ():
+                notes += standing.notes
+        for note in notes:
             context.log.warning(note)
         table = store.table(GROUP, NAME)
 
@@ -182,7 +196,7 @@ def portfolio_asset(settings: Settings) -> dg.AssetsDefinition:
                     frame = with_evening(frame, rows, tonight.day, config.strategy)
                 yield Built(key, frame, failures=tuple(broken_rows(frame)))
 
-        details = _details(tonight, rows, standing, before)
+        details = _details(tonight, rows, standing, before, notes)
         context.log.info(f"{tonight.day}: {details['said']}")
         yield from write_audit_publish(context, table, CONTRACT, build, code_version=CODE_VERSION, details=details)
 
@@ -199,9 +213,15 @@ def nothing(context: dg.AssetExecutionContext, name: str, checks: list[str]) -> 
 
 
 def _details(
-    tonight: Tonight, rows: pl.DataFrame, standing: Standing | None, before: pl.DataFrame | None
+    tonight: Tonight,
+    rows: pl.DataFrame,
+    standing: Standing | None,
+    before: pl.DataFrame | None,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     days: dict[str, Any] = {"evening": str(tonight.day), "trade_date": str(tonight.trade_date)}
+    if notes:
+        days["notes"] = "; ".join(notes)
     if standing is None:
         since = f"the targets of {before['date'][0]} stand" if before is not None else "nothing was decided before"
         return {**days, "status": "withheld", "said": f"the scores are withheld: {since}, nothing is ordered"}
@@ -219,5 +239,4 @@ def _details(
         "changes": changes,
         "invested": round(float(rows["value"].sum()) / standing.nav, 4),
         "odd_lots": ", ".join(odd) or "none",
-        **({"notes": "; ".join(standing.notes)} if standing.notes else {}),
     }
