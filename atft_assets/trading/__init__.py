@@ -11,10 +11,8 @@ from collections.abc import Sequence
 import dagster as dg
 
 from atft_assets.settings import Settings
-from atft_assets.trading.backtest_asset import backtest_asset
+from atft_assets.trading import backtest_asset, orders_asset, portfolio_asset
 from atft_assets.trading.days import TRADING_DAYS
-from atft_assets.trading.orders_asset import orders_asset
-from atft_assets.trading.portfolio_asset import portfolio_asset
 from atft_assets.trading.promotion import promotion_asset
 from atft_assets.trading.scores_asset import daily_scores_asset
 
@@ -31,8 +29,8 @@ def definitions(settings: Settings, boards: Sequence[str] = ("evaluation",)) -> 
         assets=[
             promotion_asset(boards),
             daily_scores_asset(settings),
-            portfolio_asset(settings),
-            orders_asset(settings),
-            backtest_asset(settings, boards),
+            portfolio_asset.portfolio_asset(settings),
+            orders_asset.orders_asset(settings),
+            backtest_asset.backtest_asset(settings, boards),
         ]
     )

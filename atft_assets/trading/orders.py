@@ -21,9 +21,10 @@ from atft_assets.trading.account import Floats
 from atft_assets.trading.costs import Costs
 from atft_assets.trading.market import Market
 from atft_assets.trading.policy import BookSide, Rule
-from atft_assets.trading.portfolio import REASON, Standing, Tomorrow, cash_after, estimated_cost
+from atft_assets.trading.portfolio import REASON, Tomorrow, cash_after, estimated_cost
 from atft_assets.trading.rules import LOT, Effect, OrderType, Side, on_the_grid, rounded_down, rounded_up
 from atft_assets.trading.selection import evening_of
+from atft_assets.trading.standing import Standing
 
 NAME, GROUP = "orders", "trading"
 SIDE, EFFECT, ORDER_TYPE = (pl.Enum([one.value for one in kind]) for kind in (Side, Effect, OrderType))

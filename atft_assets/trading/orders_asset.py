@@ -32,9 +32,10 @@ from atft_assets.trading.brokers import to_csv
 from atft_assets.trading.costs import PRESETS
 from atft_assets.trading.orders import CONTRACT, GROUP, NAME, Check, Ways, broken_rows, checks_of, empty, orders_of
 from atft_assets.trading.policy import Rule
-from atft_assets.trading.portfolio import Standing, last_closes, with_evening
+from atft_assets.trading.portfolio import with_evening
 from atft_assets.trading.portfolio_asset import nothing
 from atft_assets.trading.rules import OrderType
+from atft_assets.trading.standing import Standing, last_closes
 from atft_assets.trading.tonight import EveningConfig, Tonight, View, tonight_of, view_of
 
 SHOWN = 50  # orders on the page of the asset
@@ -104,7 +105,9 @@ def ordered_tonight(
 
 
 def targets_tonight(store: Store, tonight: Tonight, strategy: str) -> pl.DataFrame:
-    """Rows of the portfolio of the evening itself; none where it decided nothing."""
+    """Rows of the portfolio of the evening itself; none where it decided nothing, or its scores are withheld by now."""
+    if not tonight.published:
+        return portfolio.empty()
     table = store.table(portfolio.GROUP, portfolio.NAME)
     key = month_key(tonight.day)
     rows = table.read([key]) if key in set(table.keys()) else portfolio.empty()

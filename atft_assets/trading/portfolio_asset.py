@@ -5,7 +5,7 @@ decides nothing: the targets of the evening before stand, and nothing is ordered
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -29,22 +29,9 @@ from atft_assets.trading.champion import promotions
 from atft_assets.trading.costs import PRESETS, Costs
 from atft_assets.trading.holdings import FILE, HoldingsRefused, read_holdings
 from atft_assets.trading.policy import Rule
-from atft_assets.trading.portfolio import (
-    CONTRACT,
-    GROUP,
-    NAME,
-    PortfolioRefused,
-    Standing,
-    broken_rows,
-    broker_book,
-    empty,
-    fresh,
-    paper_book,
-    rows_of,
-    targets_of,
-    with_evening,
-)
+from atft_assets.trading.portfolio import CONTRACT, GROUP, NAME, broken_rows, empty, rows_of, targets_of, with_evening
 from atft_assets.trading.rulebook import DEFAULT, rule_named
+from atft_assets.trading.standing import PortfolioRefused, Standing, broker_book, fresh, paper_book
 from atft_assets.trading.tonight import EveningConfig, Tonight, View, tonight_of, view_of
 
 CAPITAL, COSTS = 10_000_000.0, "retail_zero"
@@ -57,6 +44,7 @@ CODE_VERSION = code_version(
     "atft_assets.trading.portfolio",
     "atft_assets.trading.rules",
     "atft_assets.trading.selection",
+    "atft_assets.trading.standing",
     "atft_assets.trading.targets",
 )
 
@@ -201,9 +189,11 @@ def portfolio_asset(settings: Settings) -> dg.AssetsDefinition:
                 return
             before = last_decided(store, tonight.day, config.strategy)
             rows, standing = empty(), None
+            notes: tuple[str, ...] = ()
             if tonight.published:
                 rows, standing = decided_tonight(store, tonight, config, before)
-        for note in standing.notes if standing else ():
+                notes = standing.notes
+        for note in notes:
             context.log.warning(note)
         table = store.table(GROUP, NAME)
 
@@ -215,7 +205,7 @@ def portfolio_asset(settings: Settings) -> dg.AssetsDefinition:
                     frame = with_evening(frame, rows, tonight.day, config.strategy)
                 yield Built(key, frame, failures=tuple(broken_rows(frame)))
 
-        details = _details(tonight, rows, standing, before)
+        details = _details(tonight, rows, standing, before, notes)
         context.log.info(f"{tonight.day}: {details['said']}")
         yield from write_audit_publish(context, table, CONTRACT, build, code_version=CODE_VERSION, details=details)
 
@@ -232,9 +222,15 @@ def nothing(context: dg.AssetExecutionContext, name: str, checks: list[str]) -> 
 
 
 def _details(
-    tonight: Tonight, rows: pl.DataFrame, standing: Standing | None, before: pl.DataFrame | None
+    tonight: Tonight,
+    rows: pl.DataFrame,
+    standing: Standing | None,
+    before: pl.DataFrame | None,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     days: dict[str, Any] = {"evening": str(tonight.day), "trade_date": str(tonight.trade_date)}
+    if notes:
+        days["notes"] = "; ".join(notes)
     if standing is None:
         since = f"the targets of {before['date'][0]} stand" if before is not None else "nothing was decided before"
         return {**days, "status": "withheld", "said": f"the scores are withheld: {since}, nothing is ordered"}
@@ -252,5 +248,4 @@ def _details(
         "changes": changes,
         "invested": round(float(rows["value"].sum()) / standing.nav, 4),
         "odd_lots": ", ".join(odd) or "none",
-        **({"notes": "; ".join(standing.notes)} if standing.notes else {}),
     }

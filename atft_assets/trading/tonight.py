@@ -19,9 +19,10 @@ from atft_assets.trading.daily_scores import PUBLISHED
 from atft_assets.trading.loading import market_of
 from atft_assets.trading.market import Market
 from atft_assets.trading.names import master_of
-from atft_assets.trading.portfolio import PortfolioRefused, Tomorrow, tomorrow_of
+from atft_assets.trading.portfolio import Tomorrow, tomorrow_of
 from atft_assets.trading.rules import fine_categories
 from atft_assets.trading.scores_asset import TRADING_DAY
+from atft_assets.trading.standing import PortfolioRefused
 
 DAYS, WARM_UP = 40, 20  # trading days: of the market, and before it
 MAIN = "main"

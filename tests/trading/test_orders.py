@@ -31,20 +31,10 @@ from atft_assets.trading.orders import (
 )
 from atft_assets.trading.policy import BookSide, Rule
 from atft_assets.trading.portfolio import CONTRACT as TARGETS
-from atft_assets.trading.portfolio import (
-    Standing,
-    Tomorrow,
-    broker_book,
-    estimated_cost,
-    fresh,
-    last_closes,
-    paper_book,
-    rows_of,
-    targets_of,
-    tomorrow_of,
-)
+from atft_assets.trading.portfolio import Tomorrow, estimated_cost, rows_of, targets_of, tomorrow_of
 from atft_assets.trading.portfolio import broken_rows as broken_targets
 from atft_assets.trading.rules import LOT, Effect, OrderType, Side, limit_prices, on_the_grid
+from atft_assets.trading.standing import Standing, broker_book, fresh, last_closes, paper_book
 from tests.trading.made import made_market
 from tests.trading.random_market import changed_after, random_market, random_scores
 

@@ -19,8 +19,11 @@ from atft_assets.trading.daily_scores import WITHHELD
 from atft_assets.trading.fills import Orders, fill
 from atft_assets.trading.loading import market_of
 from atft_assets.trading.orders import Check
-from tests.trading.evenings import TONIGHT, book, publish_scores, with_master
-from tests.training.small_market import World
+from atft_assets.trading.orders_asset import orders_asset
+from atft_assets.trading.portfolio_asset import portfolio_asset
+from atft_assets.trading.scores_asset import daily_scores_asset
+from tests.trading.evenings import RESOURCES, TONIGHT, book, publish_scores, with_master
+from tests.training.small_market import World, catalogue
 from tests.training.test_phases import checks, failure
 
 RULE = {"names": 10, "tranches": 1, "buffer": 1}
@@ -167,6 +170,8 @@ def test_an_evening_that_is_withheld_afterwards_loses_its_orders(listed: World, 
     publish_scores(listed, TONIGHT, scores(listed))
     assert book(listed, instance, rule=RULE).success and ordered(listed).height > 0
     publish_scores(listed, TONIGHT, scores(listed), WITHHELD)
+    assert book(listed, instance, select=["orders"]).success
+    assert ordered(listed).is_empty() and not rows(listed).is_empty()
     assert book(listed, instance).success
     assert ordered(listed).is_empty() and rows(listed).is_empty()
     assert len(listed.store.local("trading", "orders", "2020-07-01.csv").read_text("utf-8-sig").splitlines()) == 1
@@ -260,3 +265,25 @@ def test_what_breaks_a_check_is_not_published(listed: World, instance: dg.Dagste
     wrong = {name for (_, name), one in checks(result).items() if not one.passed}
     assert wrong == {"caps", "cash"}
     assert files(listed)["orders/2020-07-01.csv"] == before["orders/2020-07-01.csv"] and ordered(listed).height > 0
+
+
+def test_in_one_run_without_a_champion_nothing_follows_and_the_run_goes_well(
+    listed: World, instance: dg.DagsterInstance
+) -> None:
+    """As the nightly refresh of a root on which nothing was trained yet."""
+    read = ("data_release", "promotion", "labels", "daily_quotes", "listed_info", "topix", "universe")
+    road = ("daily_scores", "portfolio", "orders")
+    result = dg.materialize(
+        [
+            daily_scores_asset(listed.settings, catalogue),
+            portfolio_asset(listed.settings),
+            orders_asset(listed.settings),
+            *map(dg.AssetSpec, read),
+        ],
+        selection=list(road),
+        partition_key="2020-06",
+        resources={"store": listed.store, **RESOURCES},
+        instance=instance,
+        raise_on_error=False,
+    )
+    assert result.success and not any(result.asset_materializations_for_node(name) for name in road)
