@@ -64,6 +64,7 @@ SLOW = (
     "tests/training/test_evaluation.py",
     "tests/training/test_disk.py",
     "tests/training/test_walk_forward.py",
+    "tests/trading/test_backtest_asset.py",
     "tests/trading/test_daily_scores.py",
     "tests/trading/test_promotion.py",
     "tests/trading/test_two_weeks.py",
