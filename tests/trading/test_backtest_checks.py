@@ -1,4 +1,4 @@
-"""What the checks of a back-test catch, and what they let through: planted fills, leaks, torn tables; honest ledgers."""
+"""What the checks of a back-test catch: planted fills, leaks, torn tables; and that honest ledgers pass."""
 
 from dataclasses import replace
 from datetime import date
