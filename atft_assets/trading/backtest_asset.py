@@ -38,7 +38,7 @@ from atft_assets.trading.champion import FOLDER, Champion
 from atft_assets.trading.costs import PRESETS
 from atft_assets.trading.first import champion_in_use
 from atft_assets.trading.inference import overfitting
-from atft_assets.trading.judging import SWEEP
+from atft_assets.trading.judging import BACKTEST, SWEEP
 from atft_assets.trading.ledger_tables import broken_identities, frames_of
 from atft_assets.trading.names import MasterLacks, master_of
 from atft_assets.trading.promotion import NAME as PROMOTION
@@ -47,7 +47,7 @@ from atft_assets.trading.rulebook import DEFAULT
 from atft_assets.trials.ledger import count, seen
 from atft_model.interchange.hashes import write_sidecar
 
-NAME = "backtest"  # and the folder of the ledger's tables under trading/
+NAME = BACKTEST
 IDENTITY, FORBIDDEN, AHEAD, LEAK, LIMITS = "identity", "forbidden_fills", "sees_ahead", "leak", "limit_agreement"
 CHECKS: Mapping[str, str] = {
     IDENTITY: "The tables meet their contracts and agree: nav is cash, dividends to come and positions; the costs of a "

@@ -33,6 +33,7 @@ from atft_model.interchange.records import from_plain, read_json, write_json
 
 WALKED = "walked"  # folder of what the champions' walk-forwards were
 SWEEP = "sweep.parquet"  # date, rule, ret, ret_twice: daily returns of each swept portfolio rule, at 1 and 2 times cost
+BACKTEST = "backtest"  # the asset that writes it, and the folder of its other tables
 LAST_DAYS = 20  # of the validation block, on which the gates are asked
 SPARED = 1  # evenings of them on which a gate may say no: one in twenty is chance
 
@@ -240,7 +241,7 @@ def _portfolio(store: Store, rule: str) -> Decision:
     path = store.local(FOLDER, SWEEP)
     if not path.exists():
         raise ChampionRefused(
-            f"{path} does not exist: sweep portfolio rules first; run: dagster asset materialize --select backtest"
+            f"{path} does not exist: sweep portfolio rules first; run: dagster asset materialize --select {BACKTEST}"
         )
     frame = pl.read_parquet(path)
     names = frame["rule"].unique().sort().to_list()

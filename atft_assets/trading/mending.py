@@ -1,4 +1,4 @@
-"""Damaged lines of trials and promotions, and a pointer to the champion that names nobody."""
+"""Damaged lines of trials and promotions, a pointer to the champion that names nobody, tables of a back-test."""
 
 import hashlib
 import json
@@ -9,17 +9,25 @@ from typing import Any
 from atft_assets.store.damage import Damage, said_of
 from atft_assets.store.lines import write_lines
 from atft_assets.trading.champion import FOLDER, POINTER, PROMOTIONS, Promotion, current, promotions
+from atft_assets.trading.judging import BACKTEST, SWEEP
 from atft_assets.trials import ledger
 from atft_assets.trials.ledger import Trial, all_trials
 from atft_model.interchange.errors import RunError
+from atft_model.interchange.hashes import checked_bytes, read_sidecar
 from atft_model.interchange.records import from_plain, to_plain, write_text
 
 LOST = "lost"  # study of a trial whose line could not be read: it was one all the same
 
 
 def trading_damages(root: Path) -> Iterator[Damage]:
-    """The two files of lines, and the pointer where the lines are whole."""
+    """The two files of lines, the pointer where the lines are whole, and the tables that a back-test left."""
     folder = root / FOLDER
+    for path in (*sorted((folder / BACKTEST).glob("[!.]*.parquet")), folder / SWEEP):
+        try:
+            if path.exists():
+                checked_bytes(path, read_sidecar(path, RunError), RunError)
+        except RunError as error:
+            yield Damage(path, said_of(error), command=f"dagster asset materialize --select {BACKTEST}")
     try:
         all_trials(root)
     except RunError as error:

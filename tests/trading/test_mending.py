@@ -59,3 +59,23 @@ def test_a_pointer_to_nobody_goes_back_to_the_last(root: Path, text: str) -> Non
     (root / c.FOLDER / c.POINTER).write_text(text)
     said = mended(root)
     assert "names n2" in said[-1] and c.needed(root / c.FOLDER).champion_id == "n2"
+
+
+def test_tables_of_a_back_test_that_are_torn_go_aside_and_the_command_makes_them_anew(root: Path) -> None:
+    from atft_assets.trading.judging import SWEEP
+    from atft_model.interchange.hashes import file_sha256, write_sidecar
+
+    paths = [root / "trading" / "backtest" / "equity.parquet", root / "trading" / SWEEP]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"a table")
+        write_sidecar(path, file_sha256(path))
+    assert list(trading_damages(root)) == []
+    for path in paths:
+        path.write_bytes(b"a tabl")
+    found = list(trading_damages(root))
+    assert [one.path for one in found] == paths
+    assert {one.command for one in found} == {"dagster asset materialize --select backtest"}
+    for one in found:
+        one.mend(root)
+    assert list(trading_damages(root)) == []
