@@ -1,8 +1,9 @@
 """The asset `backtest`: what a portfolio of the scores would have earned, with what it must be measured by.
 
-The rule in use at one, two and three times its costs and with other capital; the same rule on LightGBM, on low
-volatility and, on the sandbox, on the oracle and on noise; further rules where the config names them. Nothing is
-written before the checks have passed, and every rule stands in the ledger of trials before its figures can be read.
+The rule in use at one, two and three times its costs and with other capital; the same rule on LightGBM, low
+volatility, 12-1 momentum and, on the sandbox, on the oracle and on noise; further rules where the config names them.
+Nothing is written before the checks have passed, and every rule stands in the ledger of trials before its figures can
+be read.
 """
 
 import hashlib
@@ -122,8 +123,8 @@ def backtest_asset(settings: Settings, boards: Sequence[str] = ("evaluation",)) 
         code_version=CODE_VERSION,
         output_required=False,
         description="What a portfolio of the scores would have earned. With Tokyo's limits, lots, ticks and costs, "
-        "beside TOPIX, the equal-weight universe, LightGBM and low volatility; at 1, 2 and 3 times the costs, by "
-        "capital, and how much of it is luck.",
+        "beside TOPIX, the equal-weight universe, LightGBM, low volatility and momentum; at 1, 2 and 3 times the "
+        "costs, by capital, and how much of it is luck.",
     )
     def backtest(context: dg.AssetExecutionContext, config: BacktestConfig, store: Store) -> Iterator[Event]:
         with permanent(f"{NAME} cannot start"):

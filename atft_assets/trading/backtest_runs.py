@@ -19,7 +19,7 @@ from atft_assets.trading.champion import LIGHTGBM
 from atft_assets.trading.costs import MULTIPLES, PRESETS
 from atft_assets.trading.loading import market_of
 from atft_assets.trading.market import Market
-from atft_assets.trading.recorded import Recorded, on_market
+from atft_assets.trading.recorded import MOMENTUM, Recorded, on_market
 from atft_assets.trading.rulebook import rule_named
 from atft_assets.trading.sweep import CAPITALS, Case, at_capitals, at_multiples, sweep
 from atft_assets.trading.yardsticks import low_volatility_scores
@@ -138,6 +138,8 @@ def other_scores(
     if given.lightgbm is not None:
         yield LIGHTGBM, there(on_market(given.lightgbm[0], given.horizons, market))
     yield LOW_VOLATILITY, there(low_volatility_scores(market))
+    if given.momentum is not None:
+        yield MOMENTUM, there(on_market(given.momentum, given.horizons, market))
     if settings.sandbox and settings.end is not None:
         from atft_assets.sandbox.market import demo_config, simulate
         from atft_assets.sandbox.oracle import oracle_scores
@@ -165,7 +167,8 @@ def trials_of(given: Recorded, tested: Tested) -> list[Trial]:
     case, found = tested.main.case, []
     for name, (once, _) in tested.by_rule.items():
         found.append(tried.backtest(name, given.recipe, once.case.rule, once.ledger.equity["ret"]))
-    recipes = {LOW_VOLATILITY: recipe_of(LOW_VOLATILITY), LIGHTGBM: given.lightgbm[1] if given.lightgbm else ""}
+    rules = {name: recipe_of(name) for name in (LOW_VOLATILITY, MOMENTUM)}
+    recipes = {**rules, LIGHTGBM: given.lightgbm[1] if given.lightgbm else ""}
     for one in tested.others:
         if one.case.strategy in recipes:  # of the sandbox's oracle and noise nobody makes a choice
             name = f"{one.case.strategy} by the same rule"

@@ -34,17 +34,19 @@ Source = Literal["walk_forward", "validation"]
 WALKED: Source = "walk_forward"
 VALIDATION: Source = "validation"
 AGAIN = "dagster asset materialize --select walk_forward"
+MOMENTUM = "momentum_12_1"  # of the baselines: it looks back a year, which the market of a back-test does not hold
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Scores of one model, and of LightGBM beside it.
+    """Scores of one model, and of LightGBM and momentum beside it.
 
     Attributes:
         name: of the model: `phase3`, lightgbm or blend.
         recipe: of what scored.
         scores: date, code, score_<h>d.
         lightgbm: the same of LightGBM, and its recipe; None where it is the model itself, or was not fitted.
+        momentum: the same of 12-1 momentum, whose recipe is its name; None where there are none.
         horizons: of the scores.
         said: what the page says of where they come from.
     """
@@ -57,6 +59,7 @@ class Recorded:
     horizons: tuple[int, ...]
     panel_id: str
     said: str
+    momentum: pl.DataFrame | None = None
 
     @property
     def span(self) -> tuple[date, date]:
@@ -134,7 +137,7 @@ def _walked(store: Store, walked: WalkForward, champion: Champion | None, name: 
         beside = walked.rows.get(LIGHTGBM)
         trees = frame, beside.recipe if beside else recipe_of([WALKED, LIGHTGBM, walked.at])
     panel = row.panel_id if row else "-"
-    return Recorded(WALKED, name, recipe, scores, trees, horizons, panel, said)
+    return Recorded(WALKED, name, recipe, scores, trees, horizons, panel, said, read(MOMENTUM))
 
 
 def _validation(store: Store, champion: Champion) -> Recorded:
@@ -146,21 +149,23 @@ def _validation(store: Store, champion: Champion) -> Recorded:
         f"the champion's validation block of the fold {champion.fold}: choices were made on these days, so the figures "
         "are kinder than those of days to come"
     )
-    trees = None if champion.kind == "lightgbm" else _lightgbm(store, champion, block)
+    trees = None if champion.kind == "lightgbm" else _baseline(store, champion, block, LIGHTGBM)
+    momentum = _baseline(store, champion, block, MOMENTUM)
     return Recorded(
-        VALIDATION, name_of(champion), champion.recipe, scores, trees, tuple(panel.horizons), panel.panel_id, said
-    )
+        VALIDATION, name_of(champion), champion.recipe, scores, trees, tuple(panel.horizons), panel.panel_id, said,
+        momentum[0] if momentum else None,
+    )  # fmt: skip
 
 
-def _lightgbm(store: Store, champion: Champion, block: Block) -> tuple[pl.DataFrame, str] | None:
-    """LightGBM's scores of the same days by the champion's set of baselines or the newest, and its recipe."""
+def _baseline(store: Store, champion: Champion, block: Block, name: str) -> tuple[pl.DataFrame, str] | None:
+    """A baseline's scores of the same days by the champion's set of baselines or the newest, and its recipe."""
     folder = store.local("runs", champion.fold, BASELINES)
     newest = champion.baselines or read_pointer(folder / LATEST, RunError)
     if newest is None:
         return None
     document = read_set(folder / newest)
-    files, file = files_of(document), f"{LIGHTGBM}.{block.name}.parquet"
+    files, file = files_of(document), f"{name}.{block.name}.parquet"
     if file not in files or document["fold"] != to_plain(fold_of(champion, store.local())):
         return None  # not fitted, or on other days
     path = folder / newest / file
-    return parquet_of(checked_bytes(path, files[file], RunError), path), recipe_of_baseline(LIGHTGBM, document)
+    return parquet_of(checked_bytes(path, files[file], RunError), path), recipe_of_baseline(name, document)
