@@ -101,7 +101,8 @@ def _sections(of: Backtest) -> Iterator[str]:
     yield section(
         "ahead",
         "Does it choose well",
-        "A straight line is steady skill; one step is one episode. Size is not in it: the universe has the same names.",
+        "A straight line is steady skill; one step is one episode. The universe holds names that the "
+        "rule may leave out, and pays no costs: the lead before those that it may choose from stands above.",
         shown(drawn.ahead(of)),
     )
     yield section("months", "When it earned", "Net returns, per cent.", shown(drawn.years(of)), _months(of))

@@ -6,16 +6,12 @@ Nothing is written before the checks have passed, and every rule stands in the l
 be read.
 """
 
-import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import polars as pl
 from pydantic import Field
-from upath import UPath
 
 from atft_assets.code_version import code_version
 from atft_assets.contracts import Event
@@ -30,23 +26,22 @@ from atft_assets.reports.pages import write_page
 from atft_assets.reports.shown import numbers
 from atft_assets.settings import Settings
 from atft_assets.store import Store
-from atft_assets.store.files import write_atomically
 from atft_assets.trading.agreement import agreement, touched
 from atft_assets.trading.backtest_checks import LEAST_AGREEMENT, forbidden_fills, leak, sees_ahead
 from atft_assets.trading.backtest_runs import NOISE, ORACLE, Asked, Tested, run_all, trials_of
+from atft_assets.trading.backtest_sets import publish
 from atft_assets.trading.backtest_shown import Tried, shown
-from atft_assets.trading.champion import FOLDER, Champion
+from atft_assets.trading.champion import Champion
 from atft_assets.trading.costs import PRESETS
 from atft_assets.trading.first import champion_in_use
 from atft_assets.trading.inference import overfitting
-from atft_assets.trading.judging import BACKTEST, SWEEP
+from atft_assets.trading.judging import BACKTEST
 from atft_assets.trading.ledger_tables import broken_identities, frames_of
 from atft_assets.trading.names import MasterLacks, master_of
 from atft_assets.trading.promotion import NAME as PROMOTION
 from atft_assets.trading.recorded import Recorded, recorded
 from atft_assets.trading.rulebook import DEFAULT
 from atft_assets.trials.ledger import count, seen
-from atft_model.interchange.hashes import write_sidecar
 
 NAME = BACKTEST
 IDENTITY, FORBIDDEN, AHEAD, LEAK, LIMITS = "identity", "forbidden_fills", "sees_ahead", "leak", "limit_agreement"
@@ -81,8 +76,8 @@ class BacktestConfig(dg.Config):
     sweep: list[str] = Field(
         [], description="Further rules, run at one and two times the costs; each is a trial that deflates all results."
     )
-    costs: str = Field("retail_classic", description=f"Preset of costs: {', '.join(PRESETS)}.")
-    capital: float = Field(10e6, gt=0, description="JPY on the first evening.")
+    costs: str = Field("retail_zero", description=f"Preset of costs: {', '.join(PRESETS)}.")
+    capital: float = Field(30e6, gt=0, description="JPY on the first evening.")
     capacity: bool = Field(True, description="Run it again with 10 million to 3 billion yen.")
     first: str | None = Field(None, description="First evening, YYYY-MM-DD. Default: the first with a score.")
     last: str | None = Field(None, description="Last day, YYYY-MM-DD. Default: the day after the last with a score.")
@@ -143,10 +138,10 @@ def backtest_asset(settings: Settings, boards: Sequence[str] = ("evaluation",)) 
             # the ledger of trials first: figures that somebody can read must stand in it
             seen(store.local(), trials_of(given, tested))
             told = told_of(store, given, tested)
-            publish(store, tested)
+            folder = publish(store, given, tested)
             page = write_page(store, backtest_page.PAGE, backtest_page.render(told))
         context.log.info(backtest_page.headline(told))
-        yield dg.MaterializeResult(asset_key=NAME, metadata=_shown(store, told, page))
+        yield dg.MaterializeResult(asset_key=NAME, metadata=_shown(folder, told, page))
         yield from verdicts
 
     return backtest
@@ -189,6 +184,11 @@ def _limits(settings: Settings, store: Store, tested: Tested) -> dg.AssetCheckRe
         f"{found.ordinary_agreed} of {found.ordinary_rows} bars that touched a limit outside days of events are at the "
         f"computed one, {found.agreed} of {found.rows} in all; {found.outside} bars lie outside of the band"
     )
+    if not found.ordinary_rows:
+        said = (
+            "not judged: the daily quotes flag no bar outside days of events that touched a limit, so nothing says "
+            f"whether the computed limits are the exchange's; {found.outside} bars lie outside of the band"
+        )
     causes = found.mismatches.group_by("cause").len().sort("cause")
     metadata = {
         **numbers({"share": found.share, "ordinary_share": found.ordinary_share, "outside": found.outside}),
@@ -240,21 +240,6 @@ def told_of(store: Store, given: Recorded, tested: Tested) -> Backtest:
     )
 
 
-def publish(store: Store, tested: Tested) -> None:
-    """The three tables of the rule in use, and the returns of every swept rule, each replaced in one step."""
-    for name, (_, frame) in frames_of(tested.main.ledger).items():
-        _write(store.local(FOLDER, NAME, f"{name}.parquet"), frame)
-    _write(store.local(FOLDER, SWEEP), tested.swept)
-
-
-def _write(path: Path, frame: pl.DataFrame) -> None:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd")
-    data = buffer.getvalue()
-    write_atomically(UPath(path), data)
-    write_sidecar(path, hashlib.sha256(data).hexdigest())
-
-
 def _names(store: Store, tested: Tested) -> dict[str, str]:
     """Japanese names by code, as of the last day; none where no master of that time is stored."""
     try:
@@ -272,7 +257,7 @@ def _nothing(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]
         yield _check(name, [], said)
 
 
-def _shown(store: Store, told: Backtest, page: Path) -> dict[str, Any]:
+def _shown(folder: Path, told: Backtest, page: Path) -> dict[str, Any]:
     figures, luck = told.figures, told.luck
     columns = [figures, *([told.topix] if told.topix else []), told.equal, *told.others]
     value = backtest_pictures.value(told)
@@ -281,7 +266,7 @@ def _shown(store: Store, told: Backtest, page: Path) -> dict[str, Any]:
         "figures": dg.MetadataValue.table([_record(one) for one in columns]),
         "value": dg.MetadataValue.md(f"![{value.title}](data:image/png;base64,{value.png})"),
         "page": dg.MetadataValue.path(str(page)),
-        "path": dg.MetadataValue.path(str(store.local(FOLDER, NAME))),
+        "path": dg.MetadataValue.path(str(folder)),
         **numbers(
             {
                 "cagr": figures.cagr,

@@ -52,9 +52,10 @@ from atft_assets.trading.performance import (
     without_dividends,
     worst_drawdowns,
 )
+from atft_assets.trading.policy import BookSide
 from atft_assets.trading.round_trips import round_trips
 from atft_assets.trading.sweep import Case
-from atft_assets.trading.yardsticks import Kind, Weighting, Yardstick, kind_of
+from atft_assets.trading.yardsticks import Kind, Weighting, Yardstick, equal_weight_returns, kind_of, within_reach
 from atft_model.interchange.statistics import mean_verdict
 
 Floats = NDArray[np.float64]
@@ -127,6 +128,7 @@ def shown(
         "turnover a year, one-way": f"{performance.turnover:.1f} times",
         "costs a year": f"{1e4 * performance.cost_share:.0f} bp of the book",
     }
+    facts |= _reach(market, run, horizon)
     if total and np.isfinite(topix).any():
         price = Yardstick("TOPIX", Kind.PRICE, Weighting.CAP, topix)
         ours = _column(without_dividends(equity), "ret")
@@ -163,6 +165,26 @@ def shown(
         ),
         facts=facts,
     )  # fmt: skip
+
+
+def _reach(market: Market, run: Run, horizon: int) -> dict[str, str]:
+    """The strategy before an equal weight of the names that its rule may choose from: skill, whatever the rule leaves
+    out. Of a long book alone; nothing else starts from those names.
+    """
+    if run.case.rule.side is not BookSide.LONG:
+        return {}
+    among = within_reach(market, run.case.scores, run.case.rule.liquid_only)
+    place = {day: t for t, day in enumerate(market.dates)}
+    theirs = equal_weight_returns(market, among)[[place[day] for day in run.ledger.equity["date"]]]
+    before, net = (mean_verdict(_column(run.ledger.equity, name) - theirs, horizon) for name in ("ret_gross", "ret"))
+    if not math.isfinite(net.mean):
+        return {}
+    low, high = net.low * TRADING_DAYS, net.high * TRADING_DAYS
+    return {
+        "before an equal weight of the names that the rule may choose from": f"{net.mean * TRADING_DAYS:+.1%} a year "
+        f"(95 % {low:+.1%} to {high:+.1%}), {before.mean * TRADING_DAYS:+.1%} before costs; those names grew by "
+        f"{cagr(theirs):+.1%} a year"
+    }
 
 
 def luck(returns: Floats, tried: Tried, horizon: int = 1) -> Luck:

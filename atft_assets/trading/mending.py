@@ -8,6 +8,7 @@ from typing import Any
 
 from atft_assets.store.damage import Damage, said_of
 from atft_assets.store.lines import write_lines
+from atft_assets.trading.backtest_sets import AGAIN, StoredBacktest, newest
 from atft_assets.trading.champion import FOLDER, POINTER, PROMOTIONS, Promotion, current, promotions
 from atft_assets.trading.judging import BACKTEST, SWEEP
 from atft_assets.trials import ledger
@@ -15,6 +16,7 @@ from atft_assets.trials.ledger import Trial, all_trials
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.hashes import checked_bytes, read_sidecar
 from atft_model.interchange.records import from_plain, to_plain, write_text
+from atft_model.interchange.run import LATEST
 
 LOST = "lost"  # study of a trial whose line could not be read: it was one all the same
 
@@ -22,12 +24,20 @@ LOST = "lost"  # study of a trial whose line could not be read: it was one all t
 def trading_damages(root: Path) -> Iterator[Damage]:
     """The two files of lines, the pointer where the lines are whole, and the tables that a back-test left."""
     folder = root / FOLDER
-    for path in (*sorted((folder / BACKTEST).glob("[!.]*.parquet")), folder / SWEEP):
+    for path in sorted((folder / BACKTEST).glob("[!.]*/")):
         try:
-            if path.exists():
-                checked_bytes(path, read_sidecar(path, RunError), RunError)
+            StoredBacktest(path).check()
         except RunError as error:
-            yield Damage(path, said_of(error), command=f"dagster asset materialize --select {BACKTEST}")
+            yield Damage(path, said_of(error), command=AGAIN)
+    try:
+        newest(root)
+    except RunError as error:
+        yield Damage(folder / BACKTEST / LATEST, said_of(error), command=AGAIN)
+    if (path := folder / SWEEP).exists():
+        try:
+            checked_bytes(path, read_sidecar(path, RunError), RunError)
+        except RunError as error:
+            yield Damage(path, said_of(error), command=AGAIN)
     try:
         all_trials(root)
     except RunError as error:

@@ -55,13 +55,16 @@ def kind_of(market: Market) -> Kind:
     return Kind.TOTAL if market.dividends_known else Kind.PRICE
 
 
-def equal_weight_returns(market: Market) -> Floats:
+def equal_weight_returns(market: Market, among: NDArray[np.bool_] | None = None) -> Floats:
     """Mean return of each day over the names that were in the universe the evening before [D]; NaN on the first.
 
     From close to close, dividends included where they are known; a name that does not trade stands still, and one that
     is delisted leaves at its last close.
+
+    Args:
+        among: other names of each evening [D,N]; default: the universe.
     """
-    days = len(market.dates)
+    days, among = len(market.dates), market.eligible if among is None else among
     returns = np.full(days, np.nan)
     for start in range(1, days, _CHUNK):
         rows = slice(start, min(start + _CHUNK, days))
@@ -69,7 +72,7 @@ def equal_weight_returns(market: Market) -> Floats:
         last = market.base[rows] / factor + paid  # the last close before the day, in its own shares
         with np.errstate(invalid="ignore", divide="ignore"):
             moved = (market.close[rows] / factor + paid) / last - 1
-        held = market.eligible[start - 1 : rows.stop - 1]
+        held = among[start - 1 : rows.stop - 1]
         moved = np.where(held & np.isfinite(moved), moved, 0.0)
         count = held.sum(axis=1)
         returns[rows] = np.where(count > 0, moved.sum(axis=1) / np.maximum(count, 1), np.nan)
@@ -80,6 +83,24 @@ def equal_weight(market: Market, equal: Floats | None = None) -> Yardstick:
     """The equal-weight universe, rebalanced every day and free of costs."""
     returns = equal_weight_returns(market) if equal is None else equal
     return Yardstick("equal-weight universe", kind_of(market), Weighting.EQUAL, returns)
+
+
+def within_reach(market: Market, scores: NDArray[np.float32], liquid_only: bool) -> NDArray[np.bool_]:
+    """The names that a rule may choose from on each evening [D,N], as `selection.evening_of` has them.
+
+    Names that trade little earn more on paper, at closes at which nobody could have bought them all; against the whole
+    universe a rule that leaves them out is charged for them.
+
+    Args:
+        scores: [D,N], NaN for none.
+        liquid_only: of the rule.
+    """
+    found = market.eligible & np.isfinite(scores) & np.isfinite(market.close)
+    if liquid_only:
+        for t in range(len(found)):
+            known = market.adv[t, market.eligible[t] & np.isfinite(market.adv[t])]
+            found[t] &= market.adv[t] >= (np.median(known) if known.size else np.inf)  # False where NaN
+    return found
 
 
 def topix(market: Market) -> Yardstick:

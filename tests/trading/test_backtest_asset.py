@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from atft_assets.trading.backtest_asset import CHECKS, NAME, backtest_asset
+from atft_assets.trading.backtest_sets import newest
 from atft_assets.trading.champion import current
 from atft_assets.trading.judging import SWEEP
 from atft_assets.trading.recorded import recorded
@@ -51,23 +52,27 @@ def test_the_champions_validation_block_through_the_ledger(judged: World, instan
     result = backtest(judged, instance, sweep=["patient", "all_names"])
     assert result.success, failure(result)
     assert all(one.passed for one in checks(result).values()) and len(checks(result)) == len(CHECKS)
-    folder = judged.store.local("trading", NAME)
-    equity = pl.read_parquet(folder / "equity.parquet")
+    stored = newest(judged.root)
+    assert stored is not None and stored.record["scores"]["recipe"] == champion.recipe
+    assert stored.record["rule"]["name"] == "default" and stored.record["capital"] == 30e6
+    equity = stored.table("equity")
     fold = judged.fold()
     assert equity["date"].is_between(*fold.validation).sum() >= equity.height - 1
     assert equity["strategy"].unique().to_list() == ["phase0"]
-    assert pl.read_parquet(folder / "trades.parquet").height > 20
-    assert pl.read_parquet(folder / "positions.parquet")["date"].max() == equity["date"].max()
+    assert stored.table("trades").height > 20
+    assert stored.table("positions")["date"].max() == equity["date"].max()
     metadata = result.asset_materializations_for_node(NAME)[0].metadata
     page = Path(metadata["page"].value)
     text = checked(page.read_text())
     assert "choices were made on these days" in text and champion.recipe in text and str(judged.root) not in text
     for one in ("TOPIX", "equal-weight universe", "lightgbm", "low_volatility", "2 ×", "3 ×"):
         assert one in text, one
+    assert "an equal weight of the names that the rule may choose from" in text
     assert "Back-test of phase0" in (page.parent / "index.html").read_text()
     mine = [trial for trial in all_trials(judged.root) if trial.study == BACKTESTS]
     assert [trial.number for trial in mine] == [
         "default", "patient", "all_names", "lightgbm by the same rule", "low_volatility by the same rule",
+        "momentum_12_1 by the same rule",
     ]  # fmt: skip
     assert metadata["trials"].value == len(all_trials(judged.root)) and 0 <= metadata["dsr"].value <= 1
     assert 0 <= metadata["pbo"].value <= 1
@@ -80,7 +85,12 @@ def test_the_champions_validation_block_through_the_ledger(judged: World, instan
 
     again = backtest(judged, instance, sweep=["patient", "all_names"])
     assert again.success and len(all_trials(judged.root)) == metadata["trials"].value
-    assert pl.read_parquet(folder / "equity.parquet").equals(equity)
+    repeated = newest(judged.root)
+    assert repeated == stored and repeated.table("equity").equals(equity), "the same set, with the same figures"
+    assert backtest(judged, instance, capital=20e6).success
+    other = newest(judged.root)
+    assert other is not None and other != stored and stored.table("equity").equals(equity)
+    assert len(all_trials(judged.root)) == metadata["trials"].value, "another capital is no further trial"
 
 
 @fake
@@ -113,7 +123,9 @@ def test_a_walk_forward_is_preferred_and_its_scores_are_those_that_are_traded(
     assert "another recipe" in given.said
     result = backtest(judged, instance)
     assert result.success, failure(result)
-    equity = pl.read_parquet(judged.store.local("trading", NAME, "equity.parquet"))
+    stored = newest(judged.root)
+    assert stored is not None
+    equity = stored.table("equity")
     assert equity["date"].min() == days[1] and equity["date"].max() == date(2020, 4, 1)
     assert "days that no model had learned from" in (judged.root / "reports" / "backtest.html").read_text()
     assert recorded(judged.store, champion, "validation").source == "validation"

@@ -24,7 +24,9 @@ from atft_assets.trading.market import Market
 from atft_assets.trading.policy import BookSide, Rule
 from atft_assets.trading.recorded import on_market
 from atft_assets.trading.rulebook import RULES, rule_named
+from atft_assets.trading.selection import evening_of
 from atft_assets.trading.sweep import Case, sweep
+from atft_assets.trading.yardsticks import equal_weight_returns, within_reach
 from atft_model.interchange.horizons import HORIZONS
 from tests.trading.made import made_market
 from tests.trading.random_market import random_market, random_scores
@@ -206,3 +208,28 @@ def test_rules_shrink_with_the_universe_and_stand_from_a_thousand_names_on() -> 
         for eligible in (1, 50, 999):
             rule = rule_named(name, eligible)
             assert rule.name_cap * rule.names >= 1 - 1e-9
+
+
+@pytest.mark.parametrize("liquid_only", [True, False])
+def test_the_names_within_reach_are_those_that_the_rule_chooses_from(liquid_only: bool) -> None:
+    market = random_market(6, 40, 24)
+    scores = random_scores(6, market)
+    scores[:, 3] = np.nan
+    rule = replace(RULE, liquid_only=liquid_only)
+    found = within_reach(market, scores, liquid_only)
+    for t in range(len(market.dates)):
+        evening = evening_of(market, t, scores[t], rule, np.zeros(24), 1e7)
+        np.testing.assert_array_equal(found[t], evening.candidates)
+    assert not found[:, 3].any() and found.any()
+
+
+def test_a_lead_before_the_names_within_reach_is_not_charged_for_those_that_are_not() -> None:
+    """The illiquid half rises by a per cent a day, the liquid one not at all: nothing is lost by not holding it."""
+    close = np.full((60, 20), 1000.0)
+    close[:, 10:] *= 1.01 ** np.arange(60)[:, None]
+    adv = np.where(np.arange(20) < 10, 1e9, 1e7)
+    market = made_market(close, adv=np.broadcast_to(adv, close.shape))
+    scores = np.tile(np.arange(20, dtype=np.float32), (60, 1))
+    among = within_reach(market, scores, True)
+    np.testing.assert_allclose(equal_weight_returns(market, among)[1:], 0, atol=1e-7)
+    np.testing.assert_allclose(equal_weight_returns(market)[1:], 0.005, atol=1e-3)

@@ -62,20 +62,28 @@ def test_a_pointer_to_nobody_goes_back_to_the_last(root: Path, text: str) -> Non
 
 
 def test_tables_of_a_back_test_that_are_torn_go_aside_and_the_command_makes_them_anew(root: Path) -> None:
+    from atft_assets.trading.backtest_sets import newest
     from atft_assets.trading.judging import SWEEP
     from atft_model.interchange.hashes import file_sha256, write_sidecar
+    from atft_model.interchange.records import write_json, write_text
 
-    paths = [root / "trading" / "backtest" / "equity.parquet", root / "trading" / SWEEP]
-    for path in paths:
-        path.parent.mkdir(exist_ok=True)
+    sets, sweep = root / "trading" / "backtest", root / "trading" / SWEEP
+    table = sets / "0123" / "equity.parquet"
+    table.parent.mkdir(parents=True)
+    for path in (table, sweep):
         path.write_bytes(b"a table")
-        write_sidecar(path, file_sha256(path))
-    assert list(trading_damages(root)) == []
-    for path in paths:
+    write_json(table.parent / "run.json", {"files": {table.name: file_sha256(table)}})
+    write_text(sets / "latest", "0123\n")
+    write_sidecar(sweep, file_sha256(sweep))
+    assert list(trading_damages(root)) == [] and newest(root) is not None
+    for path in (table, sweep):
         path.write_bytes(b"a tabl")
     found = list(trading_damages(root))
-    assert [one.path for one in found] == paths
+    assert [one.path for one in found] == [table.parent, sweep]
     assert {one.command for one in found} == {"dagster asset materialize --select backtest"}
     for one in found:
         one.mend(root)
-    assert list(trading_damages(root)) == []
+    (pointer,) = trading_damages(root)
+    assert pointer.path == sets / "latest" and "it names 0123, which is no back-test" in pointer.said
+    pointer.mend(root)
+    assert list(trading_damages(root)) == [] and newest(root) is None
