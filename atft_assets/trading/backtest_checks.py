@@ -78,7 +78,8 @@ def _named(trades: pl.DataFrame) -> str:
 def leak(market: Market, scores: NDArray[np.float32], simulated: bool = False) -> Gate:
     """Whether the scores rank the returns of the next day as only scores that have seen them can.
 
-    Returns from close to close, and from the next open to the one after; the larger correlation is judged.
+    Returns from close to close, and from the next open to the one after, and each stretch of `gates.HISTORY_DAYS` by
+    itself, or a leak in one of several folds would be thinned out by the others; the largest correlation is judged.
 
     Args:
         scores: [D,N].
@@ -86,7 +87,12 @@ def leak(market: Market, scores: NDArray[np.float32], simulated: bool = False) -
     """
     close, opened = next_returns(market)
     eligible = np.where(market.eligible, scores, np.float32(np.nan))
-    judged = [gates.leak_alarm(_daily(eligible, returns)) for returns in (close, opened)]
+    series = [daily[np.isfinite(daily)] for daily in (_daily(eligible, returns) for returns in (close, opened))]
+    judged = [
+        gates.leak_alarm(daily[max(stop - gates.HISTORY_DAYS, 0) : stop])
+        for daily in series
+        for stop in range(len(daily), -1, -gates.HISTORY_DAYS)
+    ]
     worst = max(judged, key=lambda gate: (not gate.passed, np.nan_to_num(abs(gate.figure), nan=-1.0)))
     if simulated and not worst.passed:
         return replace(worst, passed=True, sentence=f"{worst.sentence}, but the signals of this market are planted")

@@ -18,6 +18,7 @@ from atft_assets.trading.backtest_checks import forbidden_fills, leak, next_retu
 from atft_assets.trading.backtest_shown import Run, Tried, shown
 from atft_assets.trading.costs import PRESETS, Costs
 from atft_assets.trading.fills import Fills, Orders, fill
+from atft_assets.trading.gates import HISTORY_DAYS
 from atft_assets.trading.ledger import Ledger, run
 from atft_assets.trading.ledger_tables import broken_identities, frames_of
 from atft_assets.trading.market import Market
@@ -233,3 +234,14 @@ def test_a_lead_before_the_names_within_reach_is_not_charged_for_those_that_are_
     among = within_reach(market, scores, True)
     np.testing.assert_allclose(equal_weight_returns(market, among)[1:], 0, atol=1e-7)
     np.testing.assert_allclose(equal_weight_returns(market)[1:], 0.005, atol=1e-3)
+
+
+def test_a_leak_in_an_early_fold_alone_is_caught() -> None:
+    """A gate of an evening asks the newest days; a back-test has to ask all of its own."""
+    market = random_market(7, 2 * HISTORY_DAYS + 60, 16, events=False)
+    scores = random_scores(7, market)
+    assert leak(market, scores).passed
+    early = slice(0, HISTORY_DAYS)
+    scores[early] = next_returns(market)[0][early].astype(np.float32)
+    said = leak(market, scores)
+    assert not said.passed and "beyond 0.15 it is a leak" in said.sentence
