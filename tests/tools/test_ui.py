@@ -11,7 +11,6 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -63,11 +62,6 @@ class Ui:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
-
-    def query(self, document: str) -> Any:
-        status, text = self.ask("/graphql", json.dumps({"query": document}).encode(), content_type="application/json")
-        assert status == 200, text
-        return json.loads(text)["data"]
 
     def loaded(self) -> bool:
         return locations(self.url) == LOADED

@@ -88,6 +88,7 @@ def test_the_four_phases_in_one_run(world: World, instance) -> None:
 
 def test_trainer_gets_threads_but_no_secrets(world: World, instance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JQUANTS_API_KEY", "very-secret")
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # what is inherited does not count
     assert train(world, instance, "train_phase0").success
     run = latest_run(world.runs(0))
     environ = json.loads((run.folder / "environ").read_text())
