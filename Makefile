@@ -117,6 +117,10 @@ bench-baselines: setup  ## seconds and memory of each baseline, and of the newes
 bench-evenings: setup  ## megabytes of Dagster's home after 250 evenings, with retention and without
 	@$(IN_ENV) python -m atft_assets.benches.evenings
 
+.PHONY: bench-trading
+bench-trading: setup  ## seconds and memory of a back-test at 4,400 names x 2,450 days, and of a sweep of twenty
+	@$(IN_ENV) python -m atft_assets.benches.trading
+
 .PHONY: bench-model
 bench-model: setup  ## training speed against a DataLoader of windows
 	@$(IN_ENV) python -m atft_model bench

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from atft_assets import features, graph, hpo, operations, panel, raw, training
+from atft_assets import features, graph, hpo, operations, panel, raw, trading, training
 from atft_assets.contracts import CONTRACT_CHECK
 from atft_assets.jquants.resource import jquants_resource
 from atft_assets.settings import Settings
@@ -36,13 +36,15 @@ def build_defs(
         resource_overrides: replaces resources by key; tests pass fakes here instead of patching modules.
     """
     settings = settings or Settings.from_env()
+    trained = training.definitions(settings, folds)
     road = dg.Definitions.merge(
         raw.definitions(settings, sources=sources),
         features.definitions(settings, tables),
         graph.definitions(settings),
         panel.definitions(settings),
-        training.definitions(settings, folds),
+        trained,
         hpo.definitions(settings),
+        trading.definitions(settings, _boards(trained)),
     )
     rooms = dg.Definitions.merge(
         road, operations.definitions(settings, contract_checks=_contract_checks(road))
@@ -68,6 +70,13 @@ def build_defs(
 def _contract_checks(definitions: dg.Definitions) -> list[dg.AssetCheckKey]:
     assets = [asset for asset in definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)]
     return [spec.key for asset in assets for spec in asset.check_specs if spec.name == CONTRACT_CHECK]
+
+
+def _boards(trained: dg.Definitions) -> list[str]:
+    """The assets that judge everything that may score evenings; of a walk-forward only where there are folds."""
+    assets = [asset for asset in trained.assets or [] if isinstance(asset, dg.AssetsDefinition)]
+    names = {key.to_user_string() for asset in assets for key in asset.keys}
+    return [name for name in ("evaluation", "walk_forward") if name in names]
 
 
 def _of_the_house(spec: dg.AssetSpec) -> dg.AssetSpec:

@@ -8,6 +8,7 @@ RAW = "road1_raw"
 FEATURES = "road2_features"
 GRAPH = "road3_graph"
 TRAINING = "road4_training"
+TRADING = "road5_trading"
 OPERATIONS = "upkeep"
 
 TABLES = (RAW, FEATURES, GRAPH)  # what an evening refreshes, month by month

@@ -19,7 +19,7 @@ from atft_model.device import pick_device, set_mode
 from atft_model.interchange.config import ModelConfig, Preset, Switches, TrainConfig
 from atft_model.interchange.errors import ConfigError, PanelError
 from atft_model.interchange.hashes import write_sidecar
-from atft_model.interchange.panel import read_description
+from atft_model.interchange.panel import PanelDescription, read_description
 from atft_model.interchange.records import from_plain
 from atft_model.interchange.request import PredictRequest
 from atft_model.interchange.run import RunRecord, read_finished
@@ -185,34 +185,45 @@ def load_run(
         Mismatch: the panel has other features or horizons, or the checkpoint was changed.
         PanelError: there is no such panel, or it is damaged.
     """
+    models, (lookback, chunk_days) = _members(run_directory, read_description(panel_directory), device, exact)
+    return models, DevicePanel.load(panel_directory, lookback=lookback, chunk_days=chunk_days, device=device)
+
+
+def _members(
+    run_directory: Path, panel: PanelDescription, device: torch.device, exact: bool
+) -> tuple[list[ATFTGATFAN], tuple[int, int]]:
+    """A finished run's members, and the look-back L and days B of the chunks in which they read a panel."""
     run = read_finished(run_directory)
-    check_fit(run, read_description(panel_directory))
-    models = networks(run, load_members(run_directory), device)
+    check_fit(run, panel)
     config = config_of(run)
-    panel = DevicePanel.load(
-        panel_directory,
-        lookback=config.model.lookback,
-        chunk_days=1 if exact else config.train.chunk_days,
-        device=device,
-    )
-    return models, panel
+    chunk_days = 1 if exact else config.train.chunk_days
+    return networks(run, load_members(run_directory), device), (config.model.lookback, chunk_days)
 
 
 def predict(request: PredictRequest) -> str:
-    """Write the scores that a request asks for; returns a line about them.
+    """Write the scores that a request asks for, of each of its runs; returns a line about each.
 
     The networks compute in the dtype of the mode in which their run was validated; the request's own mode chooses
-    the kernels alone (deterministic ones, TF32).
+    the kernels alone (deterministic ones, TF32). Runs that read the panel alike share it in memory.
 
     Raises:
-        InterchangeError: run, panel or days cannot be used; the message says which and why.
+        InterchangeError: a run, the panel or days cannot be used; the message says which and why.
         DiskFull: no space or quota left.
     """
     device = pick_device(request.device)
     set_mode(request.mode, device)
-    models, panel = load_run(request.run, request.panel, device, exact=request.exact)
-    days = panel.description.places(request.first, request.last)
-    request.out.parent.mkdir(parents=True, exist_ok=True)
-    rows, sha256 = write_scores(request.out, score_members(models, panel, days), panel, days)
-    write_sidecar(request.out, sha256)
-    return f"{rows:,} scores, {panel.dates[days.start]} to {panel.dates[days.stop - 1]} -> {request.out}"
+    description = read_description(request.panel)
+    days = description.places(request.first, request.last)
+    panels: dict[tuple[int, int], DevicePanel] = {}
+    lines = []
+    for scoring in request.scorings:
+        models, windows = _members(scoring.run, description, device, request.exact)
+        if windows not in panels:
+            lookback, chunk_days = windows
+            panels = {windows: DevicePanel.load(request.panel, lookback=lookback, chunk_days=chunk_days, device=device)}
+        panel = panels[windows]
+        scoring.out.parent.mkdir(parents=True, exist_ok=True)
+        rows, sha256 = write_scores(scoring.out, score_members(models, panel, days), panel, days)
+        write_sidecar(scoring.out, sha256)
+        lines.append(f"{rows:,} scores, {panel.dates[days.start]} to {panel.dates[days.stop - 1]} -> {scoring.out}")
+    return "\n".join(lines)

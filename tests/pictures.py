@@ -110,7 +110,8 @@ def nodes_of(definitions: dg.Definitions) -> dict[str, Node]:
         name = home[spec.key.to_user_string()]
         members = next(tuple(names) for names in together.values() if names[0] == name)
         node = nodes.setdefault(name, Node(members, spec.group_name or ""))
-        node.parents |= {home[dep.asset_key.to_user_string()] for dep in spec.deps} - {name}
+        reads = {dep.asset_key.to_user_string() for dep in spec.deps}
+        node.parents |= {home[read] for read in reads if read in home} - {name}  # what is upkeep has no box
     above = {name: _ancestors(nodes, name) for name in nodes}
     for node in nodes.values():
         node.parents -= {p for p in node.parents if any(p in above[other] for other in node.parents)}

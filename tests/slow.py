@@ -48,6 +48,8 @@ SLOW = (
     "tests/sandbox/test_command_line.py",
     "tests/sandbox/test_faults.py",
     "tests/sandbox/test_signals.py",
+    # two hundred markets, to see that nothing is earned by chance alone
+    "tests/trading/test_ledger.py::test_scores_that_know_nothing_lose_their_costs_over_two_hundred_markets",
     # trainings: processes with torch, and networks that must have learned something
     "tests/model/test_checkpoint.py",
     "tests/model/test_cli.py",
@@ -62,4 +64,10 @@ SLOW = (
     "tests/training/test_evaluation.py",
     "tests/training/test_disk.py",
     "tests/training/test_walk_forward.py",
+    "tests/trading/test_backtest_asset.py",
+    "tests/trading/test_daily_scores.py",
+    "tests/trading/test_promotion.py",
+    "tests/trading/test_two_weeks.py",
+    "tests/trading/test_orders.py::test_whatever_is_held_orders_keep_to_lots_ticks_bands_caps_and_cash",
+    "tests/trials/test_ledger.py::test_of_two_writers_neither_loses_a_line",
 )

@@ -42,6 +42,7 @@ PLANNED = {
         "test_evaluation",
         "runs_report",
     },
+    "trading": {"promotion", "daily_scores", "portfolio", "orders", "backtest"},
     "operations": {"disk_usage", "data_release"},
 }
 
@@ -128,7 +129,7 @@ def test_the_sandbox_changes_nothing_but_where_data_come_from() -> None:
 
 def test_groups_are_sorted_as_the_road_goes(specs: dict[str, dg.AssetSpec]) -> None:
     """The UI sorts them by name."""
-    road = [groups.RAW, groups.FEATURES, groups.GRAPH, groups.TRAINING, groups.OPERATIONS]
+    road = [groups.RAW, groups.FEATURES, groups.GRAPH, groups.TRAINING, groups.TRADING, groups.OPERATIONS]
     assert road == sorted(road)
     assert {spec.group_name for spec in specs.values()} == set(road)
 

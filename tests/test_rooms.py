@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("hpo",),
     ("trading", "training", "baselines", "raw"),
     ("reports", "panel", "graph", "features", "scoring"),
-    ("jquants", "contracts", "store", "sandbox"),
+    ("trials", "jquants", "contracts", "store", "sandbox"),
     (
         "calendar",
         "fold_years",

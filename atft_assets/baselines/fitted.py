@@ -1,6 +1,6 @@
 """What fitting a baseline gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from atft_assets.baselines.config import BaselineConfig
@@ -12,10 +12,15 @@ Predict = Callable[[Panel, range], Floats]  # scores [H, len(days), N] of days; 
 
 
 class Fitted(NamedTuple):
-    """A fitted baseline, and what was chosen: plain values, kept beside its scores."""
+    """A fitted baseline, and what was chosen: plain values, kept beside its scores.
+
+    Attributes:
+        models: what it needs to score other days, text by name; kept beside its scores. Empty for what keeps nothing.
+    """
 
     predict: Predict
     facts: dict[str, Any]
+    models: Mapping[str, str] = {}
 
 
 class CannotFit(Exception):

@@ -8,7 +8,7 @@ days of 2,500 names and 149 features.
 Imported by whoever fits, not before: LightGBM takes a second.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atft_assets.baselines.config import TREES, BaselineConfig
-from atft_assets.baselines.fitted import Fitted, Predict
+from atft_assets.baselines.fitted import CannotFit, Fitted, Predict
 from atft_assets.baselines.samples import (
     Judge,
     JudgedDay,
@@ -138,7 +138,7 @@ def lightgbm(panel: Panel, fold: Fold, config: BaselineConfig) -> Fitted:
     """Regression on the gaussian ranks."""
     parameters = _parameters(panel, fold, config, {"objective": "regression"})
     models, facts = fit_trees(panel, fold, config, parameters, range(len(panel.horizons)), eligible)
-    return Fitted(_predict(models, parameters["num_threads"]), facts)
+    return _fitted(models, panel, parameters["num_threads"], facts)
 
 
 def lambdarank(panel: Panel, fold: Fold, config: BaselineConfig) -> Fitted:
@@ -153,7 +153,7 @@ def lambdarank(panel: Panel, fold: Fold, config: BaselineConfig) -> Fitted:
 
         found, chosen = fit_trees(panel, fold, config, parameters, [h], labelled)
         models, facts = models + found, facts | chosen
-    return Fitted(_predict(models, parameters["num_threads"]), facts)
+    return _fitted(models, panel, parameters["num_threads"], facts)
 
 
 def fit_trees(
@@ -243,6 +243,33 @@ def choose(
 def _parameters(panel: Panel, fold: Fold, config: BaselineConfig, objective: dict[str, Any]) -> dict[str, Any]:
     small = rows_held(panel, fold.places(panel.dates, "train")) < ONE_THREAD_ROWS
     return {**FIXED, **objective, "seed": config.seed, "num_threads": config.threads or int(small)}
+
+
+def _fitted(models: Sequence[engine.Booster], panel: Panel, threads: int, facts: dict[str, Any]) -> Fitted:
+    texts = {f"{h}d": model.model_to_string() for h, model in zip(panel.horizons, models, strict=True)}
+    return Fitted(_predict(models, threads), facts, texts)
+
+
+def reloaded(texts: Mapping[str, str], horizons: Sequence[int], threads: int = 0) -> Predict:
+    """The scores of models that were kept as text, equal to the bit to those of the models that were fitted.
+
+    Args:
+        texts: as `Fitted.models` has them, a horizon each.
+        horizons: H of the panel that is to be scored.
+        threads: of LightGBM; 0: all.
+
+    Raises:
+        CannotFit: there is no model of a horizon, or its text is damaged.
+    """
+    models = []
+    for h in horizons:
+        if f"{h}d" not in texts:
+            raise CannotFit(f"no model of LightGBM was kept for the horizon of {h} days; kept are {', '.join(texts)}")
+        try:
+            models.append(engine.Booster(model_str=texts[f"{h}d"]))
+        except engine.basic.LightGBMError as error:
+            raise CannotFit(f"the model of LightGBM for the horizon of {h} days cannot be read: {error}") from error
+    return _predict(models, threads)
 
 
 def _predict(models: Sequence[engine.Booster], threads: int) -> Predict:

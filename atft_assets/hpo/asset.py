@@ -9,10 +9,12 @@ from pydantic import Field
 
 from atft_assets.failures import PermanentFailure, Refusal, permanent
 from atft_assets.groups import TRAINING
-from atft_assets.hpo.page import best_config, importances, picture, shown, trials_table
+from atft_assets.hpo.page import best_config, importances, knob, page_name, picture, render, trials_table
 from atft_assets.hpo.space import DEFAULT, Dimension, check_space, starting_point, value_of
 from atft_assets.hpo.study import WHY, best_of, counted, open_study
 from atft_assets.hpo.trial import Plan, TrialFailed, run_trial, tidy
+from atft_assets.hpo.tried import tried
+from atft_assets.reports.pages import write_page
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.training.folds import CUT, FoldRow, fold_on, fold_rows
@@ -21,6 +23,7 @@ from atft_assets.training.lanes import MAIN_LANE
 from atft_assets.training.launcher import TrainingLauncher
 from atft_assets.training.phase_config import Knobs
 from atft_assets.training.phases import first_preset
+from atft_assets.trials.ledger import seen
 from atft_model.interchange.config import PRESETS, Preset, changed
 from atft_model.interchange.fold import MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
@@ -107,7 +110,8 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
             )  # fmt: skip
         context.log.info(f"study {config.study}: {counted(study)} of {config.trials} trials, {plan.folder}")
         with permanent(NAME):
-            _search(context, config, plan, base, study, launcher)
+            _search(context, config, plan, base, study, launcher, store)
+            seen(store.local(), tried(study))  # those too of a worker that was killed before it could say so
         best = best_of(study)
         if best is None:
             why = {str(trial.user_attrs.get(WHY)) for trial in study.trials if WHY in trial.user_attrs}
@@ -115,10 +119,11 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         phases = [MAIN_LANE.phase(phase) for phase in plan.phases]
         text = best_config(study, str(plan.request["preset"]), _fixed(plan), phases)
         write_text(plan.folder / BEST, str(text))
+        page = write_page(store, page_name(study), render(study, _outcome(study, plan, best), str(text), _train(plan)))
         yield dg.MaterializeResult(
             asset_key=NAME,
             data_version=dg.DataVersion(f"{config.study}:{best.number}:{counted(study)}"),
-            metadata=_metadata(study, plan, best, str(text)),
+            metadata={**_metadata(study, plan, best, str(text)), "page": dg.MetadataValue.path(str(page))},
         )
 
     return hpo
@@ -206,6 +211,7 @@ def _search(
     base: Preset,
     study: "optuna.Study",
     launcher: TrainingLauncher,
+    store: Store,
 ) -> None:
     """Trial after trial until the study has as many as are asked for; other workers' trials count."""
     import optuna
@@ -224,8 +230,9 @@ def _search(
             raise
 
     def after(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        knobs = ", ".join(f"{name} {shown(value)}" for name, value in trial.params.items())
+        knobs = ", ".join(f"{name} {knob(value)}" for name, value in trial.params.items())
         figure = f"{trial.value:+.4f}" if trial.state.name == "COMPLETE" else trial.user_attrs.get(WHY, "")
+        seen(store.local(), tried(study))
         context.log.info(f"trial {trial.number} {trial.state.name.lower()} {figure} ({knobs})")
         if not config.keep_runs:
             tidy(study, plan)
@@ -246,16 +253,25 @@ def _fixed(plan: Plan) -> dict[str, dict[str, Any]]:
     }
 
 
+def _outcome(study: "optuna.Study", plan: Plan, best: "optuna.trial.FrozenTrial") -> str:
+    folds = f"{len(plan.folds)} fold{'s' if len(plan.folds) > 1 else ''}"
+    return f"trial {best.number} of {len(study.trials)}: objective {best.value:+.4f} over {folds}"
+
+
+def _train(plan: Plan) -> str:
+    """The command that trains with the best knobs."""
+    phases = ",".join(MAIN_LANE.phase(phase) for phase in plan.phases)
+    return f"dagster asset materialize --select {phases} --config $ATFT_DATA/{NAME}/{plan.folder.name}/{BEST}"
+
+
 def _metadata(study: "optuna.Study", plan: Plan, best: "optuna.trial.FrozenTrial", config: str) -> dict[str, Any]:
     states = [trial.state.name for trial in study.get_trials(deepcopy=False)]
-    phases = ",".join(MAIN_LANE.phase(phase) for phase in plan.phases)
     return {
-        "outcome": f"trial {best.number} of {len(states)}: objective {best.value:+.4f} over "
-        f"{len(plan.folds)} fold{'s' if len(plan.folds) > 1 else ''}",
+        "outcome": _outcome(study, plan, best),
         "trials": dg.MetadataValue.table(trials_table(study)),
         "history_and_importances": dg.MetadataValue.md(picture(study)),
         "best_config": dg.MetadataValue.md(f"```yaml\n{config}```"),
-        "train_with": f"dagster asset materialize --select {phases} --config {plan.folder / BEST}",
+        "train_with": _train(plan),
         "best_objective": float(best.value or 0.0),
         **{f"importance_{name.replace('.', '_')}": share for name, share in importances(study).items()},
         **{f"trials_{state.lower()}": states.count(state) for state in ("COMPLETE", "PRUNED", "FAIL")},

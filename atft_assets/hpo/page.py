@@ -1,5 +1,6 @@
 """What a person reads of a study: its trials, their history, which knobs decide, and the config to train with."""
 
+import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,8 @@ import yaml
 
 from atft_assets.hpo.space import knobs_of
 from atft_assets.hpo.study import WHY, best_of
-from atft_assets.reports.pictures import base64_png, figure
+from atft_assets.reports.markup import document, paragraph, percent, section, shown, table
+from atft_assets.reports.pictures import ACCENT, WIDTH, Picture, base64_png, figure, plain
 
 if TYPE_CHECKING:
     import optuna
@@ -32,7 +34,7 @@ def trials_table(study: "optuna.Study") -> list[dg.TableRecord]:
                 "state": trial.state.name.lower(),
                 "objective": _figure(trial.value if trial.state.name == "COMPLETE" else None),
                 "by fold": ", ".join(f"{k} {_figure(v)}" for k, v in trial.user_attrs.get(FOLDS, {}).items()),
-                "knobs": ", ".join(f"{name.partition('.')[2]} {shown(v)}" for name, v in trial.params.items()),
+                "knobs": ", ".join(f"{name.partition('.')[2]} {knob(v)}" for name, v in trial.params.items()),
                 "seconds": round(trial.user_attrs.get(SECONDS, 0.0)),
                 "why": str(trial.user_attrs.get(WHY, ""))[:200],
             }
@@ -60,22 +62,65 @@ def importances(study: "optuna.Study") -> dict[str, float]:
     return {name: float(share) for name, share in found.items()}
 
 
-def picture(study: "optuna.Study") -> str:
-    """History and importances as one inline PNG in Markdown."""
-    made = figure(12.5, 4.6)
+def history(study: "optuna.Study") -> Picture:
+    """Objectives in the order of the trials, and which knobs decide."""
+    made = figure(WIDTH, 4.2)
     left, right = made.subplots(1, 2)
     complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     numbers, values = [trial.number for trial in complete], [float(trial.value or 0) for trial in complete]
     best = [max(values[: place + 1]) for place in range(len(values))]
-    left.plot(numbers, values, "o", color="tab:blue", label="trial")
+    left.plot(numbers, values, "o", color=ACCENT, label="trial")
     left.step(numbers, best, where="post", color="black", label="best so far")
     left.set(title="objective by trial", xlabel="trial", ylabel="neutral RankIC, mean minus spread")
     left.legend(frameon=False)
     shares = dict(reversed(importances(study).items()))
-    right.barh(list(shares), list(shares.values()), color="tab:blue")
+    right.barh(list(shares), list(shares.values()), color=ACCENT)
     few = f"{len(complete)} complete trials: too few to say which knobs decide"
     right.set(title="which knobs decide" if shares else few, xlabel="importance (PED-ANOVA)" if shares else "")
-    return f"![{study.study_name}](data:image/png;base64,{base64_png(made)})"
+    for axes in (left, right):
+        plain(axes)
+    top = f"{best[-1]:+.4f} is the best of {len(complete)} complete trials" if best else "no trial is complete"
+    return Picture(f"{study.study_name}: {top}", base64_png(made))
+
+
+def picture(study: "optuna.Study") -> str:
+    """History and importances as one inline PNG in Markdown."""
+    return f"![{study.study_name}](data:image/png;base64,{history(study).png})"
+
+
+def page_name(study: "optuna.Study") -> str:
+    """The file of a study's page."""
+    return f"hpo-{study.study_name}.html"
+
+
+def render(study: "optuna.Study", outcome: str, config: str, train_with: str) -> str:
+    """The page of a study.
+
+    Args:
+        outcome: the result in a sentence.
+        config: what `best_config` gives.
+        train_with: the command that trains with it.
+    """
+    rows = [[str(cell) for cell in record.data.values()] for record in trials_table(study)]
+    head = ("trial", "state", "objective", "by fold", "knobs", "seconds", "why")
+    shares = [(name, percent(share)) for name, share in importances(study).items()]
+    return document(
+        f"Search {study.study_name}: {outcome}",
+        paragraph(
+            "Knobs are chosen by validation blocks of development folds; the days on which models are judged were not "
+            "looked at. The best of many trials looks better than it is: judge it by a training of its own."
+        ),
+        shown(history(study)),
+        section("best", "What to train with", "", f"<pre>{html.escape(config)}</pre>", paragraph(train_with)),
+        section(
+            "knobs", "Which knobs decide", "",
+            table(("knob", "share"), shares) if shares else paragraph("Too few trials to say.", "left-out"),
+        ),
+        section(
+            "trials", "Trials", "The best first, then what was pruned or failed.",
+            table(head, rows, text=("state", "by fold", "knobs", "why"), wide=("by fold", "knobs", "why")),
+        ),
+    )  # fmt: skip
 
 
 def best_config(study: "optuna.Study", preset: str, base: Mapping[str, Any], assets: list[str]) -> str | None:
@@ -98,7 +143,7 @@ def best_config(study: "optuna.Study", preset: str, base: Mapping[str, Any], ass
     return yaml.safe_dump({"ops": ops}, sort_keys=False)
 
 
-def shown(value: Any) -> str:
+def knob(value: Any) -> str:
     """A value of a knob in few characters."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 

@@ -16,6 +16,7 @@ from atft_assets.hpo.study import WHY, best_of, objective_of
 from atft_assets.scoring.block import Block
 from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
 from atft_assets.training.runs import open_run
+from atft_assets.trials.recipes import recipe_of_run
 from atft_model.interchange.config import PhaseChanges
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.exits import Exit
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import optuna
 
 BLOCK = "validation"
+RECIPE = "recipe"  # user attribute of a trial: what of its runs would be the same in any training
 LOCK_POLL_SECONDS = 5.0
 
 
@@ -109,6 +111,7 @@ def run_trial(
             for request in plan.requests(fold, trial.number, knobs_of(values)):
                 _train(context, launcher, request)
             run = open_run(request.out)
+            trial.set_user_attr(RECIPE, recipe_of_run(run.folder))
             if run.record.guards and not run.record.guards["passed"]:
                 raise TrialFailed("; ".join(run.record.guards["messages"]))
             score = plan.blocks[fold.name].score(run.scores())

@@ -22,6 +22,7 @@ from atft_assets.operations.run_failures import run_failure_alert
 from atft_assets.operations.schedules import nightly_refresh_schedule
 from atft_assets.operations.training_job import training_job, training_schedule
 from atft_assets.operations.unrun_checks import unrun_checks
+from atft_assets.operations.withheld import withheld_alert
 from atft_assets.settings import Settings
 
 
@@ -39,6 +40,7 @@ def definitions(settings: Settings, *, contract_checks: Sequence[dg.AssetCheckKe
         sensors=[
             schema_failure_alert(contract_checks),
             data_warning_alert(),
+            withheld_alert(),
             run_failure_alert(),
             unrun_checks(),
             disk_usage(settings),

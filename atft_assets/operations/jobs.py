@@ -8,24 +8,26 @@ import dagster as dg
 from atft_assets.dagster_private import UnresolvedAssetJobDefinition
 from atft_assets.groups import FEATURES, GRAPH, RAW
 from atft_assets.operations.data_release import NAME as DATA_RELEASE
+from atft_assets.trading import daily_scores, orders, portfolio
 
 # Two refreshes at once would fetch the same days twice; dagster.yaml admits one run of this kind.
 KIND_TAG = "atft/kind"
 REFRESH = "refresh"
+OF_THE_EVENING = (DATA_RELEASE, daily_scores.NAME, portfolio.NAME, orders.NAME)
 REBUILT_GROUPS = (FEATURES, GRAPH)  # what a correction of raw data reaches
 
 
 def nightly_refresh_job() -> UnresolvedAssetJobDefinition:
-    """Raw tables, features and graph for the months of the run, and their release at the end.
+    """Raw tables, features and graph for the months of the run, their release, the scores of the evening, and orders.
 
     Month assets take the run's partition or partition range; the unpartitioned ones among them (trading calendar,
     labels) are part of the same run and are rebuilt whole.
     """
     return dg.define_asset_job(
         "nightly_refresh",
-        selection=dg.AssetSelection.groups(RAW, FEATURES, GRAPH) | dg.AssetSelection.assets(DATA_RELEASE),
-        description="Fetch the newest trading day, carry it through features and graph, and release the months in "
-        "which nothing looks odd. Starts no training.",
+        selection=dg.AssetSelection.groups(RAW, FEATURES, GRAPH) | dg.AssetSelection.assets(*OF_THE_EVENING),
+        description="Fetch the newest trading day, carry it through features and graph, release the months in which "
+        "nothing looks odd, let the champion score the evening, and write tomorrow's orders. Starts no training.",
         tags={
             KIND_TAG: REFRESH,
             # once more if the run's process died (power, memory); a failing asset decides about its own retries

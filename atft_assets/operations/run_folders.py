@@ -17,6 +17,8 @@ from pathlib import Path
 
 from atft_assets.operations.going import Going
 from atft_assets.store.retired import RETIRED
+from atft_assets.trading.champion import FOLDER as TRADING
+from atft_assets.trading.champion import kept_ids, promotions
 from atft_assets.training.lanes import BASELINES
 from atft_assets.training.runs import all_runs, panel_of, panels_in_use
 from atft_assets.training.seeds import members, members_file
@@ -153,8 +155,18 @@ def in_figures(root: DataRoot) -> Iterator[tuple[RunFolder, str]]:
     yield from ((run, "figures or the test ledger name it") for run in root.runs if run.path.name in root.figures)
 
 
-# One function a reason to stay. A record that will name runs of its own, such as those promoted to use, is one more.
-KEEPERS: tuple[Keeper, ...] = (young, unreadable, pointed, best, last, in_figures)
+def promoted(root: DataRoot) -> Iterator[tuple[RunFolder, str]]:
+    """Runs and sets of baselines that a champion consists of, or consisted of; where nobody can tell, all of them."""
+    try:
+        names = kept_ids(promotions(root.path / TRADING))
+    except RunError:
+        yield from ((run, "the record of promotions cannot be read") for run in root.runs)
+        return
+    yield from ((run, "a champion is made of it, or was") for run in root.runs if run.path.name in names)
+
+
+# One function a reason to stay. A record that will name runs of its own is one more.
+KEEPERS: tuple[Keeper, ...] = (young, unreadable, pointed, best, last, in_figures, promoted)
 
 
 def kept_runs(root: DataRoot) -> dict[Path, str]:

@@ -1,7 +1,7 @@
 """The asset `training_panel`: planned, built, judged, and only then published."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dagster as dg
 
@@ -65,8 +65,9 @@ def build_audit_publish(store: Store, plan: PanelPlan) -> PublishedPanel:
     verdict = audit_panel(built.tensors, built.description, built.sums, plan.config.min_names)
     if not verdict.passed:
         raise ContractViolation(verdict)
+    description = replace(built.description, min_history=plan.config.min_history, most_liquid=plan.config.most_liquid)
     with staged_panel(panels) as folder:
-        write_panel(folder, built.tensors, built.description)
+        write_panel(folder, built.tensors, description)
         return PublishedPanel(open_panel(publish_panel(folder, panels, plan.panel_id)), reused=False)
 
 

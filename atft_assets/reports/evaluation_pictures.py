@@ -1,51 +1,49 @@
 """Pictures of an evaluation. Each title states what is seen; the same score has the same colour in all of them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atft_assets.reports.pictures import base64_png, figure
+from atft_assets.reports.pictures import (
+    ACCENT,
+    BELOW,
+    GREY,
+    PALE,
+    WIDTH,
+    Picture,
+    as_text,
+    base64_png,
+    colour_of,
+    figure,
+    legend,
+    name_lines,
+    one_axes,
+    plain,
+    zero_lines,
+)
 from atft_assets.reports.sector_names import SECTOR33
 from atft_assets.scoring.daily import ROLLING_DAYS, rolling_mean
 from atft_assets.scoring.profiles import Profile, Profiles
 from atft_assets.scoring.surroundings import DECAY_DAYS, TERCILES
 
-WIDTH = 11.25  # inches: 900 pixels
-ACCENT, GREY, PALE = "#1f5fa8", "#555555", "#b5b5b5"
-BELOW = "#b03a2e"
 HORIZON_COLOURS = ("#0b2e59", "#1f5fa8", "#6a9fd8", "#b3cdec")
 SECTORS_SHOWN = 12
 BP = 1e4
-LEAST_GAP = 0.055  # of the height of a picture, between the names of two lines
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture in its place on the page.
-
-    Attributes:
-        title: what is seen.
-        png: base64.
-    """
-
-    title: str
-    png: str
 
 
 def cumulative(profiles: Profiles, subject: Profile) -> Picture:
     """Running sums of the daily headline RankIC, all scores."""
-    made, axes = _lines(4.6)
+    made, axes = zero_lines(4.6)
     days = _days(profiles)
     ends = {}
     for one in profiles.scores:
         path = np.nancumsum(one.daily)
         axes.plot(days, path, color=_colour(one, subject), linewidth=2 if one is subject else 1.2)
         ends[one.name] = float(path[-1])
-    _name_lines(axes, ends, {one.name: _colour(one, subject) for one in profiles.scores})
+    name_lines(axes, ends, {one.name: _colour(one, subject) for one in profiles.scores})
     axes.set(ylabel="sum of daily RankIC since the first day")
     best = max(ends, key=lambda name: ends[name])
     title = f"Over {len(days)} days the daily RankIC of {subject.name} adds up to {ends[subject.name]:+.1f}"
@@ -59,7 +57,7 @@ def rolling(profiles: Profiles, subject: Profile) -> Picture | None:
     known = np.isfinite(means)
     if not known.any():
         return None
-    made, axes = _lines(3.8)
+    made, axes = zero_lines(3.8)
     axes.plot(days, means, color=ACCENT, linewidth=2)
     low, high = means - subject.rolling_band, means + subject.rolling_band
     axes.fill_between(days, low, high, color=ACCENT, alpha=0.15, linewidth=0)
@@ -71,15 +69,15 @@ def rolling(profiles: Profiles, subject: Profile) -> Picture | None:
 
 def decay(subject: Profile, other: Profile | None) -> Picture:
     """RankIC with the one-day return of the k-th day after."""
-    made, axes = _lines(3.8)
+    made, axes = zero_lines(3.8)
     lags = np.arange(1, len(subject.decay) + 1)
     axes.bar(lags, subject.decay, color=ACCENT, width=0.7, label=subject.name)
     if other is not None:
         axes.plot(lags, other.decay, "D", color="black", markersize=6, markeredgecolor="white", label=other.name)
     axes.set(xlabel="trading days after the score", ylabel="RankIC with the return of that day alone", xticks=lags)
-    _legend(axes)
+    legend(axes)
     life = f"halves in {subject.decay_half_life:.1f} days" if np.isfinite(subject.decay_half_life) else "does not fall"
-    first = _text(subject.decay[0], "+.4f")
+    first = as_text(subject.decay[0], "+.4f")
     return Picture(f"The RankIC of {subject.name} is {first} on the first day and {life}", base64_png(made))
 
 
@@ -94,22 +92,22 @@ def deciles(subject: Profile) -> Picture:
         steps = int((np.diff(values) > 0).sum())
         axes.set(title=f"{_in_days(horizon)}: {steps} of 9 steps rise", xlabel="tenth, lowest scores first")
         axes.set_xticks([1, 5, 10])
-        _plain(axes)
+        plain(axes)
     every[0].set(ylabel="mean return beyond all names, bp")
     first = next(iter(subject.by_horizon.values()))
-    low, high = (_text(BP * first.deciles[i], "+.1f") for i in (0, -1))
+    low, high = (as_text(BP * first.deciles[i], "+.1f") for i in (0, -1))
     title = f"After one label of the shortest horizon the highest tenth is {high} bp from the mean, the lowest {low} bp"
     return Picture(title, base64_png(made))
 
 
 def spread_paths(profiles: Profiles, subject: Profile) -> Picture:
     """Running sum of the spread by horizon, each a book of which one part is chosen anew each day."""
-    made, axes = _lines(4.2)
+    made, axes = zero_lines(4.2)
     days, ends = _days(profiles), {}
     for colour, (horizon, figures) in zip(HORIZON_COLOURS, subject.by_horizon.items(), strict=False):
         axes.plot(days, np.array(figures.path) * 100, color=colour, linewidth=1.6)
         ends[_in_days(horizon)] = figures.path[-1] * 100
-    _name_lines(axes, ends, dict(zip(ends, HORIZON_COLOURS, strict=False)))
+    name_lines(axes, ends, dict(zip(ends, HORIZON_COLOURS, strict=False)))
     axes.set(ylabel="highest less lowest tenth, sum, %")
     best = max(ends, key=lambda name: ends[name])
     title = f"Highest less lowest tenth of {subject.name}, held for {best}, adds up to {ends[best]:+.1f} % before costs"
@@ -118,7 +116,7 @@ def spread_paths(profiles: Profiles, subject: Profile) -> Picture:
 
 def by_year(subject: Profile, other: Profile | None) -> Picture:
     """Headline and neutral RankIC of each calendar year."""
-    made, axes = _lines(3.4)
+    made, axes = zero_lines(3.4)
     years = list(subject.by_year)
     places = np.arange(len(years))
     bars = [(f"{subject.name}", ACCENT, [y.rank_ic for y in subject.by_year.values()])]
@@ -129,7 +127,7 @@ def by_year(subject: Profile, other: Profile | None) -> Picture:
         axes.bar(places + (i - 1) * 0.27, values, width=0.25, color=colour, label=label)
     axes.set_xticks(places, [f"{year}\n{subject.by_year[year].days} days" for year in years])
     axes.set(ylabel="mean daily RankIC")
-    _legend(axes)
+    legend(axes)
     known = {year: f.rank_ic for year, f in subject.by_year.items() if np.isfinite(f.rank_ic)}
     positive = sum(value > 0 for value in known.values())
     return Picture(f"{subject.name}: RankIC above zero in {positive} of {len(known)} years", base64_png(made))
@@ -143,12 +141,12 @@ def liquidity_heat(subject: Profile) -> Picture | None:
     columns = list(dict.fromkeys(column for _, column in cells))
     rows = [row for row in TERCILES if any(name == row for name, _ in cells)]
     values = np.array([[cells.get((row, column), np.nan) for column in columns] for row in rows])
-    made, axes = _axes(1.4 + 0.6 * len(rows))
+    made, axes = one_axes(1.4 + 0.6 * len(rows))
     limit = max(float(np.nanmax(np.abs(values))), 1e-6)
     image = axes.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     for (r, c), value in np.ndenumerate(values):
         strong = abs(value) > 0.6 * limit
-        axes.text(c, r, _text(value, ".3f"), ha="center", va="center", color="white" if strong else "black")
+        axes.text(c, r, as_text(value, ".3f"), ha="center", va="center", color="white" if strong else "black")
     axes.set_xticks(range(len(columns)), columns, rotation=15 if len(columns) > 5 else 0)
     axes.set_yticks(range(len(rows)), rows)
     made.colorbar(image, ax=axes, label="RankIC within the cell")
@@ -159,7 +157,7 @@ def liquidity_heat(subject: Profile) -> Picture | None:
 
 def exposures(subject: Profile, other: Profile | None) -> Picture:
     """Mean daily rank correlation of the ranking with what is known of the names."""
-    made, axes = _axes(1.2 + 0.42 * len(subject.exposures))
+    made, axes = one_axes(1.2 + 0.42 * len(subject.exposures))
     names = list(subject.exposures)[::-1]
     places = np.arange(len(names))
     means = np.array([subject.exposures[name].mean for name in names])
@@ -173,9 +171,9 @@ def exposures(subject: Profile, other: Profile | None) -> Picture:
     axes.set_yticks(places, [name.replace("_", " ") for name in names])
     axes.set(xlabel="daily rank correlation with the ranking: mean, and tenth to ninetieth percentile of the days")
     axes.axvline(0, color="black", linewidth=0.8)
-    _legend(axes)
+    legend(axes)
     most = max(subject.exposures, key=lambda name: abs(np.nan_to_num(subject.exposures[name].mean)))
-    lean = _text(subject.exposures[most].mean, "+.2f")
+    lean = as_text(subject.exposures[most].mean, "+.2f")
     title = f"{subject.name} leans most on {most.replace('_', ' ')} ({lean})"
     return Picture(title, base64_png(made))
 
@@ -186,7 +184,7 @@ def sector_weights(subject: Profile) -> Picture | None:
     if not tilt:
         return None
     shown = sorted(sorted(tilt, key=lambda code: -abs(tilt[code]))[:SECTORS_SHOWN], key=lambda code: tilt[code])
-    made, axes = _axes(1.0 + 0.3 * len(shown))
+    made, axes = one_axes(1.0 + 0.3 * len(shown))
     axes.barh(range(len(shown)), [tilt[c] for c in shown], color=[ACCENT if tilt[c] >= 0 else BELOW for c in shown])
     axes.set_yticks(range(len(shown)), [f"{SECTOR33.get(code, '')} {code}".strip() for code in shown])
     axes.set(xlabel="share of the highest tenth less share of the universe, percentage points")
@@ -214,7 +212,7 @@ def differences(board: Mapping[str, Any]) -> Picture | None:
     ][::-1]
     if not pairs:
         return None
-    made, axes = _axes(1.0 + 0.3 * len(pairs))
+    made, axes = one_axes(1.0 + 0.3 * len(pairs))
     told = 0
     for place, (_, pair) in enumerate(pairs):
         apart = pair["low"] > 0 or pair["high"] < 0
@@ -231,7 +229,7 @@ def differences(board: Mapping[str, Any]) -> Picture | None:
 
 def persistence(profiles: Profiles, subject: Profile) -> Picture:
     """Rank autocorrelation of all rankings by lag."""
-    made, axes = _lines(3.8)
+    made, axes = zero_lines(3.8)
     ends = {}
     for one in profiles.scores:
         known = np.flatnonzero(np.isfinite(one.autocorrelation))
@@ -239,65 +237,14 @@ def persistence(profiles: Profiles, subject: Profile) -> Picture:
             values = np.array(one.autocorrelation)[known]
             axes.plot(known + 1, values, color=_colour(one, subject), linewidth=2 if one is subject else 1.2)
             ends[one.name] = float(values[-1])
-    _name_lines(axes, ends, {one.name: _colour(one, subject) for one in profiles.scores})
+    name_lines(axes, ends, {one.name: _colour(one, subject) for one in profiles.scores})
     axes.set(xlabel="trading days apart", ylabel="rank correlation of two rankings", xticks=range(1, DECAY_DAYS + 1))
     life = f"halves in {subject.half_life:.1f} days" if np.isfinite(subject.half_life) else "does not fade"
     return Picture(f"The order of {subject.name} {life}", base64_png(made))
 
 
-def _axes(height: float) -> tuple[Any, Any]:
-    made = figure(WIDTH, height)
-    axes = made.subplots()
-    _plain(axes)
-    return made, axes
-
-
-def _lines(height: float) -> tuple[Any, Any]:
-    """Axes with a line at zero, drawn first: it decides on the limits."""
-    made, axes = _axes(height)
-    axes.axhline(0, color="black", linewidth=0.8)
-    return made, axes
-
-
-def _plain(axes: Any) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-
-
-def _legend(axes: Any) -> None:
-    """Above the picture, not in it."""
-    axes.legend(frameon=False, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
-
-
-def _name_lines(axes: Any, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
-    """Names beside the ends of their lines, pushed apart where they would lie over each other."""
-    low, high = axes.get_ylim()
-    names = sorted(ends, key=lambda one: ends[one])
-    places = apart([(ends[name] - low) / ((high - low) or 1.0) for name in names])
-    for name, place in zip(names, places, strict=True):
-        axes.annotate(
-            f" {name}", (1.0, place), xycoords="axes fraction", annotation_clip=False, va="center", color=colours[name]
-        )
-
-
-def apart(places: Sequence[float], gap: float = LEAST_GAP) -> list[float]:
-    """Ascending places moved as little as it takes for each to lie a gap above the one before.
-
-    Neighbours that are too close become a block about the mean of where its members were (pool adjacent violators).
-    """
-    blocks: list[tuple[float, int]] = []  # where the first member would like to be, on the mean; members
-    for place in places:
-        wish, size = place, 1
-        while blocks and wish < blocks[-1][0] + gap * blocks[-1][1]:
-            before, members = blocks.pop()
-            wish = (before * members + (wish - gap * members) * size) / (members + size)
-            size += members
-        blocks.append((wish, size))
-    return [first + gap * i for first, size in blocks for i in range(size)]
-
-
 def _colour(one: Profile, subject: Profile) -> str:
-    return ACCENT if one is subject else "black" if one.name == "oracle" else GREY if one.name == "lightgbm" else PALE
+    return ACCENT if one is subject else colour_of(one.name)
 
 
 def _days(profiles: Profiles) -> NDArray[np.datetime64]:
@@ -306,7 +253,3 @@ def _days(profiles: Profiles) -> NDArray[np.datetime64]:
 
 def _in_days(horizon: str) -> str:
     return f"{horizon} day" if horizon == "1" else f"{horizon} days"
-
-
-def _text(value: float, form: str) -> str:
-    return format(value, form) if np.isfinite(value) else "unknown"

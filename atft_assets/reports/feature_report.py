@@ -19,16 +19,18 @@ from atft_assets.features.names import ALL, GROUP, LABELS
 from atft_assets.features.registry import TABLES
 from atft_assets.features.table import FeatureTable
 from atft_assets.groups import FEATURES
+from atft_assets.reports.markup import document, paragraph
+from atft_assets.reports.pages import write_page
 from atft_assets.reports.pictures import base64_png, figure
 from atft_assets.reports.shown import rounded
 from atft_assets.reports.univariate import LEAST_NAMES, daily_rank_ic, summary
 from atft_assets.scoring.limits import LEAK_ALARM
 from atft_assets.store import Store
 from atft_model.interchange.horizons import HORIZONS
-from atft_model.interchange.records import write_text
 from atft_model.interchange.statistics import LEVEL
 
 NAME = "feature_report"
+PAGE = f"{NAME}.html"
 LEAK_CHECK = "leak_alarm"
 COMPUTING = ("atft_assets.reports", "atft_model.interchange.statistics", "atft_model.interchange.student")
 
@@ -112,9 +114,8 @@ def feature_report_asset(tables: Iterable[FeatureTable] = TABLES) -> dg.AssetsDe
 
 def _built(key: str, result: pl.DataFrame, features: Sequence[Feature], store: Store) -> Built:
     """The table, its HTML page, and what the UI shows of both."""
-    page = store.local("reports", f"{NAME}.html")
     picture = plot(result)
-    write_text(page, render(result, features, picture))
+    page = write_page(store, PAGE, render(result, features, picture))
     top = result.filter(pl.col("horizon") == 1).head(15)
     strongest = [
         dg.TableRecord({"column": r["feature"], "RankIC": _number(r["rank_ic"]), "t": _t(r)})
@@ -205,29 +206,27 @@ def render(result: pl.DataFrame, features: Sequence[Feature], picture: str) -> s
     for part in result.partition_by("feature", maintain_order=True):
         name: str = part["feature"][0]
         cells = [f"<td title='{html.escape(formulas[name].formula, quote=True)}'>{html.escape(name)}</td>"]
-        cells.append(f"<td>{html.escape(part['family'][0])}</td>")
+        cells.append(f'<td class="text">{html.escape(part["family"][0])}</td>')
         for r in part.sort("horizon").iter_rows(named=True):
             cells.append(f"<td>{_number(r['rank_ic'])}</td><td>{_t(r)}</td>")
         cells.append(f"<td>{_number(part.sort('horizon')['kept'][-1], 2)}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     heads = "".join(f"<th>IC {h}d</th><th>t</th>" for h in HORIZONS)
     days = int(result["days"].max())  # type: ignore[arg-type]
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Features</title><style>
-body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 70em }}
-td, th {{ padding: 0 .6em; text-align: right; font-variant-numeric: tabular-nums }}
-td:first-child, td:nth-child(2) {{ text-align: left }} tr:nth-child(even) {{ background: #f4f4f4 }}
-</style></head><body>
-<h1>What single columns say about later returns</h1>
-<p>Mean daily rank correlation with close-to-close returns over up to {days} days, t after Newey and West, and how much
-of the one-day correlation is left at {HORIZONS[-1]} days. A star: beyond chance, though {result["feature"].n_unique()}
-columns were looked at (p below {LEVEL:.0%} after Holm). The newest days, on which models are tested, are not looked
-at.</p>
-<img alt="RankIC by column and horizon" src="data:image/png;base64,{picture}" style="max-width: 100%">
-<table><tr><th>column</th><th>family</th>{heads}<th>kept</th></tr>
-{chr(10).join(rows)}
-</table></body></html>
-"""
+    said = (
+        f"Mean daily rank correlation with close-to-close returns over up to {days} days, t after Newey and West, and "
+        f"how much of the one-day correlation is left at {HORIZONS[-1]} days. A star: beyond chance, though "
+        f"{result['feature'].n_unique()} columns were looked at (p below {LEVEL:.0%} after Holm). The newest days, on "
+        "which models are tested, are not looked at."
+    )
+    return document(
+        "What single columns say about later returns",
+        paragraph(said),
+        f'<img alt="RankIC by column and horizon" src="data:image/png;base64,{picture}">',
+        f'<div><table><tr><th>column</th><th class="text">family</th>{heads}<th>kept</th></tr>',
+        *rows,
+        "</table></div>",
+    )
 
 
 def _number(value: float | None, digits: int = 4) -> str:

@@ -117,7 +117,7 @@ def render(lines: Sequence[RunLine], overlaid: Sequence[RunLine], picture: str |
             f'<img alt="loss and RankIC by epoch" src="data:image/png;base64,{picture}">'
         )
     return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Runs</title><style>
+<html lang="en"><head><meta charset="utf-8"><title>Runs: {len(lines)} trainings side by side</title><style>
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2em }}
 td, th {{ padding: 0 .6em; text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }}
 td:first-child, th:first-child {{ text-align: left; position: sticky; left: 0; background: white }}

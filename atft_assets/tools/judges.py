@@ -19,6 +19,7 @@ from atft_assets.reports import feature_report
 from atft_assets.settings import Settings
 from atft_assets.store import UNPARTITIONED
 from atft_assets.store.mending import Judge
+from atft_assets.trading import daily_scores, orders, portfolio
 
 ANY_NEIGHBOURS = 1000  # a graph may have been built with more neighbours than the default
 
@@ -32,6 +33,8 @@ def judges(settings: Settings) -> Mapping[tuple[str, str], Judge]:
         found[FEATURES, table.name] = _of_contract(contract_of(table), settings)
     found[graph.GROUP, graph.NAME] = _of_contract(graph.contract(graph.GraphConfig(k=ANY_NEIGHBOURS)), settings)
     found[FEATURES, feature_report.NAME] = _of_contract(feature_report.CONTRACT, settings)
+    for evening in (daily_scores, portfolio, orders):
+        found[evening.GROUP, evening.NAME] = _of_contract(evening.CONTRACT, settings)
     return found
 
 

@@ -27,6 +27,7 @@ from atft_assets.store.mending import TableState, look_at_table
 from atft_assets.tools.judges import judges
 from atft_assets.tools.rebuilding import commands
 from atft_assets.tools.writers import writers
+from atft_assets.trading.mending import menders, trading_damages
 from atft_assets.training.looks import LEDGER_FILE
 from atft_assets.training.mending import figure_damages, fold_damages, keep_ledger, point_at_newest_run, run_damages
 from atft_model.interchange.disk import DiskError, keep_private
@@ -65,7 +66,7 @@ def look(settings: Settings, root: Path) -> Findings:
     """Look at everything under a local data root; nothing is changed."""
     store = Store(root=str(root))
     tables = [look_at_table(store.table(*place), judge) for place, judge in judges(settings).items()]
-    rooms = (raw_damages, panel_damages, fold_damages, run_damages, figure_damages)
+    rooms = (raw_damages, panel_damages, fold_damages, run_damages, figure_damages, trading_damages)
     return Findings(
         tables=[state for state in tables if not state.whole],
         files=[damage for find in rooms for damage in find(root)],
@@ -81,6 +82,11 @@ def mend(findings: Findings, root: Path) -> Iterator[str]:
     for damage in findings.files:
         if damage.path.name == LEDGER_FILE:
             yield from _mended_ledger(damage, root)
+            continue
+        if again := menders(root).get(damage.path):
+            data = damage.path.read_bytes()
+            yield damage.mend(root)
+            yield from again(damage.path, data)
             continue
         yield damage.mend(root)
         if damage.path.name == LATEST:

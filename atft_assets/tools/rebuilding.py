@@ -11,10 +11,12 @@ from atft_assets.settings import Settings
 from atft_assets.store import UNPARTITIONED
 from atft_assets.store.damage import Lost
 from atft_assets.tools.judges import judges
+from atft_assets.trading import daily_scores, orders, portfolio
 from atft_assets.training.folds import NAME as FOLDS
 from atft_assets.training.lanes import BASELINES, EVALUATION, FOLD_SCORES, MAIN_LANE, WALK_FORWARD, Lane
 from atft_model.interchange.phases import PHASES
 
+EVENING = (daily_scores.NAME, portfolio.NAME, orders.NAME)  # judged with tables, made after everything else
 MONTH = re.compile(r"\d{4}-\d{2}")  # a key of a month; those of folds are years, `2018` or `2018-2019`
 
 
@@ -63,7 +65,7 @@ def _road(settings: Settings) -> list[str]:
     """Names of all assets that may be lost, each after what it reads."""
     others = Lane(("other",))
     return [
-        *(name for _, name in judges(settings)),
+        *(name for _, name in judges(settings) if name not in EVENING),
         PANEL,
         FOLDS,
         *(lane.asset(BASELINES) for lane in (MAIN_LANE, others)),
@@ -71,4 +73,5 @@ def _road(settings: Settings) -> list[str]:
         *(lane.asset(EVALUATION) for lane in (MAIN_LANE, others)),
         FOLD_SCORES,
         WALK_FORWARD,
+        *EVENING,
     ]

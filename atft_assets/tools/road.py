@@ -27,14 +27,17 @@ from atft_assets.features.names import LABELS
 from atft_assets.groups import MONTHLY
 from atft_assets.operations.training_job import SELECTED
 from atft_assets.partitions import months, runs_of
-from atft_assets.reports import closing_table, feature_report
+from atft_assets.reports import closing_table, feature_report, pages
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast
-from atft_assets.training.profiling import page_of
+from atft_assets.trading import daily_scores, orders, portfolio
+from atft_assets.trading.backtest_asset import NAME as BACKTEST
+from atft_assets.trading.orders_asset import newest_csv
 from atft_model.interchange.disk import keep_private
 
 WHOLE = (LABELS, feature_report.NAME, *SELECTED)  # what has no months: one run
+EVENING = (daily_scores.NAME, portfolio.NAME, orders.NAME)
 LOGS = "logs"
 LOGS_KEPT = 20
 LINES_SHOWN = 12
@@ -63,9 +66,12 @@ class Step:
 
 
 def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Step]:
-    """The commands of the road in order: the calendar, the months in ranges, and what has no months in one run."""
+    """The commands of the road in order: the calendar, the months in ranges, what has no months in one run, and what
+    the champion, who won the evaluation, says of the last evening, with the orders that follow and a back-test.
+    """
     materialize = ("dagster", "asset", "materialize", "--select")
-    ranges = runs_of(list(months(settings).get_partition_keys()), months_per_run)
+    keys = list(months(settings).get_partition_keys())
+    ranges = runs_of(keys, months_per_run)
     last = (*materialize, ",".join(WHOLE))
     return [
         Step("trading calendar", (*materialize, "trading_calendar")),
@@ -77,6 +83,13 @@ def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Ste
             for span in ranges
         ),
         Step("panel, four phases, baselines, evaluation, report", (*last, *(("--config", config) if config else ()))),
+        # of two months: on the first morning of a month the last evening lies in the month before
+        Step(
+            "scores and orders of the last evening",
+            (*materialize, ",".join(EVENING), "--partition-range", runs_of(keys[-2:], 2)[0]),
+        ),
+        # behind the evening, which chooses the first champion
+        Step("back-test of what it says", (*materialize, BACKTEST)),
     ]
 
 
@@ -177,22 +190,33 @@ def walk(settings: Settings, todo: Sequence[Step], console: Console, called: str
     console.print()
     if code := closing_table.main([]):
         return code
-    page = store.local("reports", f"{feature_report.NAME}.html")
-    console.print(
-        f"\nTook {duration(time.monotonic() - began)}. What each model is worth, where and for how long: "
-        f"{page_of(store)}. The inputs, one by one: {page}",
-        markup=False,
-        highlight=False,
-    )
+    console.print(f"\nTook {duration(time.monotonic() - began)}.", highlight=False)
     console.print("\nNext:\n" + "\n".join(f"  {command:<62}  # {what}" for command, what in NEXT), markup=False)
+    console.print(f"\n{to_buy(store)}\n{way_in(store)}", markup=False, highlight=False)
     return 0
 
 
 NEXT = (
+    (". ./env.sh && python -m atft_assets.trading.today", "what the champion says of the next open day"),
     ("make ui", "what was built, in the browser"),
     (". ./env.sh && dagster asset materialize --select train_phase2", "train a phase anew"),
     (". ./env.sh && python examples/read_table.py", "the tables as frames"),
 )
+
+
+def to_buy(store: Store) -> str:
+    """Where the orders of the last evening are."""
+    path = newest_csv(store)
+    if path is None:
+        return "There are no orders yet: docs/how-to/trade.md says what they are made from."
+    lines = len(path.read_text(encoding="utf-8-sig").splitlines()) - 1
+    return f"Orders for the open of {path.stem}, {lines} of them, by the paper book: {path}"
+
+
+def way_in(store: Store) -> str:
+    """The last line: the page that leads to all others."""
+    index = pages.write_index(pages.page_path(store, pages.INDEX).parent)  # also of a root that had none
+    return f"What each model is worth, where and for how long, and everything else to read: open {index}"
 
 
 def last_words(text: str) -> str:

@@ -1,13 +1,14 @@
 """The assets `baselines` and `fold_baselines`: what a model must beat, fitted on a fold's train block, and its scores.
 
 What is fitted, and how it is chosen, is in the room `baselines`. The scores of the validation and test blocks are
-stored; nobody looks at how good those of the test block are until `test_evaluation`.
+stored; nobody looks at how good those of the test block are until `test_evaluation`. So are the fitted models of
+LightGBM (`baselines.kept`): by them it scores an evening that did not exist when it was fitted.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,6 +20,7 @@ import polars as pl
 
 from atft_assets.baselines.config import BaselineConfig, for_source
 from atft_assets.baselines.fitted import CannotFit
+from atft_assets.baselines.kept import files_of, kept_models, model_file, read_set
 from atft_assets.baselines.registry import chosen
 from atft_assets.code_version import code_version
 from atft_assets.failures import permanent
@@ -33,12 +35,15 @@ from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES as NAME
 from atft_assets.training.lanes import MAIN_LANE, Lane
 from atft_assets.training.runs import parquet
+from atft_assets.trials.ledger import BASELINES as TRIED
+from atft_assets.trials.ledger import Trial, seen
+from atft_assets.trials.recipes import recipe_of_baseline
 from atft_model.interchange.disk import writing
 from atft_model.interchange.errors import FoldError, RunError, damaged
 from atft_model.interchange.fold import Fold
 from atft_model.interchange.hashes import checked_bytes
 from atft_model.interchange.panel import Panel, latest_panel, publish_panel, staged_panel
-from atft_model.interchange.records import from_plain, read_json, read_pointer, to_plain, write_json, write_text
+from atft_model.interchange.records import from_plain, read_pointer, to_plain, write_json, write_text
 from atft_model.interchange.run import LATEST, RUN_JSON
 
 BLOCKS = ("validation", "test")
@@ -54,12 +59,13 @@ CODE_VERSION = code_version(
 
 @dataclass(frozen=True)
 class Scored:
-    """A baseline's settings and its scores by block, or the reason why there are none."""
+    """A baseline's settings, its scores by block and its models, or the reason why there are none."""
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     frames: dict[str, pl.DataFrame] = field(default_factory=dict)
     left_out: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
 
 
 def fit_all(panel: Panel, fold: Fold, config: BaselineConfig) -> Iterator[Scored]:
@@ -68,12 +74,13 @@ def fit_all(panel: Panel, fold: Fold, config: BaselineConfig) -> Iterator[Scored
     for name, fit in chosen(config).items():
         started = datetime.now(UTC)
         try:
-            predict, facts = fit(panel, fold, config)
+            predict, facts, models = fit(panel, fold, config)
         except CannotFit as why:
             yield Scored(name, left_out=str(why))
             continue
         frames = {block.name: block.frame(predict(panel, block.days)) for block in blocks}
-        yield Scored(name, {**facts, "seconds": (datetime.now(UTC) - started).total_seconds()}, frames)
+        seconds = (datetime.now(UTC) - started).total_seconds()
+        yield Scored(name, {**facts, "seconds": seconds}, frames, models=models)
 
 
 @dataclass(frozen=True)
@@ -89,11 +96,7 @@ class StoredBaselines:
         Raises:
             RunError: it is missing or damaged.
         """
-        path = self.folder / RUN_JSON
-        document = read_json(path, "give a set of baselines", RunError)
-        if not isinstance(document, dict) or not {"baselines", "panel_id", "fold"} <= set(document):
-            raise RunError(damaged(path, "it describes no set of baselines"))
-        return document
+        return read_set(self.folder)
 
     def names(self) -> list[str]:
         return list(self.record["baselines"])
@@ -114,7 +117,7 @@ class StoredBaselines:
             RunError: they are gone, or not those of the record.
         """
         path = self.folder / f"{name}.{block}.parquet"
-        return parquet(checked_bytes(path, self.record.get("files", {}).get(path.name), RunError), path)
+        return parquet(checked_bytes(path, files_of(self.record).get(path.name), RunError), path)
 
 
 def stored_baselines(folder: Path) -> StoredBaselines | None:
@@ -141,6 +144,7 @@ def open_baselines(folder: Path) -> StoredBaselines:
     for name in found.names():
         for block in BLOCKS:
             found.scores(name, block)  # now, so that a set that is not whole is found here
+        kept_models(folder, name)
     return found
 
 
@@ -182,12 +186,16 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
                 scored[one.name] = validation.score(one.frames[validation.name])
                 context.log.info(f"{one.name}: {one.settings}")
                 for block, frame in one.frames.items():
-                    files |= _write(staged / f"{one.name}.{block}.parquet", frame)
+                    files |= _write_frame(staged / f"{one.name}.{block}.parquet", frame)
+                for part, text in one.models.items():
+                    files |= _write(staged / model_file(one.name, part), text.encode())
             description = {
                 "status": "finished",
                 "panel_id": panel.panel_id,
                 "fold": fold,
                 "catalogue_hash": panel.description.catalogue_hash,
+                "label": panel.description.label,
+                "target": panel.description.target,
                 "config": config.model_dump(),
                 "baselines": record,
                 "left_out": left_out,
@@ -196,6 +204,8 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
             write_json(staged / RUN_JSON, description)
             folder = publish_panel(staged, sets, _id(panel, fold, config))
             write_text(sets / LATEST, folder.name + "\n")
+            figures = {name: {fold.name: score.rank_ic} for name, score in scored.items()}
+            seen(store.local(), [_trial(name, description, values) for name, values in figures.items()])
         return dg.MaterializeResult(
             asset_key=asset,
             metadata={
@@ -222,13 +232,22 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
     return baselines
 
 
-def _write(path: Path, frame: pl.DataFrame) -> dict[str, str]:
+def _trial(name: str, record: Mapping[str, Any], values: Mapping[str, float]) -> Trial:
+    """A baseline as a line of the ledger of trials."""
+    return Trial(TRIED, name, recipe_of_baseline(name, record), params=record["config"], values=to_plain(values))
+
+
+def _write_frame(path: Path, frame: pl.DataFrame) -> dict[str, str]:
     """Write a frame of scores; its hash by the file's name."""
     buffer = io.BytesIO()  # through memory: a full disk is then a plain OSError
     frame.write_parquet(buffer, compression="zstd")
-    with writing(path, len(buffer.getbuffer())):
-        path.write_bytes(buffer.getbuffer())
-    return {path.name: hashlib.sha256(buffer.getbuffer()).hexdigest()}
+    return _write(path, buffer.getvalue())
+
+
+def _write(path: Path, data: bytes) -> dict[str, str]:
+    with writing(path, len(data)):
+        path.write_bytes(data)
+    return {path.name: hashlib.sha256(data).hexdigest()}
 
 
 def _id(panel: Panel, fold: Fold, config: BaselineConfig) -> str:

@@ -11,11 +11,12 @@ from atft_assets.training.fold_scores import scored_fold, scores_of_phase
 from atft_assets.training.folds import FoldRow, fold_on
 from atft_assets.training.lanes import BASELINES, FOLD_SCORES, Lane
 from atft_assets.training.seeds import Ensemble
-from atft_assets.training.stitching import Part, lineage
+from atft_assets.training.stitching import Part
 from atft_model.interchange.errors import FoldError
 from atft_model.interchange.fold import MAIN
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
+from atft_model.interchange.run import lineage
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def gather(store: Store, lane: Lane, rows: Sequence[FoldRow]) -> Found:
                     f"run {record.run_id}": record.fold
                     for ensemble in runs.values()
                     for run in ensemble.runs
-                    for record in lineage(run)
+                    for record in lineage(run.folder)
                 },
                 _scores(store, lane, one, runs),
             )

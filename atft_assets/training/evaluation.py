@@ -45,6 +45,8 @@ from atft_assets.training.looks import ledger, looked_at, record_looks
 from atft_assets.training.profiling import members_of, profiles_of, shown, write_page
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
+from atft_assets.training.tried import blends
+from atft_assets.trials.ledger import seen
 from atft_model.interchange.fold import BLOCKS, MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
@@ -91,6 +93,11 @@ class Candidates:
     runs: Mapping[Phase, Ensemble]
     baselines: StoredBaselines | None
     left_out: list[str]
+
+    @property
+    def last_runs(self) -> Ensemble:
+        """The runs of the last phase that has some."""
+        return self.runs[max(self.runs, key=lambda phase: phase.index)]
 
     def baseline_rows(self, block: Block) -> Iterator[Row]:
         """The baselines' lines."""
@@ -225,6 +232,8 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
         board = table(rows, block, found.fold.name)
         path = store.local("evaluation", found.fold.name, VALIDATION_FILE)
         with permanent(f"{asset} cannot be kept"):
+            if found.baselines:
+                seen(store.local(), blends(rows, found.last_runs, found.baselines, found.fold.name))
             write_json(path, {**board, "profiles": profiles})
             page = write_page(store, board, profiles)
         yield _shown(asset, board, path, **shown(page, board, profiles))

@@ -25,12 +25,13 @@ from atft_assets.training.lanes import FOLD_SCORES, Lane, in_partition
 from atft_assets.training.launcher import TrainingLauncher
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged
-from atft_assets.training.stitching import lineage, too_close
+from atft_assets.training.stitching import too_close
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.fold import Fold
 from atft_model.interchange.hashes import SIDECAR
 from atft_model.interchange.phases import PHASES, Phase
 from atft_model.interchange.records import entry, from_plain, read_json, write_json
+from atft_model.interchange.run import lineage
 
 INDEX = "test_scores.json"
 NO_LEAK = "no_leak"
@@ -98,7 +99,7 @@ def leaks(found: Candidates, runs: Mapping[Phase, Ensemble]) -> list[str]:
     said = [] if verdict.passed else [str(verdict)]
     for ensemble in runs.values():
         for run in ensemble.runs:
-            for record in lineage(run):
+            for record in lineage(run.folder):
                 said += too_close(f"run {record.run_id}", record.fold, found.fold, found.panel.dates)
     return list(dict.fromkeys(said))
 

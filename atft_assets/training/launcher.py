@@ -39,6 +39,7 @@ from atft_model.interchange.run import REQUEST, STATE, Status, end_record
 POLL_SECONDS = 0.2
 MAX_THREADS = 8  # more do not make these matrices faster
 STDERR_LINES = 40
+SCORING_LOCK = ".scoring.lock"
 GOES_ON = (Exit.INTERRUPTED, Exit.DISK_FULL)  # the state is saved, so that the run is interrupted rather than failed
 
 # Secrets of other rooms: a training needs none, so its process gets none.
@@ -79,7 +80,7 @@ class TrainingLauncher(dg.ConfigurableResource, ABC):
 
     @abstractmethod
     def predict(self, context: dg.AssetExecutionContext, request: PredictRequest) -> None:
-        """Score days of a panel with a finished run; returns when `request.out` holds the scores.
+        """Score days of a panel with the request's finished runs; returns when every `out` holds the scores.
 
         Raises:
             TrainingFailed: it did not work out.
@@ -141,7 +142,8 @@ class LocalLauncher(TrainingLauncher):
     def predict(self, context: dg.AssetExecutionContext, request: PredictRequest) -> None:
         """See `TrainingLauncher`; the request lies beside the scores while they are made."""
         runs = runs_of(request.run)
-        lock = self.lock_path(request.device, runs)
+        # on the processor an evening's scores do not wait for a training: they take its cores for seconds, no device
+        lock = runs / SCORING_LOCK if request.device == "cpu" else self.lock_path(request.device, runs)
         document = request.out.with_name(f".{request.out.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.staged")
         write_request(document, request)
         try:

@@ -3,16 +3,12 @@
 A retrained network, another fold or another panel does not make days new, so a look is at days, not at scores.
 """
 
-import fcntl
-import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from atft_model.interchange.errors import RunError, damaged
+from atft_assets.store.lines import extend_lines, read_lines, write_lines
 from atft_model.interchange.fold import Fold
-from atft_model.interchange.records import read_text, write_text
 
 LEDGER_FILE = "test_ledger.jsonl"
 
@@ -23,19 +19,12 @@ def ledger(folder: Path) -> list[dict[str, Any]]:
     Raises:
         RunError: it is damaged.
     """
-    path = folder / LEDGER_FILE
-    try:
-        entries = [json.loads(line) for line in (read_text(path, RunError) or "").splitlines() if line]
-    except ValueError as error:
-        raise RunError(damaged(path, "a line of it is no entry")) from error
-    if not all(isinstance(entry, dict) for entry in entries):
-        raise RunError(damaged(path, "a line of it is no entry"))
-    return entries
+    return read_lines(folder / LEDGER_FILE)
 
 
 def write_ledger(folder: Path, entries: list[dict[str, Any]]) -> None:
     """Replace the ledger."""
-    write_text(folder / LEDGER_FILE, "".join(json.dumps(entry) + "\n" for entry in entries))
+    write_lines(folder / LEDGER_FILE, entries)
 
 
 def record_looks(folder: Path, looks: Iterable[Mapping[str, Any]]) -> None:
@@ -47,15 +36,10 @@ def record_looks(folder: Path, looks: Iterable[Mapping[str, Any]]) -> None:
     Raises:
         RunError: the ledger is damaged.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # the kernel gives it back when the process ends, however it ends
-        entries = ledger(folder)
-        again = [{**look, "again": bool(_saw(entries, look["first"], look["last"]))} for look in looks]
-        write_ledger(folder, [*entries, *again])
-    finally:
-        os.close(handle)
+    extend_lines(
+        folder / LEDGER_FILE,
+        lambda entries: [{**look, "again": bool(_saw(entries, look["first"], look["last"]))} for look in looks],
+    )
 
 
 def looked_at(entries: list[dict[str, Any]], fold: Fold) -> list[dict[str, Any]]:

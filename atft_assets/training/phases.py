@@ -30,6 +30,7 @@ from atft_assets.training.preflight import NotReady, Preflight, Ready, other_net
 from atft_assets.training.run_facts import epoch_figures, figures_of, headline, settings_of
 from atft_assets.training.runs import Run, open_run
 from atft_assets.training.seeds import Ensemble, publish
+from atft_assets.training.tried import trainings
 from atft_assets.training.verdicts import (
     check_specs,
     gain_check,
@@ -38,6 +39,7 @@ from atft_assets.training.verdicts import (
     guard_checks,
     no_degeneracy,
 )
+from atft_assets.trials.ledger import seen
 from atft_model.interchange.exits import Exit
 from atft_model.interchange.phases import Phase, ancestors
 from atft_model.interchange.request import TrainRequest
@@ -100,6 +102,7 @@ def phase_asset(
             with permanent(f"{asset} cannot import a run"):
                 runs = [_imported(config, phase, ready, folder)]
         with permanent(f"{asset} cannot be published"):
+            seen(store.local(), trainings(asset, Ensemble(tuple(runs))))
             for event in _judged_and_published(context, phase, lane, Ensemble(tuple(runs)), ready, config.import_run):
                 yield in_partition(event, lane, fold_name) if isinstance(event, dg.AssetCheckResult) else event
 

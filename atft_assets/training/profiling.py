@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from atft_assets.baselines.registry import LIGHTGBM
 from atft_assets.calendar import month_key, months_between
+from atft_assets.reports import pages
 from atft_assets.reports.evaluation_page import rankings, render
 from atft_assets.reports.scoreboard import Row
 from atft_assets.scoring.block import Block
@@ -21,7 +22,6 @@ from atft_assets.scoring.profiles import Profiles, meanings
 from atft_assets.scoring.surroundings import surroundings_of
 from atft_assets.store import MissingColumns, MissingTable, Store
 from atft_model.interchange.fold import MAIN
-from atft_model.interchange.records import write_text
 
 UNIVERSE = ("features", "universe")  # before the panel on the road: there is no panel without it
 MEMBER_COLUMNS = ("date", "code", "mkt", "scale_cat", "liquidity_rank")
@@ -86,14 +86,12 @@ def most_traded(block: Block, members: pl.DataFrame | None) -> NDArray[np.bool_]
 
 def write_page(store: Store, board: Mapping[str, Any], profiles: Profiles) -> Path:
     """Write the page of an evaluation; that of the fold `main` is `reports/evaluation.html`."""
-    page = page_of(store, board["fold"])
-    write_text(page, render(board, profiles))
-    return page
+    return pages.write_page(store, page_name(board["fold"]), render(board, profiles))
 
 
-def page_of(store: Store, fold: str = MAIN) -> Path:
-    """Where the page of a fold's evaluation lies."""
-    return store.local("reports", "evaluation.html" if fold == MAIN else f"evaluation-{fold}.html")
+def page_name(fold: str = MAIN) -> str:
+    """The file of the page of a fold's evaluation."""
+    return "evaluation.html" if fold == MAIN else f"evaluation-{fold}.html"
 
 
 def shown(page: Path, board: Mapping[str, Any], profiles: Profiles) -> dict[str, Any]:

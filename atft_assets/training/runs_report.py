@@ -9,6 +9,7 @@ from pydantic import Field
 from atft_assets.failures import Refusal, permanent
 from atft_assets.groups import TRAINING
 from atft_assets.reports.curves import overlay_png
+from atft_assets.reports.pages import write_page
 from atft_assets.reports.run_table import RunLine, best_of, records, render, two_newest
 from atft_assets.store import Store
 from atft_assets.training.lanes import EVALUATION, Lane
@@ -16,7 +17,7 @@ from atft_assets.training.run_facts import figures_of, settings_of
 from atft_assets.training.runs import all_runs, open_run
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.phases import PHASES
-from atft_model.interchange.records import read_pointer, write_text
+from atft_model.interchange.records import read_pointer
 from atft_model.interchange.run import LATEST, read_record
 
 NAME = "runs_report"
@@ -98,8 +99,7 @@ def runs_report_asset(lanes: Sequence[Lane]) -> dg.AssetsDefinition:
                     for line in drawn
                 }
             )
-            page = store.local("reports", PAGE)
-            write_text(page, render(lines, drawn, picture))
+            page = write_page(store, PAGE, render(lines, drawn, picture))
         best = sorted(best_of(lines), key=lambda line: line.place)
         return dg.MaterializeResult(
             asset_key=NAME,

@@ -15,12 +15,8 @@ from numpy.typing import NDArray
 
 from atft_assets.scoring.block import Block
 from atft_assets.scoring.trailing import Floats
-from atft_assets.training.runs import Run
-from atft_model.interchange.errors import RunError
 from atft_model.interchange.fold import Fold
 from atft_model.interchange.panel import Panel
-from atft_model.interchange.phases import PHASES
-from atft_model.interchange.run import RunRecord, read_record
 
 
 @dataclass(frozen=True)
@@ -37,18 +33,6 @@ class Part:
     final: bool = False
     learned: Mapping[str, Fold] = field(default_factory=dict)
     scores: Mapping[str, pl.DataFrame] = field(default_factory=dict)
-
-
-def lineage(run: Run) -> Iterator[RunRecord]:
-    """The record of a run and of those that it started from, as far as they are still there."""
-    record = run.record
-    yield record
-    while record.parent is not None and record.parent.phase in range(len(PHASES)):
-        try:
-            record = read_record(run.folder.parents[1] / PHASES[record.parent.phase].key / record.parent.run_id)
-        except RunError:
-            return
-        yield record
 
 
 def too_close(what: str, learned: Fold, test: Fold, days: Sequence[date]) -> Iterator[str]:

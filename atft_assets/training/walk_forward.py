@@ -28,6 +28,7 @@ from atft_assets.reports.scoreboard import Row, table
 from atft_assets.scoring.block import Block
 from atft_assets.settings import Settings
 from atft_assets.store import Store
+from atft_assets.training.baselines import stored_baselines
 from atft_assets.training.complete_folds import Found, gather
 from atft_assets.training.evaluation import CODE_VERSION, NothingToScore, blend_rows, oracle_row
 from atft_assets.training.folds import NAME as FOLDS_ASSET
@@ -46,6 +47,8 @@ from atft_assets.training.stitching import (
     stitched,
     stitched_block,
 )
+from atft_assets.training.tried import blends
+from atft_assets.trials.ledger import Trial, seen
 from atft_model.interchange.disk import writing
 from atft_model.interchange.hashes import write_sidecar
 from atft_model.interchange.phases import PHASES, Phase
@@ -179,8 +182,9 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
         }
         path = folder / WALK_FORWARD / f"{which}.json"
         with permanent(f"{WALK_FORWARD} cannot be kept"):
-            # the ledger first: figures that somebody can read must stand in it
+            # the ledgers first: figures that somebody can read must stand in them
             record_looks(folder, looks)
+            seen(store.local(), _blends(store, found, parts, phases[-1], scored))
             for name, frame in {**frames, **blended(parts, scored)}.items():
                 write_scores(path.parent / "scores" / f"{which}-{name}.parquet", frame)
             write_json(path, {**board, "profiles": profiles})
@@ -285,6 +289,14 @@ def write_scores(path: Path, frame: pl.DataFrame) -> None:
         sibling.write_bytes(data)
         os.replace(sibling, path)
     write_sidecar(path, hashlib.sha256(data).hexdigest())
+
+
+def _blends(store: Store, found: Found, parts: Sequence[Part], last: Phase, rows: Sequence[Row]) -> Iterator[Trial]:
+    """The blend of each fold as lines of the ledger of trials; one if all are of one recipe."""
+    for part in parts:
+        name = part.fold.name
+        if fitted := stored_baselines(store.local("runs", name, BASELINES)):
+            yield from blends(rows, found.runs[name][last], fitted, WALK_FORWARD)
 
 
 def _look(found: Found, part: Part, lane: Lane, at: str, dagster_run: str) -> dict[str, Any]:

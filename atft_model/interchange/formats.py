@@ -46,6 +46,7 @@ def render() -> str:
             [
                 ("train", request.TrainRequest),
                 ("predict", request.PredictRequest),
+                ("also: Scoring", request.Scoring),
                 ("network: ModelConfig", ModelConfig),
                 ("training: TrainConfig", TrainConfig),
                 ("curriculum: PhaseChanges", PhaseChanges),

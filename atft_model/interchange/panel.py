@@ -95,6 +95,8 @@ class PanelDescription:
     sources: Mapping[str, str] = entry("Data versions of the tables it was built from", factory=dict)
     sector33: tuple[str, ...] = entry("Newest sector33 code of each name, along N", ())
     turnover_floor: int = entry("Least mean turnover of an eligible name over its last 60 rows, yen a day; 0: none", 0)
+    min_history: int = entry("Rows of a name in the universe before it is eligible", 60)
+    most_liquid: int | None = entry("Names that are eligible in a calendar year, the most traded ones; null: all", None)
     created_at: str = entry("When it was built, UTC", "")
     bytes: int = entry("Size of panel.safetensors", 0)
     hashes: Mapping[str, str] = entry("Hash of each tensor", factory=dict)

@@ -52,6 +52,14 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """A run, and where its scores go."""
+
+    run: Path = entry("Finished run directory")
+    out: Path = entry("Parquet file to write: date, code, score_<h>d")
+
+
+@dataclass(frozen=True)
 class PredictRequest:
     """Days of a panel to score with a finished run, which need not have been trained on it."""
 
@@ -63,6 +71,12 @@ class PredictRequest:
     exact: bool = entry("Encode every day on its own: slower, and independent of where the panel begins", False)
     device: Device = entry(DEVICE, "auto")
     mode: Mode = entry(MODE, "safe")
+    also: tuple[Scoring, ...] = entry("Further runs, the other seeds, that score the same days in the same process", ())
+
+    @property
+    def scorings(self) -> tuple[Scoring, ...]:
+        """Every run that is to score, the first one among them."""
+        return (Scoring(self.run, self.out), *self.also)
 
 
 def train_request(document: Any, where: str = "the training request") -> TrainRequest:
@@ -90,7 +104,12 @@ def predict_request(document: Any, where: str = "the prediction request") -> Pre
         InterchangeError: a pointer is not there or damaged.
     """
     request = from_plain(PredictRequest, document, where, RequestError)
-    return dataclasses.replace(request, panel=resolve(request.panel), run=resolve(request.run))
+    return dataclasses.replace(
+        request,
+        panel=resolve(request.panel),
+        run=resolve(request.run),
+        also=tuple(Scoring(resolve(one.run), one.out) for one in request.also),
+    )
 
 
 def read_document(path: Path | None, settings: Sequence[str]) -> dict[str, Any]:

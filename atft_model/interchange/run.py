@@ -122,6 +122,22 @@ def read_record(folder: Path) -> RunRecord:
         raise RunError(damaged(path, error)) from error
 
 
+def lineage(folder: Path) -> Iterator[RunRecord]:
+    """The record of a run and of those that it started from, as far as they are still there; its own comes first.
+
+    Raises:
+        RunError: its own is missing or malformed.
+    """
+    record = read_record(folder)
+    yield record
+    while record.parent is not None and record.parent.phase in range(len(PHASES)):
+        try:
+            record = read_record(Path(folder).parents[1] / PHASES[record.parent.phase].key / record.parent.run_id)
+        except RunError:
+            return
+        yield record
+
+
 def read_finished(folder: Path) -> RunRecord:
     """The record of a finished run whose checkpoint is there.
 

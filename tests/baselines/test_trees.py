@@ -2,10 +2,12 @@
 
 import lightgbm as engine
 import numpy as np
+import pytest
 
+from atft_assets.baselines.fitted import CannotFit
 from atft_assets.baselines.ridge import fit_ridge, ridge
 from atft_assets.baselines.samples import day_sample, eligible
-from atft_assets.baselines.trees import EVERY, FIXED, SETTINGS, Table, lambdarank, lightgbm
+from atft_assets.baselines.trees import EVERY, FIXED, SETTINGS, Table, lambdarank, lightgbm, reloaded
 from atft_model.interchange.panel import Panel
 from tests.baselines.made import QUICK, changed, made_fold, made_panel, rank_ic, validation
 
@@ -14,6 +16,22 @@ def test_trees_find_an_interaction_that_ridge_cannot(crossed: Panel) -> None:
     fold, days = made_fold(crossed), validation(crossed)
     trees, line = (rank_ic(crossed, fit(crossed, fold, QUICK).predict(crossed, days)) for fit in (lightgbm, ridge))
     assert trees > 0.4 and abs(line) < 0.06
+
+
+def test_models_that_were_kept_score_as_those_that_were_fitted(crossed: Panel) -> None:
+    days = validation(crossed)
+    for fit in (lightgbm, lambdarank):
+        fitted = fit(crossed, made_fold(crossed), QUICK.model_copy(update={"trees": 10, "settings": 1}))
+        assert set(fitted.models) == {f"{h}d" for h in crossed.horizons}
+        again = reloaded(fitted.models, crossed.horizons, threads=1)(crossed, days)
+        np.testing.assert_array_equal(again, fitted.predict(crossed, days))
+
+
+def test_a_model_that_was_not_kept_is_named() -> None:
+    with pytest.raises(CannotFit, match="no model of LightGBM was kept for the horizon of 5 days; kept are 1d"):
+        reloaded({"1d": "x", "20d": "x"}, (5,))
+    with pytest.raises(CannotFit, match="for the horizon of 1 days cannot be read"):
+        reloaded({"1d": "no tree"}, (1,))
 
 
 def test_the_number_of_trees_is_chosen_on_the_tail(crossed: Panel) -> None:

@@ -18,8 +18,10 @@ import yaml
 from atft_assets.hpo.asset import BEST, NoDevelopmentFold, development_folds, hpo_asset
 from atft_assets.hpo.page import FOLDS
 from atft_assets.hpo.study import DATABASE, WHY
+from atft_assets.hpo.trial import RECIPE
 from atft_assets.training.folds import FoldRow
 from atft_assets.training.launcher import LocalLauncher
+from atft_assets.trials.ledger import all_trials, count
 from atft_model.interchange.fold import write_fold
 from atft_model.interchange.phases import PHASES
 from tests.patience import PATIENCE, until
@@ -89,6 +91,10 @@ def test_the_planted_optimum_is_found_and_can_be_trained_with(
     failed = [trial for trial in study.trials if trial.state.name == "FAIL"]
     assert failed and all("the loss is not finite" in trial.user_attrs[WHY] for trial in failed)
     assert all(trial.params[RATE] > 3e-3 and trial.value is None for trial in failed)
+    # whatever came to a figure counts as tried, and a configuration once
+    figured = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    assert count(world.root).by_study == {"hpo/s": len({trial.params[RATE] for trial in figured})}
+    assert {one.recipe for one in all_trials(world.root)} == {trial.user_attrs[RECIPE] for trial in figured}
     shown = metadata(result)
     assert shown["trials_fail"] == len(failed) and len(shown["trials"].records) == 10 == len(study.trials)
     assert shown["best_objective"] == best.value and "image/png" in shown["history_and_importances"]

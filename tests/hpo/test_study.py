@@ -9,8 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atft_assets.hpo.page import FOLDS, best_config, importances, picture, trials_table
+from atft_assets.hpo.page import FOLDS, best_config, importances, picture, render, trials_table
 from atft_assets.hpo.study import WHY, OtherStudy, best_of, counted, objective_of, open_study
+from atft_assets.hpo.tried import tried
+from tests.reports.page import checked
 
 IDENTITY = {"panel": "p1", "folds": {"a": ["2019-01-04"]}}
 
@@ -52,6 +54,12 @@ def test_what_failed_by_itself_counts_and_what_was_killed_does_not(tmp_path: Pat
     done = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
     study.tell(done, 0.5)
     assert counted(study) == 3 and best_of(study).number == done.number
+    # of another version no trial says its recipe: what was drawn within the study stands for it
+    noted = list(tried(study))
+    assert sorted(one.state for one in noted) == ["complete", "pruned"] and len({one.recipe for one in noted}) == 2
+    assert {one.study for one in noted} == {"hpo/s"} and [one.recipe for one in tried(study)] == [
+        one.recipe for one in noted
+    ]
     rows = [record.data for record in trials_table(study)]
     assert [row["state"] for row in rows] == ["complete", "pruned", "fail", "fail", "running"]
     assert "the loss is not finite" in {row["why"] for row in rows}
@@ -79,3 +87,6 @@ def test_the_knob_that_decides_is_named(tmp_path: Path) -> None:
     assert first["preset"] == "demo" and "preset" not in second
     assert first["training"] == {"chunk_days": 4, "learning_rate": best["training.learning_rate"]}
     assert first["network"] == {"dropout": best["network.dropout"]} == second["network"]
+    page = checked(render(study, "trial 3 <of> 40", "ops: {}", "dagster asset materialize --config x"))
+    assert "Search s: trial 3 &lt;of&gt; 40" in page and page.count(">complete<") == 40 and "ops: {}" in page
+    assert f"{shares['training.learning_rate']:.1%}" in page and page.count("<img") == 1

@@ -10,8 +10,10 @@ from atft_assets.calendar import trading_days
 from atft_model.interchange.config import PhaseChanges
 from atft_model.interchange.errors import FoldError, RequestError
 from atft_model.interchange.fold import cut, write_fold
+from atft_model.interchange.records import to_plain
 from atft_model.interchange.request import (
     PredictRequest,
+    Scoring,
     TrainRequest,
     predict_request,
     read_document,
@@ -73,3 +75,13 @@ def test_a_fold_that_is_not_there_is_named() -> None:
 def test_a_prediction_names_days_or_takes_all() -> None:
     request = predict_request(read_document(None, ["panel=p", "run=r", "out=s.parquet", "first=2020-01-06"]))
     assert request == PredictRequest(Path("p"), Path("r"), Path("s.parquet"), first=date(2020, 1, 6))
+    assert request.scorings == (Scoring(Path("r"), Path("s.parquet")),)
+
+
+def test_several_runs_score_in_one_request() -> None:
+    document = {"panel": "p", "run": "r", "out": "s", "also": [{"run": "q", "out": "t"}]}
+    request = predict_request(document)
+    assert request.scorings == (Scoring(Path("r"), Path("s")), Scoring(Path("q"), Path("t")))
+    assert predict_request(to_plain(request)) == request
+    with pytest.raises(RequestError, match="also has unknown fields: panel"):
+        predict_request(document | {"also": [{"run": "q", "out": "t", "panel": "p"}]})

@@ -20,7 +20,7 @@ from atft_model.interchange.config import LossWeights, PhaseChanges, preset, rep
 from atft_model.interchange.errors import MEND, ConfigError, FoldError, RequestError, RunError
 from atft_model.interchange.hashes import file_sha256, read_sidecar
 from atft_model.interchange.records import to_plain
-from atft_model.interchange.request import PredictRequest, read_document, train_request
+from atft_model.interchange.request import PredictRequest, Scoring, read_document, train_request
 from atft_model.interchange.run import METRICS, REQUEST, RUN_JSON, SCORES, STATE, RunRecord, read_record
 from atft_model.metrics import spearman_by_day
 from atft_model.model import MODULES
@@ -149,6 +149,18 @@ def test_scores_can_be_made_again_from_the_run(panel_directory, small_fold, pare
     stored = pq.read_table(parents[2] / SCORES)["score_5d"].to_numpy()
     assert torch.equal(scores[1][panel.valid_on(days)], torch.tensor(stored))
     assert torch.equal(scores, score_days(models[0], panel, days)), "evaluation must be deterministic"
+
+
+def test_runs_that_score_together_score_as_they_do_alone(panel_directory, parents, tmp_path):
+    together = tuple(Scoring(run, tmp_path / f"together{i}") for i, run in enumerate(parents.values()))
+    first, *also = together
+    said = predict(PredictRequest(panel_directory, first.run, first.out, device="cpu", exact=True, also=tuple(also)))
+    assert [line.rpartition(" -> ")[2] for line in said.splitlines()] == [str(one.out) for one in together]
+    for i, one in enumerate(together):
+        alone = tmp_path / f"alone{i}"
+        predict(PredictRequest(panel_directory, one.run, alone, device="cpu", exact=True))
+        assert one.out.read_bytes() == alone.read_bytes()
+        assert read_sidecar(one.out, RunError) == file_sha256(one.out)
 
 
 def test_evaluation_ignores_dropout_and_the_number_of_chunks(panel_directory, small_fold, parents):

@@ -134,7 +134,16 @@ def test_the_nightly_refresh_ends_with_the_release_behind_features_and_graph(roo
     defs = build_defs(settings)
     job = defs.resolve_job_def("nightly_refresh")
     selected = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
-    assert {NAME, "daily_quotes", "all_features", "correlation_graph"} <= selected
+    assert {
+        NAME,
+        "daily_quotes",
+        "all_features",
+        "correlation_graph",
+        "daily_scores",
+        "portfolio",
+        "orders",
+    } <= selected
+    assert dg.AssetKey(NAME) in defs.resolve_asset_graph().get(dg.AssetKey("daily_scores")).parent_keys
     graph = defs.resolve_asset_graph()
     assert {key.to_user_string() for key in graph.get(dg.AssetKey(NAME)).parent_keys} == {
         "all_features",

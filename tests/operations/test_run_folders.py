@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from atft_assets.operations.going import Going, markdown, table
 from atft_assets.operations.run_folders import DataRoot, RunFolder, dagster_runs, going_folders, kept_runs, remove
 from atft_assets.store.retired import retire
 from atft_assets.tools.reaper import STAGED
+from atft_assets.trading.champion import Champion, Promotion, install, record
 from atft_assets.training.runs import new_run_id
 from atft_model.interchange.disk import size_of
 from atft_model.interchange.fold import Fold
@@ -252,6 +254,27 @@ def test_a_panel_that_a_run_has_begun_to_need_stays(root: Root) -> None:
     (going,) = going_folders(root.seen())
     root.run("20260101T000000-aaaaaaaa", panel="p1", at=NOW)
     assert not remove(root.path, going) and panel.exists()
+
+
+def test_what_was_ever_in_use_stays(root: Root) -> None:
+    root.run("20260101T000000-aaaaaaaa", phase=3)
+    root.run("20260102T000000-bbbbbbbb", phase=3)
+    root.baselines("set1")
+    root.baselines("set2")
+    root.run("20260103T000000-cccccccc", 0.5, phase=3)
+    champion = Champion(
+        "c1", "blend", "main", "r", "p1", "h", date(2021, 12, 1), phase="phase3",
+        runs=("20260101T000000-aaaaaaaa",), checkpoints=("h",), baselines="set1",
+    )  # fmt: skip
+    install(root.path / "trading", Promotion("now", "champion", champion))
+    later = replace(champion, champion_id="c2", kind="lightgbm", phase="", runs=(), checkpoints=(), baselines="set2")
+    install(root.path / "trading", Promotion("now", "champion", later))
+    only_judged = replace(champion, champion_id="c3", runs=("20260102T000000-bbbbbbbb",))
+    record(root.path / "trading", Promotion("now", "candidate", only_judged))
+    assert set(root.going()) == {"runs/main/phase3/20260102T000000-bbbbbbbb"}
+    assert "champion" in root.kept()["20260101T000000-aaaaaaaa"]
+    (root.path / "trading" / "promotions.jsonl").write_text("no line")
+    assert root.going() == {}  # nobody can tell what is in use
 
 
 def test_a_reason_to_stay_is_one_function_more(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:

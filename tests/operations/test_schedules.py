@@ -183,6 +183,9 @@ def small_road(root: Path) -> dg.Definitions:
             whole_asset("labels", groups.FEATURES, ["daily_quotes"]),
             month_asset("correlation_graph", groups.GRAPH, ["stock_features"]),
             month_asset("data_release", groups.OPERATIONS, ["correlation_graph"]),
+            month_asset("daily_scores", groups.TRADING, ["data_release"]),
+            month_asset("portfolio", groups.TRADING, ["daily_scores"]),
+            month_asset("orders", groups.TRADING, ["portfolio"]),
             whole_asset("train_phase0", groups.TRAINING, ["correlation_graph"]),
         ],
         jobs=[nightly_refresh_job()],
@@ -209,7 +212,8 @@ def test_the_job_runs_months_and_unpartitioned_assets_together_and_no_training(
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
-    months = {"daily_quotes", "stock_features", "correlation_graph", "data_release"}
+    evening = {"data_release", "daily_scores", "portfolio", "orders"}
+    months = {"daily_quotes", "stock_features", "correlation_graph", *evening}
     assert built.keys() == {"trading_calendar", "labels", *months}
     for name in months:
         assert built[name]["keys"].value == keys

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atft_assets.reports.evaluation_page import RANKING_HEAD, rankings, render, subject_of
-from atft_assets.reports.evaluation_pictures import apart
+from atft_assets.reports.pictures import apart
 from atft_assets.reports.scoreboard import Row, table
 from atft_assets.scoring.block import Block
 from atft_assets.scoring.profile import profile

@@ -15,7 +15,7 @@ from atft_assets.groups import MONTHLY
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.tools.forecast import forecast, requests_lacking
-from atft_assets.tools.road import Step, Walk, duration, heard, main, steps
+from atft_assets.tools.road import Step, Walk, duration, heard, main, steps, to_buy, way_in
 from tests.patience import PATIENCE, until
 
 LINE = (
@@ -36,7 +36,7 @@ def of(root: Path, **changes) -> Settings:
 
 
 def test_the_commands_are_those_that_a_person_would_type(tmp_path):
-    first, *months, last = steps(of(tmp_path), 12, "train.yaml")
+    first, *months, last, evening, backtest = steps(of(tmp_path), 12, "train.yaml")
     assert str(first) == "dagster asset materialize --select trading_calendar"
     assert [step.command[-2:] for step in months] == [
         ("--partition-range", "2022-01...2022-12"),
@@ -44,7 +44,33 @@ def test_the_commands_are_those_that_a_person_would_type(tmp_path):
     ]
     assert {step.command[4] for step in months} == {MONTHLY}
     assert last.command[-2:] == ("--config", "train.yaml") and "feature_report" in last.command[4].split(",")
-    assert len(steps(of(tmp_path), 6)) == 2 + 4 and steps(of(tmp_path), 6)[-1].command[-1] == last.command[4]
+    assert str(evening).endswith("--select daily_scores,portfolio,orders --partition-range 2023-11...2023-12")
+    assert str(backtest) == "dagster asset materialize --select backtest"
+    assert len(steps(of(tmp_path), 6)) == 4 + 4 and steps(of(tmp_path), 6)[-3].command[-1] == last.command[4]
+
+
+def test_a_single_month_is_a_range_too(tmp_path):
+    *_, evening, _ = steps(of(tmp_path, start=date(2023, 12, 1)), 12)
+    assert evening.command[-2:] == ("--partition-range", "2023-12...2023-12")
+
+
+def test_the_last_line_leads_to_all_pages(tmp_path):
+    """Also of a root that was filled before there was an index."""
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "evaluation.html").write_text("<title>Of before</title>")
+    line = way_in(Store(root=str(tmp_path)))
+    assert "\n" not in line and line.endswith(f"open {tmp_path / 'reports' / 'index.html'}")
+    assert "Of before" in (tmp_path / "reports" / "index.html").read_text()
+
+
+def test_the_closing_words_name_the_newest_orders(tmp_path):
+    store = Store(root=str(tmp_path))
+    assert to_buy(store).startswith("There are no orders yet")
+    folder = tmp_path / "trading" / "orders"
+    folder.mkdir(parents=True)
+    for day, lines in (("2024-12-30", 5), ("2025-01-06", 3)):
+        (folder / f"{day}.csv").write_text("\n".join(["head", *["order"] * (lines - 1)]), encoding="utf-8-sig")
+    assert to_buy(store) == f"Orders for the open of 2025-01-06, 2 of them, by the paper book: {folder}/2025-01-06.csv"
 
 
 def test_of_dagsters_lines_only_what_they_say_is_shown():
@@ -114,17 +140,27 @@ def test_an_interrupt_reaches_the_step_and_the_last_line_says_how_to_go_on(place
     process.send_signal(number)
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130 and struck.read_text() == str(int(number))
-    assert "[1/6] trading calendar" in out and "interrupted" in out and "[2/6]" not in out
+    assert "[1/8] trading calendar" in out and "interrupted" in out and "[2/8]" not in out
     assert out.rstrip().splitlines()[-1].endswith("Run `make demo` again: it goes on.")
 
 
 def test_a_failed_step_shows_the_end_of_its_words_and_nothing_after_it_begins(place, tmp_path):
     process = place("print('noise\\n' * 50); print('daily_quotes 2022-01 breaks its contract'); raise SystemExit(1)")
     out, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 1 and "daily_quotes 2022-01 breaks its contract" in out and "[2/6]" not in out
+    assert process.returncode == 1 and "daily_quotes 2022-01 breaks its contract" in out and "[2/8]" not in out
     assert out.count("noise") < 15 and "it goes on" in out.rstrip().splitlines()[-1]
     (log,) = (tmp_path / "data" / "logs").glob("road-*.log")
     assert log.read_text().count("noise") == 50 and log.stat().st_mode & 0o077 == 0
+
+
+def test_a_road_to_its_end_names_the_way_in_last(place, tmp_path):
+    """The table as the README's demo left it; each step is a command that does nothing."""
+    table = tmp_path / "data" / "evaluation" / "main" / "validation.json"
+    table.parent.mkdir(parents=True)
+    table.write_text((Path(__file__).parents[2] / "docs" / "demo.json").read_text())
+    out, _ = place("pass", "--called", "make demo").communicate(timeout=PATIENCE)
+    index = tmp_path / "data" / "reports" / "index.html"
+    assert out.rstrip().splitlines()[-1].endswith(f"open {index}") and index.exists()
 
 
 @pytest.mark.parametrize(

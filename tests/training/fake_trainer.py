@@ -224,8 +224,9 @@ def main() -> None:
     if args.command == "predict":
         wanted = predict_request(document)
         block = Block(wanted.panel, wanted.first, wanted.last)
-        block.write(block.scores(read_finished(wanted.run).phase), wanted.out)
-        write_sidecar(wanted.out, file_sha256(wanted.out))
+        for one in wanted.scorings:
+            block.write(block.scores(read_finished(one.run).phase), one.out)
+            write_sidecar(one.out, file_sha256(one.out))
         return
     request = train_request(document)
     with ExitStack() as stack:

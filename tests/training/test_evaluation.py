@@ -26,6 +26,7 @@ from atft_assets.training.folds import FoldRow
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.looks import ledger, looked_at
 from atft_assets.training.runs import latest_run
+from atft_assets.trials.ledger import count
 from atft_model.interchange.errors import MEND
 from atft_model.interchange.records import from_plain
 from atft_model.interchange.run import CHECKPOINT, SCORES
@@ -73,6 +74,7 @@ def test_the_whole_comparison(world: World, instance, capsys: pytest.CaptureFixt
     assert result.success
     agreement = result.get_asset_check_evaluations()[-1]
     assert agreement.check_name == "agreement" and agreement.passed and agreement.metadata["compared"].value == 2
+    assert count(world.root).by_study == {"trainings": 2, "baselines": len(FITTED), "blends": 1}
     board = json.loads((world.root / "evaluation" / "main" / "validation.json").read_text())
     assert board["fold"] == "main" and {row["kind"] for row in board["rows"]} == {"phase", "baseline", "blend"}
     rows = {row["name"]: row for row in board["rows"]}

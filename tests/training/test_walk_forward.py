@@ -27,6 +27,7 @@ from atft_assets.scoring.ranking import gaussian_ranks
 from atft_assets.store import Store
 from atft_assets.store.damage import Lost
 from atft_assets.tools.rebuilding import commands
+from atft_assets.trading.boards import walk_forward
 from atft_assets.training import profiling
 from atft_assets.training.baselines import baselines_asset
 from atft_assets.training.complete_folds import gather
@@ -41,6 +42,7 @@ from atft_assets.training.runs import latest_run, scores_of
 from atft_assets.training.seeds import averaged, latest_ensemble, members, members_file
 from atft_assets.training.stitching import Part, audit, gaps, stitched_block
 from atft_assets.training.walk_forward import among_most_traded, gain_verdict, walk_forward_asset
+from atft_assets.trials.ledger import count
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.fold import MAIN, write_fold
 from atft_model.interchange.horizons import horizon_weights
@@ -173,6 +175,11 @@ def test_two_folds_become_one_record(walked: Walk) -> None:
     assert set(board["rows"][-1]["against"]) == {"fold_phase1", "lightgbm"}
     assert {row["coverage"] for row in board["rows"]} == {1.0}  # the same rows for every name
     assert "no phase has a finished run on the days of the fold summer" in board["missing"]["summer"]
+    # folds of one recipe are one trial; and who promotes reads this board
+    assert count(world.root).by_study == {"trainings": 2, "baselines": len(names) - 3, "blends": 1}
+    judged = walk_forward(world.root)
+    assert judged and set(judged.rows) == {"phase0", "phase1", "lightgbm", "blend"}
+    assert set(judged.in_folds(judged.rows["blend"].dates)) == {"winter", "spring"}
     for name in names:
         frame = walked.stitched(name)
         assert frame.columns == ["date", "code", "score_1d", "score_5d", "score_10d", "score_20d", "fold"]
