@@ -56,10 +56,12 @@ class Step:
     Attributes:
         title: what it does, for the screen.
         command: what a person would type.
+        needed: what comes after needs it; else a failure is told, and the road goes on.
     """
 
     title: str
     command: tuple[str, ...]
+    needed: bool = True
 
     def __str__(self) -> str:
         return shlex.join(self.command)
@@ -87,9 +89,10 @@ def steps(settings: Settings, months_per_run: int, config: str = "") -> list[Ste
         Step(
             "scores and orders of the last evening",
             (*materialize, ",".join(EVENING), "--partition-range", runs_of(keys[-2:], 2)[0]),
+            needed=False,
         ),
         # behind the evening, which chooses the first champion
-        Step("back-test of what it says", (*materialize, BACKTEST)),
+        Step("back-test of what it says", (*materialize, BACKTEST), needed=False),
     ]
 
 
@@ -167,8 +170,8 @@ def duration(seconds: float) -> str:
 
 
 def walk(settings: Settings, todo: Sequence[Step], console: Console, called: str) -> int:
-    """Walk the road; returns the exit code of the command line."""
-    store, began = Store(root=settings.data_root), time.monotonic()
+    """Walk the road; returns the exit code of the command line: 1 also where only a step failed that none needs."""
+    store, began, worst = Store(root=settings.data_root), time.monotonic(), 0
     path = _new_log(store)
     console.print(
         f"{called}: {len(todo)} steps, {forecast(settings, store)}. Dagster's own words: {path}", markup=False
@@ -185,15 +188,20 @@ def walk(settings: Settings, todo: Sequence[Step], console: Console, called: str
                 console.print(f"\nInterrupted; nothing half-done was published. Run `{called}` again: it goes on.")
                 return INTERRUPTED
             console.print(f"\n{last_words(path.read_text(encoding='utf-8'))}", markup=False, highlight=False)
-            console.print(f"\nAll of it: {path}. When that is mended, run `{called}` again: it goes on.", markup=False)
-            return 1
+            if step.needed:
+                console.print(
+                    f"\nAll of it: {path}. When that is mended, run `{called}` again: it goes on.", markup=False
+                )
+                return 1
+            worst = 1
+            console.print(f"\nAll of it: {path}. When that is mended, run: {step}\n", markup=False, highlight=False)
     console.print()
     if code := closing_table.main([]):
         return code
     console.print(f"\nTook {duration(time.monotonic() - began)}.", highlight=False)
     console.print("\nNext:\n" + "\n".join(f"  {command:<62}  # {what}" for command, what in NEXT), markup=False)
     console.print(f"\n{to_buy(store)}\n{way_in(store)}", markup=False, highlight=False)
-    return 0
+    return worst
 
 
 NEXT = (

@@ -28,7 +28,7 @@ from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.trading.agreement import agreement, touched
 from atft_assets.trading.backtest_checks import LEAST_AGREEMENT, forbidden_fills, leak, sees_ahead
-from atft_assets.trading.backtest_runs import NOISE, ORACLE, Asked, Tested, run_all, trials_of
+from atft_assets.trading.backtest_runs import NOISE, ORACLE, Asked, Tested, TooShort, run_all, trials_of
 from atft_assets.trading.backtest_sets import publish
 from atft_assets.trading.backtest_shown import Tried, shown
 from atft_assets.trading.champion import Champion
@@ -40,7 +40,7 @@ from atft_assets.trading.ledger_tables import broken_identities, frames_of
 from atft_assets.trading.names import MasterLacks, master_of
 from atft_assets.trading.promotion import NAME as PROMOTION
 from atft_assets.trading.recorded import Recorded, recorded
-from atft_assets.trading.rulebook import DEFAULT
+from atft_assets.trading.rulebook import CAPITAL, COSTS, DEFAULT
 from atft_assets.trials.ledger import count, seen
 
 NAME = BACKTEST
@@ -76,8 +76,8 @@ class BacktestConfig(dg.Config):
     sweep: list[str] = Field(
         [], description="Further rules, run at one and two times the costs; each is a trial that deflates all results."
     )
-    costs: str = Field("retail_zero", description=f"Preset of costs: {', '.join(PRESETS)}.")
-    capital: float = Field(30e6, gt=0, description="JPY on the first evening.")
+    costs: str = Field(COSTS, description=f"Preset of costs: {', '.join(PRESETS)}.")
+    capital: float = Field(CAPITAL, gt=0, description="JPY on the first evening.")
     capacity: bool = Field(True, description="Run it again with 10 million to 3 billion yen.")
     first: str | None = Field(None, description="First evening, YYYY-MM-DD. Default: the first with a score.")
     last: str | None = Field(None, description="Last day, YYYY-MM-DD. Default: the day after the last with a score.")
@@ -125,10 +125,16 @@ def backtest_asset(settings: Settings, boards: Sequence[str] = ("evaluation",)) 
         with permanent(f"{NAME} cannot start"):
             champion = champion_in_use(store, context.log.info)
             if champion is None and not config.name:
-                yield from _nothing(context)
+                yield from _nothing(
+                    context, "there is no champion yet. The first is what wins the evaluation; run: make road"
+                )
                 return
             given = recorded(store, champion, config.scores, config.name)
-            tested = run_all(settings, store, given, config.asked(champion))
+            try:
+                tested = run_all(settings, store, given, config.asked(champion))
+            except TooShort as error:
+                yield from _nothing(context, str(error))
+                return
             verdicts = judged(settings, store, tested)
         if failed := [verdict for verdict in verdicts if not verdict.passed]:
             yield from failed
@@ -248,11 +254,11 @@ def _names(store: Store, tested: Tested) -> dict[str, str]:
         return {}
 
 
-def _nothing(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
-    """Without a champion nothing is traded, and nothing is wrong."""
-    said = "there is no champion yet: nothing was traded. The first is what wins the evaluation; run: make road"
+def _nothing(context: dg.AssetExecutionContext, why: str) -> Iterator[dg.AssetCheckResult]:
+    """Before there is anything to judge nothing is traded, and nothing is wrong."""
+    said = f"nothing was traded: {why}"
     context.log.warning(f"{NAME}: {said}")
-    context.log_event(dg.AssetObservation(NAME, metadata={"champion": said}))
+    context.log_event(dg.AssetObservation(NAME, metadata={"nothing": why}))
     for name in CHECKS:
         yield _check(name, [], said)
 

@@ -30,8 +30,15 @@ LOW_VOLATILITY, ORACLE, NOISE = "low_volatility", "oracle", "noise"
 SEED = 0  # of the scores that know nothing
 
 
+LEAST_EVENINGS = 20  # below, a Sharpe ratio has no interval worth the name
+
+
 class CannotTrade(Refusal):
     """There is nothing that a back-test could run on."""
+
+
+class TooShort(CannotTrade):
+    """The record of scores is too short to be judged yet."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,8 @@ def run_all(settings: Settings, store: Store, given: Recorded, asked: Asked) -> 
     """Load the market of the scores and run every ledger.
 
     Raises:
-        CannotTrade: the span is empty, or the costs are unknown.
+        CannotTrade: the span is empty, the costs are unknown, or the capital buys nothing.
+        TooShort: the scores are of a few evenings only.
         UnknownRule, MarketRefused, MissingTable, LedgerRefused: see there.
     """
     if asked.costs not in PRESETS:
@@ -109,6 +117,12 @@ def run_all(settings: Settings, store: Store, given: Recorded, asked: Asked) -> 
         given.name, on_market(given.scores, given.horizons, market), rules[asked.rule], PRESETS[asked.costs],
         asked.capital,
     )  # fmt: skip
+    evenings = int(np.isfinite(case.scores[:-1]).any(axis=1).sum())
+    if evenings < LEAST_EVENINGS:
+        raise TooShort(
+            f"{given.name} has scores of {evenings} evenings from {first} to {last}, and a back-test "
+            f"needs {LEAST_EVENINGS} of them: give a longer span"
+        )
     costs = [case, *at_multiples(case, MULTIPLES[1:])]
     capitals = at_capitals(case, CAPITALS) if asked.capacity else []
     others = [replace(case, strategy=name, scores=one) for name, one in other_scores(settings, given, market, case)]
@@ -120,6 +134,11 @@ def run_all(settings: Settings, store: Store, given: Recorded, asked: Asked) -> 
     ]
     runs = iter([Run(one, ledger) for one, ledger in sweep(market, [*costs, *capitals, *others, *further])])
     at_costs, at_capital, beside = ([next(runs) for _ in part] for part in (costs, capitals, others))
+    if not at_costs[0].ledger.trades["shares"].sum():
+        raise CannotTrade(
+            f"with {asked.capital:,.0f} JPY the rule {asked.rule} bought nothing from {first} to {last}: a lot is 100 "
+            "shares; give a larger capital, or a rule of fewer names"
+        )
     by_rule = {asked.rule: (at_costs[0], at_costs[1])}
     for once, twice in zip(runs, runs, strict=True):
         by_rule[once.case.strategy] = (once, twice)

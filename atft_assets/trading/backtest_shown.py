@@ -45,6 +45,7 @@ from atft_assets.trading.performance import (
     drawdown,
     rolling_beta,
     sharpe,
+    sharpe_interval,
     sortino,
     summary,
     transfer_coefficient,
@@ -291,7 +292,7 @@ def _mean_rank(values: NDArray[np.floating], among: NDArray[np.bool_], weights: 
 def _figures(name: str, returns: Floats, horizon: int, ours: Floats | None = None) -> Figures:
     """Figures of a series, and the strategy's lead before it where it is not the strategy's own."""
     known = returns[np.isfinite(returns)]
-    verdict = sharpe_verdict(known, horizon)
+    sharpe_low, sharpe_high = sharpe_interval(known, horizon)
     fall, growth = float(drawdown(known).min()), cagr(known)
     lead = low = high = beta = math.nan
     if ours is not None:
@@ -304,8 +305,8 @@ def _figures(name: str, returns: Floats, horizon: int, ours: Floats | None = Non
         cagr=growth,
         volatility=float(known.std(ddof=1)) * YEAR,
         sharpe=sharpe(known),
-        sharpe_low=verdict.low * YEAR,
-        sharpe_high=verdict.high * YEAR,
+        sharpe_low=sharpe_low,
+        sharpe_high=sharpe_high,
         sortino=sortino(known),
         calmar=growth / -fall if fall < 0 else math.nan,
         max_drawdown=fall,

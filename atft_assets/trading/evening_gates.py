@@ -47,7 +47,6 @@ GATES: dict[str, bool] = {
     "matured_rank_ic": False,
 }
 DRIFT_DAYS = 20  # evenings before, with which the features are compared
-DRIFT_EVERY = 2  # of which every second one is read
 MATURED_MONTHS = 13  # of the table, in which published evenings are looked for
 
 
@@ -150,21 +149,22 @@ def judge(tonight: Tonight, champion: Champion, usual: Usual, folder: Path, simu
     return [by_name[name] for name in GATES]
 
 
-def features(panel: Panel, t: int) -> tuple[NDArray[np.float32], NDArray[np.float32], list[str]]:
-    """The features of the evenings before [M,F], of an evening [N,F], and their names.
+def features(panel: Panel, t: int) -> tuple[list[NDArray[np.float32]], NDArray[np.float32], list[str]]:
+    """The features of each of the evenings before [M,F], of an evening [N,F], and their names.
 
     Of the inputs as the model gets them, ranks, so that a wild day of the market moves none of them, while one that is
     broken shows as a heap. Columns that were equal for all names on every evening before, the market's and the
     calendar's, are left out: their one value of an evening says nothing.
     """
-    days = [d for d in range(max(0, t - DRIFT_DAYS), t) if panel.valid[d].any()][::DRIFT_EVERY]
+    days = [d for d in range(max(0, t - DRIFT_DAYS), t) if panel.valid[d].any()]
     past = [from_bfloat16(panel.tensors["x"][d][panel.valid[d]]) for d in days]
     current = from_bfloat16(panel.tensors["x"][t][panel.valid[t]])
     if not past:
-        return current[:0, :0], current[:, :0], []
-    varied = np.logical_or.reduce([np.ptp(day, axis=0) > 0 for day in past])
+        return [], current[:, :0], []
+    # fmax and fmin pass over what is missing
+    varied = np.logical_or.reduce([np.fmax.reduce(day) > np.fmin.reduce(day) for day in past])
     names = [name for name, there in zip(panel.features, varied, strict=True) if there]
-    return np.concatenate(past)[:, varied], current[:, varied], names
+    return [day[:, varied] for day in past], current[:, varied], names
 
 
 def matured(store: Store, champion: Champion, label: str, day: date) -> NDArray[np.float64]:

@@ -32,8 +32,8 @@ LEAST_DISTINCT = 0.01  # a ranking with fewer distinct scores is none, whatever 
 LEAST_COMMON = 20  # names without which two evenings cannot be compared
 TOP = 50
 SECTOR_REACH = 0.15  # of a sector's weight in the highest tenth, beyond its weight in the universe
-PSI_WARN, PSI_BLOCK, PSI_BINS = 0.25, 0.5, 10
-LEAST_PSI_NAMES = 200  # below, chance alone moves an index of ten bins by several hundredths
+PSI_WARN, PSI_BLOCK = 0.25, 0.5
+LEAST_PSI_NAMES = 100  # below, a few names more at one value are a large share
 OLDEST_DAYS = 45
 CUSUM_DAYS = 20
 CUSUM_LINE = float(np.log(1000))  # of a log likelihood ratio: false alarms are 1,000 days apart or more (Lorden 1971)
@@ -201,48 +201,58 @@ def sector_weights(scores: Scores, sectors: NDArray[np.integer], names: Sequence
     return _judged(name, False, float(np.abs(apart).max()), bounds, said)
 
 
-def stability(reference: Scores, current: Scores) -> float:
-    """Population stability index of one feature: sum over bins of (p - q) ln(p / q).
+def ties(values: Scores) -> NDArray[np.float64]:
+    """How the names share the values of each feature: missing, at the most common value, and elsewhere [F,3].
 
-    Bins are tenths of the reference; a value that holds half a tenth or more has a bin of its own, and so have missing
-    values. Shares are Jeffreys', so that an empty bin counts and is not infinite.
+    Shares are Jeffreys', so that none is zero.
 
     Args:
-        reference: values of the past [M].
-        current: values of the evening [N].
-
-    Returns:
-        NaN if either has fewer than `LEAST_PSI_NAMES` values.
+        values: of an evening [N,F], NaN for missing.
     """
-    if min(len(reference), len(current)) < LEAST_PSI_NAMES:
-        return float("nan")
-    known = reference[np.isfinite(reference)]
-    cuts = np.empty(0)
-    if len(known):
-        edges = np.unique(np.quantile(known, np.arange(1, PSI_BINS) / PSI_BINS, method="inverted_cdf"))
-        heavy = [edge for edge in edges if (known == edge).mean() >= 0.5 / PSI_BINS]
-        cuts = np.unique(np.concatenate([edges, np.nextafter(np.asarray(heavy, edges.dtype), _UNBOUNDED)]))
-    p, q = (_shares(values, cuts) for values in (current, reference))
-    return float(((p - q) * np.log(p / q)).sum())
+    n, width = values.shape
+    ordered = np.sort(values, axis=0)  # NaN last
+    found = np.zeros((width, 3))
+    found[:, 0] = np.isnan(values).sum(axis=0)
+    for f in range(width):
+        known = ordered[: n - int(found[f, 0]), f]
+        ends = np.flatnonzero(np.append(known[1:] != known[:-1], True)) if len(known) else np.empty(0, np.int64)
+        found[f, 1] = np.diff(ends, prepend=-1).max(initial=0)
+    found[:, 2] = n - found[:, 0] - found[:, 1]
+    return (found + 0.5) / (n + 1.5)
 
 
-def feature_drift(reference: Scores, current: Scores, names: Sequence[str]) -> Gate:
+def stability(reference: NDArray[np.float64], current: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Population stability index: sum over the last axis of (p - q) ln(p / q).
+
+    Args:
+        reference, current: shares q and p, above 0 and of sum 1 [...,B].
+    """
+    return ((current - reference) * np.log(current / reference)).sum(axis=-1)
+
+
+def feature_drift(past: Sequence[Scores], current: Scores, names: Sequence[str]) -> Gate:
     """The largest population stability index of the features: from .25 on a warning, from .5 on it blocks.
 
+    The features are ranks of their evening. Whatever happens to the values, a rank shows it in two ways only: names
+    have none, or many share one; so the index is that of `ties`, and a feature that was mixed up among the names is
+    not seen. Some are full of ties, and on some evenings fuller: each is compared with that one of the past evenings
+    which is most like tonight's.
+
     Args:
-        reference: features of past evenings, all names below each other [M,F].
+        past: features of past evenings, [M,F] each.
         current: features of the evening [N,F].
         names: of the F features. Those of the market as a whole do not belong among them: of an evening they have one
-            value, and would always be found to have moved.
+            value.
     """
-    found = np.array([stability(reference[:, f], current[:, f]) for f in range(len(names))])
     name, bounds = "feature_drift", (0.0, PSI_WARN)
-    if not np.isfinite(found).any():
+    enough = [evening for evening in past if len(evening) >= LEAST_PSI_NAMES]
+    if not enough or len(current) < LEAST_PSI_NAMES or not names:
         said = f"fewer than {LEAST_PSI_NAMES} names, or no past evenings: the drift of features is not judged"
         return Gate(name, True, False, float("nan"), bounds, said)
-    order = [f for f in np.argsort(-np.nan_to_num(found, nan=-1.0), kind="stable") if found[f] >= PSI_WARN]
-    largest = float(np.nanmax(found))
-    moved = ", ".join(f"{names[f]} {found[f]:.2f}" for f in order[:5]) or names[int(np.nanargmax(found))]
+    found = stability(np.stack([ties(evening) for evening in enough]), ties(current)).min(axis=0)  # [F]
+    order = [f for f in np.argsort(-found, kind="stable") if found[f] >= PSI_WARN]
+    largest = float(found.max())
+    moved = ", ".join(f"{names[f]} {found[f]:.2f}" for f in order[:5]) or names[int(found.argmax())]
     said = (
         f"the largest population stability index is {largest:.3f} ({moved}); {len(order)} of {len(names)} features "
         f"moved by {PSI_WARN} or more ({PSI_BLOCK} blocks)"
@@ -350,11 +360,3 @@ def _highest(scores: Scores, top: int) -> set[int]:
     """Places of the highest finite scores [N]; equal ones by their place, as ranks are."""
     known = np.flatnonzero(np.isfinite(scores))
     return set(known[np.argsort(-scores[known], kind="stable")[:top]].tolist())
-
-
-def _shares(values: Scores, cuts: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Jeffreys' shares of the bins that ascending cuts make, and of missing values [len(cuts) + 2]."""
-    known = np.isfinite(values)
-    places = np.where(known, np.searchsorted(cuts, values, side="right"), len(cuts) + 1)
-    counts = np.bincount(places, minlength=len(cuts) + 2)
-    return np.asarray((counts + 0.5) / (len(values) + 0.5 * len(counts)))

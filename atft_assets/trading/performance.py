@@ -250,7 +250,7 @@ def summary(
     cost = {name: float(equity[f"cost_{name}"].sum()) for name in COST_SOURCES}
     nav = float(equity["nav"].mean())  # type: ignore[arg-type]
     growth, deepest = cagr(returns), float(drawdown(returns).min())
-    low, high = _interval(returns, horizon)
+    low, high = sharpe_interval(returns, horizon)
     active = math.nan
     if yardsticks:
         active = float(np.nanmean(gross - yardsticks[0].returns)) * TRADING_DAYS
@@ -302,7 +302,7 @@ def without_dividends(equity: pl.DataFrame) -> pl.DataFrame:
     return equity.with_columns(pl.col(name) - pl.col("dividends") / before for name in ("ret", "ret_gross"))
 
 
-def _interval(returns: Floats, horizon: int) -> tuple[float, float]:
+def sharpe_interval(returns: Floats, horizon: int) -> tuple[float, float]:
     """95 % interval of the Sharpe ratio a year; NaN where there is none."""
     values = finite(returns)
     if math.isnan(sharpe(values)):

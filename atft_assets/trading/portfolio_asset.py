@@ -30,11 +30,10 @@ from atft_assets.trading.costs import PRESETS, Costs
 from atft_assets.trading.holdings import FILE, HoldingsRefused, read_holdings
 from atft_assets.trading.policy import Rule
 from atft_assets.trading.portfolio import CONTRACT, GROUP, NAME, broken_rows, empty, rows_of, targets_of, with_evening
-from atft_assets.trading.rulebook import DEFAULT, rule_named
+from atft_assets.trading.rulebook import CAPITAL, COSTS, DEFAULT, rule_named
 from atft_assets.trading.standing import PortfolioRefused, Standing, broker_book, fresh, paper_book
 from atft_assets.trading.tonight import EveningConfig, Tonight, View, tonight_of, view_of
 
-CAPITAL, COSTS = 10_000_000.0, "retail_zero"
 CODE_VERSION = code_version(
     "atft_assets.trading.account",
     "atft_assets.trading.costs",

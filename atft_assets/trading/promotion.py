@@ -106,8 +106,9 @@ def look(store: Store, config: PromotionConfig) -> Case | None:
     lines = promotions(folder)
     case = judged(store, found, walked, champion, lines, config.candidate, config.portfolio_rule)
     candidate = case.candidate
-    if champion and (champion.sources, champion.kind, champion.portfolio_rule) == (
-        candidate.sources, candidate.kind, candidate.portfolio_rule,
+    # the id of a run names it within its phase only
+    if champion and (champion.sources, champion.kind, champion.phase, champion.portfolio_rule) == (
+        candidate.sources, candidate.kind, candidate.phase, candidate.portfolio_rule,
     ):  # fmt: skip
         return None
     check_whole(candidate, root, latest_panel(store.local("panel")).description.catalogue_hash)

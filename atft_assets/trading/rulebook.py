@@ -12,6 +12,8 @@ from atft_assets.failures import Refusal
 from atft_assets.trading.policy import BookSide, Rule
 
 DEFAULT = "default"
+CAPITAL = 30e6  # JPY of a new paper book and of a back-test; fifty places of it hold a lot of most names
+COSTS = "retail_zero"  # preset of both
 
 RULES: Mapping[str, Rule] = {
     DEFAULT: Rule(),

@@ -153,6 +153,19 @@ def test_a_failed_step_shows_the_end_of_its_words_and_nothing_after_it_begins(pl
     assert log.read_text().count("noise") == 50 and log.stat().st_mode & 0o077 == 0
 
 
+def test_orders_or_a_back_test_that_fail_do_not_keep_the_table_back(place, tmp_path):
+    """Four trained phases are worth telling of, whatever the steps after them come to."""
+    table = tmp_path / "data" / "evaluation" / "main" / "validation.json"
+    table.parent.mkdir(parents=True)
+    table.write_text((Path(__file__).parents[2] / "docs" / "demo.json").read_text())
+    script = "import sys\nif 'backtest' in sys.argv:\n    print('the tables do not add up'); raise SystemExit(1)"
+    process = place(script, "--called", "make demo")
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1 and "the tables do not add up" in out and "[8/8]" in out
+    assert "When that is mended, run: dagster asset materialize --select backtest" in out
+    assert out.index("do not add up") < out.index("train_phase3") < out.index("index.html")
+
+
 def test_a_road_to_its_end_names_the_way_in_last(place, tmp_path):
     """The table as the README's demo left it; each step is a command that does nothing."""
     table = tmp_path / "data" / "evaluation" / "main" / "validation.json"

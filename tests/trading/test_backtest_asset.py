@@ -41,7 +41,7 @@ def backtest(world: World, instance: dg.DagsterInstance, simulated: bool = True,
 def test_without_a_champion_nothing_is_traded_and_nothing_fails(judged: World, instance: dg.DagsterInstance) -> None:
     result = backtest(judged, instance)
     assert result.success and result.asset_materializations_for_node(NAME) == []
-    assert all(one.passed and "no champion yet" in one.description for one in checks(result).values())
+    assert all(one.passed and "there is no champion yet" in one.description for one in checks(result).values())
     assert {name for _, name in checks(result)} == set(CHECKS)
     assert not judged.store.local("trading", SWEEP).exists()
 

@@ -22,6 +22,7 @@ from atft_assets.operations.run_failures import run_failure_alert
 from atft_assets.operations.withheld import withheld_alert
 from atft_assets.panel.evening import evening_panel
 from atft_assets.trading import daily_scores as d
+from atft_assets.trading import gates
 from atft_assets.trading.champion import POINTER
 from atft_assets.trading.daily_scores import (
     CONTRACT,
@@ -239,8 +240,8 @@ def test_features_that_are_equal_for_all_names_are_not_asked_for_drift(world: Wo
     past, current, names = features(panel, len(panel.dates) - 1)
     assert "mkt_level" not in names and {"signal", "noise", "tied", "is_valid"} == set(names)
     t = len(panel.dates) - 1
-    assert past.shape[1] == current.shape[1] == 4 and len(current) == panel.valid[t].sum()
-    assert len(past) == sum(panel.valid[day].sum() for day in range(t - 20, t, 2))
+    assert current.shape == (panel.valid[t].sum(), 4)
+    assert [day.shape for day in past] == [(panel.valid[day].sum(), 4) for day in range(t - 20, t)]
 
 
 # -- the asset, by the small trainer -----------------------------------------------------------------------------------
@@ -285,6 +286,37 @@ def test_an_evening_of_the_network(judged: World, instance) -> None:
     verdicts = checks(result)
     assert {name for _, name in verdicts} == {"contract", OVERALL, *(f"gate_{gate}" for gate in GATES)}
     assert verdicts[NAME, OVERALL].passed and verdicts[NAME, "gate_coverage"].metadata["figure"].value == "1.0"
+
+
+@fake
+def test_a_feature_that_has_become_a_constant_withholds_the_evening_until_it_is_mended(
+    judged: World, instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that the champion hardly listens to: its scores look as ever, and the drift of features alone tells."""
+
+    def of_tonight() -> list[str]:
+        return table(judged).filter(pl.col("date") == TONIGHT)["status"].unique().to_list()
+
+    monkeypatch.setattr(gates, "LEAST_PSI_NAMES", 30)  # the market has 40 names
+    put_in_use(judged)
+    stored = judged.store.table("features", "all_features")
+    whole = stored.read([f"{TONIGHT:%Y-%m}"])
+    frozen = pl.when(pl.col("date") == TONIGHT).then(pl.lit(0.25, pl.Float32)).otherwise("noise").alias("noise")
+    judged.publish("features", "all_features", whole.with_columns(frozen))
+    result = evening(judged, instance)
+    assert result.success
+    failed = {name: one for (_, name), one in checks(result).items() if not one.passed}
+    assert {name for name in failed if name == OVERALL or GATES[name.removeprefix("gate_")]} == {
+        OVERALL, "gate_feature_drift"
+    }  # fmt: skip
+    assert (
+        "noise" in failed["gate_feature_drift"].description and "tied" not in failed["gate_feature_drift"].description
+    )
+    assert of_tonight() == ["withheld"]
+    judged.publish("features", "all_features", whole)
+    mended = checks(evening(judged, instance))
+    assert mended[NAME, OVERALL].passed and mended[NAME, "gate_feature_drift"].passed
+    assert of_tonight() == ["published"]
 
 
 class Listening(LocalLauncher):

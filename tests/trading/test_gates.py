@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from atft_assets.trading import gates
 from atft_assets.trading.gates import Gate
@@ -146,48 +146,79 @@ def test_a_sector_that_fills_the_highest_tenth_is_a_warning() -> None:
     assert gates.sector_weights(scores[:10], sectors[:10]).passed  # too few: said, not judged
 
 
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Of each column, as inputs of the model are [N,F]: ties share a rank, and missing stays missing."""
+    return rankdata(values, axis=0, nan_policy="omit") / len(values)
+
+
 def test_drift_of_features() -> None:
     rng = np.random.default_rng(4)
-    reference = np.column_stack([rng.normal(size=8000), rng.random(8000) < 0.05, rng.normal(size=8000)])
-    names = ["a", "flag", "gappy"]
+    names = ["a", "flag", "sector", "crowded"]
+    sector = rng.integers(0, 33, NAMES)
 
     def evening() -> np.ndarray:
-        return np.column_stack([rng.normal(size=NAMES), rng.random(NAMES) < 0.05, rng.normal(size=NAMES)])
+        """A feature; a flag of a few names; one value a sector, in another order each evening; a heap that breathes."""
+        values = np.column_stack(
+            [rng.normal(size=NAMES), rng.random(NAMES) < 0.05, rng.normal(size=33)[sector], rng.normal(size=NAMES)]
+        )
+        values[rng.random(NAMES) < rng.uniform(0.2, 0.4), 3] = 9.0
+        return values
 
-    honest = gates.feature_drift(reference, evening(), names)
-    assert honest.passed and honest.figure < 0.1
-    shifted = evening()
-    shifted[:, 0] += 0.65
-    gate = gates.feature_drift(reference, shifted, names)
-    assert not gate.passed and not gate.blocking and "a 0." in gate.sentence and 0.25 <= gate.figure < 0.5
+    past = [ranks(evening()) for _ in range(20)]
+    for _ in range(50):
+        honest = gates.feature_drift(past, ranks(evening()), names)
+        assert honest.passed and honest.figure < 0.1
+    heaped = evening()
+    heaped[: NAMES // 5, 0] = 0.0
+    gate = gates.feature_drift(past, ranks(heaped), names)
+    assert gate.blocking and "a 0.9" in gate.sentence
     flagged = evening()
-    flagged[:, 1] = rng.random(NAMES) < 0.6
-    assert gates.feature_drift(reference, flagged, names).blocking
+    flagged[:, 1] = rng.random(NAMES) < 0.35
+    gate = gates.feature_drift(past, ranks(flagged), names)
+    assert gate.blocking and "flag" in gate.sentence
+    merged = evening()
+    merged[:, 2] = np.where(sector < 11, 0.0, merged[:, 2])  # a third of the sectors has one value
+    gate = gates.feature_drift(past, ranks(merged), names)
+    assert not gate.passed and "sector" in gate.sentence
     broken = evening()
-    broken[: NAMES // 2, 2] = np.nan
-    gate = gates.feature_drift(reference, broken, names)
-    assert gate.blocking and not gate.passed and "gappy" in gate.sentence
-    dead = evening()
-    dead[:, 0] = 0.0
-    assert gates.feature_drift(reference, dead, names).blocking
-    few = gates.feature_drift(reference, evening()[:100], names)
+    broken[: NAMES // 2, 0] = np.nan
+    gate = gates.feature_drift(past, ranks(broken), names)
+    assert gate.blocking and not gate.passed and "a " in gate.sentence
+    for column in (0, 2, 3):  # that a rare flag is up for nobody is an evening like others
+        dead = evening()
+        dead[:, column] = 0.0
+        gate = gates.feature_drift(past, ranks(dead), names)
+        assert gate.blocking and names[column] in gate.sentence
+    few = gates.feature_drift(past, ranks(evening())[:99], names)
     assert few.passed and not few.blocking and np.isnan(few.figure)
+    assert np.isnan(gates.feature_drift([past[0][:99]], ranks(evening()), names).figure)
+    assert gates.feature_drift([past[0][:100]], ranks(evening()), names).figure < 0.25
 
 
 def test_stability_is_its_formula() -> None:
-    """Two bins of .5 and .5 that become .8 and .2: .3 ln 1.6 + (-.3) ln .4 = .416."""
-    reference = np.repeat([0.0, 1.0], 50_000)
-    current = np.repeat([0.0, 1.0], [80_000, 20_000])
-    assert gates.stability(reference, current) == pytest.approx(0.3 * np.log(1.6) - 0.3 * np.log(0.4), abs=1e-3)
+    """.5 and .5 that become .8 and .2: .3 ln 1.6 + (-.3) ln .4 = .416."""
+    of = gates.stability(np.array([[0.5, 0.5], [0.9, 0.1]]), np.array([[0.8, 0.2], [0.9, 0.1]]))
+    np.testing.assert_allclose(of, [0.3 * np.log(1.6) - 0.3 * np.log(0.4), 0])
 
 
-@given(arrays(np.float32, 300, elements=st.floats(-10, 10, width=32)), st.randoms(use_true_random=False))
+def test_ties_are_what_is_missing_what_is_most_common_and_the_rest() -> None:
+    values = np.array([[1, np.nan, 2], [1, np.nan, 3], [1, 5, 3], [2, 5, 4], [np.nan, 6, 5]], np.float32)
+    np.testing.assert_allclose(gates.ties(values) * 6.5 - 0.5, [[1, 3, 1], [2, 2, 1], [0, 2, 3]])
+    gone = gates.ties(np.full((5, 1), np.nan))
+    np.testing.assert_allclose(gone * 6.5 - 0.5, [[5, 0, 0]], atol=1e-12)
+
+
+@given(arrays(np.float32, (60, 2), elements=st.sampled_from([0, 1, 2, np.nan])), st.permutations(range(60)))
 @settings(deadline=None, max_examples=50)
-def test_what_has_not_moved_has_no_drift(values: np.ndarray, random) -> None:
-    mixed = values.copy()
-    random.shuffle(mixed)
-    assert gates.stability(values, mixed) == pytest.approx(0, abs=1e-12)
-    assert gates.stability(values, values[::-1] + 1) >= 0
+def test_ties_are_those_of_counting_whatever_the_order_of_names(values: np.ndarray, order: list[int]) -> None:
+    found = gates.ties(values)
+    np.testing.assert_array_equal(found, gates.ties(values[order]))
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    for f in range(2):
+        known = values[np.isfinite(values[:, f]), f].tolist()
+        most = max(map(known.count, known), default=0)
+        np.testing.assert_allclose(found[f] * 61.5 - 0.5, [60 - len(known), most, len(known) - most], atol=1e-9)
+        assert gates.stability(found[f], found[f]) == 0
 
 
 def test_catalogue_age_and_switch(tmp_path: Path) -> None:

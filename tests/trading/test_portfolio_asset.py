@@ -21,6 +21,7 @@ from atft_assets.trading.loading import market_of
 from atft_assets.trading.orders import Check
 from atft_assets.trading.orders_asset import orders_asset
 from atft_assets.trading.portfolio_asset import portfolio_asset
+from atft_assets.trading.rulebook import CAPITAL
 from atft_assets.trading.scores_asset import daily_scores_asset
 from tests.trading.evenings import RESOURCES, TONIGHT, book, publish_scores, with_master
 from tests.training.small_market import World, catalogue
@@ -72,7 +73,7 @@ def test_the_first_evening_buys_the_best_and_writes_a_file(listed: World, instan
     assert result.success, failure(result)
     held = rows(listed)
     assert held.schema == pl.Schema(portfolio.SCHEMA) and held["held"].sum() == 0
-    assert held["cash"].unique().to_list() == [10_000_000.0] == held["nav"].unique().to_list()
+    assert held["cash"].unique().to_list() == [CAPITAL] == held["nav"].unique().to_list()
     found = ordered(listed)
     assert found.schema == pl.Schema(orders.SCHEMA) and 3 <= found.height <= 10
     assert set(found["side"]) == {"BUY"} and set(found["effect"]) == {"CASH"}
@@ -114,11 +115,11 @@ def test_the_paper_book_goes_on_from_what_was_filled_at_the_open(listed: World, 
         n = market.codes.index(row["code"])
         shares[n], rank[n] = row["shares"], row["rank"]
     nothing = np.zeros_like(shares)
-    filled = fill(market, market.dates.index(TONIGHT), Orders(shares, rank), nothing, 1e7, PRESETS["retail_zero"])
+    filled = fill(market, market.dates.index(TONIGHT), Orders(shares, rank), nothing, CAPITAL, PRESETS["retail_zero"])
     tonight = rows(listed)
     held = {row["code"]: row["held"] for row in tonight.iter_rows(named=True) if row["held"]}
     assert held == {code: n for code, n in zip(market.codes, filled.shares.tolist(), strict=True) if n} != {}
-    assert tonight["cash"][0] == pytest.approx(1e7 - filled.paid, abs=0.01)
+    assert tonight["cash"][0] == pytest.approx(CAPITAL - filled.paid, abs=0.01)
     value = sum(n * float(market.close[-1, market.codes.index(code)].round(1)) for code, n in held.items())
     assert tonight["nav"][0] == pytest.approx(tonight["cash"][0] + value, rel=1e-6)
     for row in ordered(listed).iter_rows(named=True):

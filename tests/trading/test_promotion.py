@@ -17,6 +17,7 @@ from atft_assets.trading.boards import evaluation, walk_forward, winner
 from atft_assets.trading.champion import FOLDER, PROMOTIONS, check_whole, current, needed, promotions
 from atft_assets.trading.judging import SWEEP, WALKED
 from atft_assets.trading.promotion import EVIDENCE, first_champion, promotion_asset
+from atft_assets.training import planned_runs
 from atft_assets.training.baselines import baselines_asset
 from atft_assets.training.evaluation import evaluation_asset
 from atft_assets.training.launcher import LocalLauncher
@@ -84,6 +85,8 @@ def _judged_root(_world: World, tmp_path_factory: pytest.TempPathFactory) -> Wor
     with pytest.MonkeyPatch.context() as patch, dg.instance_for_test() as instance:
         here = Path(__file__).parents[1] / "training"
         patch.setenv("PYTHONPATH", f"{here}:{here.parents[1]}")
+        # of phases that are trained within a second: an id names a run within its phase only
+        patch.setattr(planned_runs, "new_run_id", lambda *_: "20200701T120000-00000000")
         root = tmp_path_factory.mktemp("judged") / "data"
         shutil.copytree(_world.root, root)
         world = at(_world, root)
