@@ -163,7 +163,7 @@ def test_orders_or_a_back_test_that_fail_do_not_keep_the_table_back(place, tmp_p
     out, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1 and "the tables do not add up" in out and "[8/8]" in out
     assert "When that is mended, run: dagster asset materialize --select backtest" in out
-    assert out.index("do not add up") < out.index("train_phase3") < out.index("index.html")
+    assert out.index("do not add up") < out.index("Fine-tuning") < out.index("index.html")
 
 
 def test_a_road_to_its_end_names_the_way_in_last(place, tmp_path):

@@ -203,8 +203,9 @@ def market_of_sandbox(simulated: SandboxMarket) -> Market:
 def test_rules_shrink_with_the_universe_and_stand_from_a_thousand_names_on() -> None:
     assert rule_named("default") == rule_named("default", 3_700) == Rule()
     small = rule_named("default", 200)
-    assert (small.names, small.name_cap, small.buffer) == (10, 0.2, 2.0)
-    assert rule_named("default", 40).names == 5 and rule_named("broad", 500).name_cap == 0.04
+    assert (small.names, small.name_cap, small.buffer) == (20, 0.1, 2.0)
+    assert rule_named("default", 600).names == 30 and rule_named("default", 40) == small
+    assert rule_named("concentrated", 200).names == 12 and rule_named("broad", 500).name_cap == 0.04
     for name in RULES:
         for eligible in (1, 50, 999):
             rule = rule_named(name, eligible)

@@ -1,8 +1,10 @@
 """Inference on Sharpe ratios: the reference's examples to their printed digits, SciPy, and simulations."""
 
+import json
 import math
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from atft_assets.trading import TRADING_DAYS
 from atft_assets.trading import inference as inf
 from atft_assets.trading.inference import Moments, WrongUnit
 from atft_model.interchange.statistics import mean_verdict
+from tests.trading.goldens import inputs
 
 YEAR = math.sqrt(TRADING_DAYS)
 E10 = Moments(1.0 / YEAR, -0.5, 6.0, 486)
@@ -241,3 +244,41 @@ def test_the_bootstrap_stands_beside_the_cosines() -> None:
     assert inf.bootstrap_p(chance, 5) == pytest.approx(stats.ttest_1samp(chance, 0).pvalue, abs=0.15)
     assert inf.bootstrap_p(chance, 5, seed=1) == inf.bootstrap_p(chance, 5, seed=1)
     assert np.isnan(inf.bootstrap_p(chance[:119], 5)) and np.isfinite(inf.bootstrap_p(chance[:120], 5))
+
+
+# -- against purgedcv; goldens/make.py made its figures ----------------------------------------------------------------
+
+GOLDEN = json.loads((Path(__file__).parent / "goldens" / "golden.json").read_text())
+
+
+def theirs() -> Moments:
+    """Of the last rule as purgedcv has them: it corrects skew and kurtosis for bias and not the deviation."""
+    one = inputs.returns()[:, -1]
+    skew, kurtosis = stats.skew(one, bias=False), stats.kurtosis(one, bias=False, fisher=False)
+    ours = inf.moments(one)
+    assert ours.sharpe == pytest.approx(one.mean() / one.std(), rel=2e-3)
+    assert (ours.skew, ours.kurtosis) == pytest.approx((skew, kurtosis), rel=0.02)
+    return replace(ours, sharpe=one.mean() / one.std(), skew=skew, kurtosis=kurtosis)
+
+
+def test_psr_and_dsr_are_purgedcvs() -> None:
+    of = theirs()
+    np.testing.assert_allclose([inf.probabilistic_sharpe(of, one) for one in inputs.BENCHMARKS], GOLDEN["psr"])
+    np.testing.assert_allclose([inf.deflated_sharpe(of, *one) for one in inputs.TRIALS], GOLDEN["dsr"])
+
+
+def test_minimum_lengths_are_purgedcvs() -> None:
+    """Theirs is a whole number of days, the next above."""
+    ours = [
+        inf.minimum_track_record(Moments(sharpe, skew, kurtosis, 1000), benchmark)
+        for sharpe, benchmark, skew, kurtosis in inputs.LENGTHS
+    ]
+    assert [math.ceil(one) for one in ours] == GOLDEN["length"]
+    years = [inf.minimum_backtest_years(trials) for trials, _ in inputs.TRIALS[1:]]
+    np.testing.assert_allclose(years, GOLDEN["years"])
+
+
+def test_overfitting_is_purgedcvs() -> None:
+    ours = [inf.overfitting(inputs.returns(), blocks) for blocks in inputs.BLOCKS]
+    np.testing.assert_allclose(ours, GOLDEN["pbo"])
+    assert len(set(ours)) == len(ours)
