@@ -183,6 +183,7 @@ class Backtest:
         trips: round trips: code, name, entry, exit (null: still held), days, entry_price, exit_price, profit, ret, and
             `note`: limits, splits, dividends, halts on the way.
         facts: further figures with their names, such as the break-even cost.
+        caveats: sentences without which no figure may be read.
     """
 
     strategy: str
@@ -209,6 +210,7 @@ class Backtest:
     exposures: pl.DataFrame = field(default_factory=pl.DataFrame)
     trips: pl.DataFrame = field(default_factory=pl.DataFrame)
     facts: Mapping[str, str] = field(default_factory=dict)
+    caveats: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuse yardsticks that mislead.

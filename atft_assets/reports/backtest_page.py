@@ -72,6 +72,7 @@ def render(of: Backtest) -> str:
     return document(
         f"Back-test of {of.strategy}, {first} to {last}",
         paragraph(headline(of)),
+        *(paragraph(said, "warning") for said in of.caveats),
         paragraph(where, "left-out"),
         details("Of what: scores, panel, universe, rule, costs", definitions(of.header)),
         *_sections(of),
@@ -265,7 +266,8 @@ def _luck(luck: Luck) -> list[tuple[str, str, str]]:
             percent(luck.dsr),
             f"probability that it is above {number(luck.expected_maximum, '.2f')}, the best of {luck.trials} trials "
             f"({number(luck.effective_trials, '.0f')} independent ones; variance of their ratios "
-            f"{number(luck.variance, '.2f')}) without skill; 95 % is asked for",
+            f"{number(luck.variance, '.2f')}) without skill; 95 % is asked for. Counted are the trials that this data "
+            "root's ledger knows: whoever tried more elsewhere must expect less",
         ),
         (
             "days",

@@ -90,6 +90,11 @@ def _sections(evening: Evening) -> Iterator[str]:
         warned = [gate.name for gate in evening.gates if not gate.passed]
         said = f"Published, with a warning of {', '.join(warned)}." if warned else "Published: every gate was passed."
         yield paragraph(said, "warning" if warned else "good")
+        yield paragraph(
+            f"What is to be traded of it stands in trading/orders/{evening.trade_date}.csv of the data root once the "
+            "assets portfolio and orders have run.",
+            "left-out",
+        )
     yield section(
         "gates",
         "May it be used",

@@ -143,7 +143,7 @@ def backtest_asset(settings: Settings, boards: Sequence[str] = ("evaluation",)) 
         with permanent(f"{NAME} cannot be kept"):
             # the ledger of trials first: figures that somebody can read must stand in it
             seen(store.local(), trials_of(given, tested))
-            told = told_of(store, given, tested)
+            told = told_of(settings, store, given, tested)
             folder = publish(store, given, tested)
             page = write_page(store, backtest_page.PAGE, backtest_page.render(told))
         context.log.info(backtest_page.headline(told))
@@ -212,7 +212,7 @@ def _check(
     return kind(passed=not wrong, asset_key=NAME, check_name=name, description=said or well, metadata=metadata or {})
 
 
-def told_of(store: Store, given: Recorded, tested: Tested) -> Backtest:
+def told_of(settings: Settings, store: Store, given: Recorded, tested: Tested) -> Backtest:
     """What the page shows; how much was tried is read from the ledger of trials."""
     market, main, so_far = tested.market, tested.main, count(store.local())
     pbo = float("nan")
@@ -222,7 +222,7 @@ def told_of(store: Store, given: Recorded, tested: Tested) -> Backtest:
     rule = ", ".join(f"{name} {value}" for name, value in vars(main.case.rule).items() if value is not None)
     costs, of_names = main.case.costs, market.eligible.sum(axis=1)
     header = {
-        "scores": f"{given.name}; {given.said}",
+        "scores": given.name,
         "recipe": given.recipe,
         "panel": given.panel_id,
         "universe": f"{of_names.min():,} to {of_names.max():,} eligible names a day",
@@ -234,11 +234,17 @@ def told_of(store: Store, given: Recorded, tested: Tested) -> Backtest:
     }
     if any(one.case.strategy == ORACLE for one in tested.others):
         header["other scores"] = f"{ORACLE} knows what was planted in this simulated market, {NOISE} knows nothing"
+    caveats = [f"Scores: {given.said}."]
+    if settings.sandbox:
+        caveats.append(
+            "The market is simulated, and what was planted in it is far stronger than anything in a real one."
+        )
     return shown(
         market,
         main,
         Tried(so_far.trials, so_far.sharpes, pbo=pbo),
         header=header,
+        caveats=caveats,
         names=_names(store, tested),
         others=tested.others,
         at_costs=tested.at_costs,

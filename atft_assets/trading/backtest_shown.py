@@ -96,6 +96,7 @@ def shown(
     *,
     header: Mapping[str, str],
     names: Mapping[str, str],
+    caveats: Sequence[str] = (),
     others: Sequence[Run] = (),
     at_costs: Sequence[Run] = (),
     at_capital: Sequence[Run] = (),
@@ -106,6 +107,7 @@ def shown(
     Args:
         header: of what it is, by name, see `reports.backtest.Backtest`.
         names: of the codes, Japanese.
+        caveats: sentences without which no figure may be read.
         others: other scores by the same rule.
         at_costs, at_capital: re-runs, ascending.
         horizon: days over which returns are thought to be dependent.
@@ -137,6 +139,7 @@ def shown(
     return Backtest(
         strategy=run.case.strategy,
         header=header,
+        caveats=caveats,
         equity=equity,
         months={who: by_month(dates, values) for who, values in months.items()},
         costs=costs_by_year(equity),
