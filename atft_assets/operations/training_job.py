@@ -11,6 +11,7 @@ import dagster as dg
 from atft_assets.calendar import SYSTEM_HALTS, TOKYO, days_of_month, month_key
 from atft_assets.dagster_private import UnresolvedAssetJobDefinition
 from atft_assets.operations.jobs import KIND_TAG
+from atft_assets.trading.promotion import NAME as PROMOTION
 from atft_assets.training.folds import NAME as FOLDS
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE
 from atft_assets.training.runs_report import NAME as RUNS_REPORT
@@ -23,17 +24,18 @@ SELECTED = (
     *(MAIN_LANE.phase(phase) for phase in PHASES),
     BASELINES,
     EVALUATION,
+    PROMOTION,  # judged and set down; a champion stays in use until a person says otherwise
     RUNS_REPORT,
 )
 
 
 def training_job() -> UnresolvedAssetJobDefinition:
-    """From the panel to the report of runs, on the fold `main`."""
+    """From the panel to what a promotion would rest on, on the fold `main`."""
     return dg.define_asset_job(
         TRAIN,
         selection=dg.AssetSelection.assets(*SELECTED),
         description="Train the four phases on the newest panel, and judge them. Panel, folds, phases, baselines, "
-        "evaluation on the validation block, report of runs.",
+        "evaluation on the validation block, what promotion says of them, report of runs.",
         tags={KIND_TAG: "training"},
     )
 

@@ -17,7 +17,7 @@ def test_the_job_goes_from_the_panel_to_the_report_and_leaves_the_test_block_alo
     job = build_defs(SETTINGS).resolve_job_def("train")
     names = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
     phases = {f"train_phase{phase}" for phase in range(4)}
-    assert names == {"training_panel", "folds", "baselines", "evaluation", "runs_report", *phases}
+    assert names == {"training_panel", "folds", "baselines", "evaluation", "promotion", "runs_report", *phases}
     assert job.tags["atft/kind"] == "training"
 
 

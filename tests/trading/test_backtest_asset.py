@@ -144,11 +144,26 @@ def test_a_walk_forward_is_preferred_and_its_scores_are_those_that_are_traded(
         ({"rule": "best"}, "there is no portfolio rule 'best'; there are default"),
         ({"name": "phase3"}, "phase3 is not it"),
         ({"first": "2021-01-04"}, "no evening lies between"),
+        ({"capital": 1000.0}, "with 1,000 JPY the rule default bought nothing"),
     ],
 )
 def test_what_cannot_be_run_is_a_sentence(judged: World, instance: dg.DagsterInstance, config, said: str) -> None:
     put_in_use(judged)
     assert said in failure(backtest(judged, instance, **config))
+
+
+@fake
+def test_a_record_of_a_few_evenings_is_not_judged_and_nothing_fails(
+    judged: World, instance: dg.DagsterInstance
+) -> None:
+    put_in_use(judged)
+    fold = judged.fold()
+    days = [day for day in judged.days if day >= fold.validation[0]]
+    result = backtest(judged, instance, last=str(days[10]))
+    assert result.success and result.asset_materializations_for_node(NAME) == []
+    assert all("10 evenings" in one.description and "needs 20" in one.description for one in checks(result).values())
+    assert newest(judged.root) is None
+    assert backtest(judged, instance, last=str(days[20])).asset_materializations_for_node(NAME)
 
 
 @fake
