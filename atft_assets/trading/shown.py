@@ -10,9 +10,8 @@ from atft_assets.calendar import month_key, next_trading_day, shift_month
 from atft_assets.reports import evening_page
 from atft_assets.store import Store
 from atft_assets.trading.champion import Champion
-from atft_assets.trading.daily_scores import GROUP, NAME, empty
+from atft_assets.trading.daily_scores import GROUP, NAME, PUBLISHED, empty
 from atft_assets.trading.gates import Gate, blocked
-from atft_assets.trading.today import beside
 
 
 def shown_of(
@@ -49,3 +48,21 @@ def shown_of(
             "panel of the last days": ranked["panel_id"][0] if ranked.height else "–",
         },
     )
+
+
+def beside(day: date, rows: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, date | None]:
+    """An evening's rows beside the last evening before it that may be used.
+
+    Args:
+        rows: of the day, one a name.
+        known: rows of other evenings; what is not published, or not before it, is not looked at.
+
+    Returns:
+        The rows best first, with `change`, the places won since, null where not known; and the evening before.
+    """
+    earlier = known.filter((pl.col("date") < day) & (pl.col("status") == PUBLISHED))
+    past = earlier.filter(pl.col("date") == pl.col("date").max())
+    before = past["date"][0] if past.height else None
+    past = past.select("code", pl.col("rank").cast(pl.Int32).alias("was"))
+    rows = rows.join(past, on="code", how="left").sort("rank")
+    return rows.with_columns((pl.col("was") - pl.col("rank").cast(pl.Int32)).alias("change")).drop("was"), before

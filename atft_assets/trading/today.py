@@ -22,7 +22,8 @@ from atft_assets.reports.sector_names import SECTOR33
 from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store
 from atft_assets.trading.champion import current
-from atft_assets.trading.daily_scores import GROUP, NAME, PUBLISHED, WITHHELD
+from atft_assets.trading.daily_scores import GROUP, NAME, WITHHELD
+from atft_assets.trading.shown import beside
 from atft_model.interchange.errors import InterchangeError
 
 HEAD = ("rank", "change", "code", "name", "sector", "segment", "score", "flags")
@@ -104,24 +105,6 @@ def _shown(store: Store, day: date, keys: Sequence[str], month: pl.DataFrame) ->
     known = pl.concat([table.read([last]), month]) if last in keys else month
     rows, before = beside(day, month.filter(pl.col("date") == day), known)
     return Shown(day, rows, before, str(table.path(month_key(day))), str(page_path(store, PAGE)))
-
-
-def beside(day: date, rows: pl.DataFrame, known: pl.DataFrame) -> tuple[pl.DataFrame, date | None]:
-    """An evening's rows beside the last evening before it that may be used.
-
-    Args:
-        rows: of the day, one a name.
-        known: rows of other evenings; what is not published, or not before it, is not looked at.
-
-    Returns:
-        The rows best first, with `change`, the places won since, null where not known; and the evening before.
-    """
-    earlier = known.filter((pl.col("date") < day) & (pl.col("status") == PUBLISHED))
-    past = earlier.filter(pl.col("date") == pl.col("date").max())
-    before = past["date"][0] if past.height else None
-    past = past.select("code", pl.col("rank").cast(pl.Int32).alias("was"))
-    rows = rows.join(past, on="code", how="left").sort("rank")
-    return rows.with_columns((pl.col("was") - pl.col("rank").cast(pl.Int32)).alias("change")).drop("was"), before
 
 
 def render(shown: Shown, top: int = TOP) -> str:

@@ -1,5 +1,7 @@
 """The command that prints an evening: best and worst, places won, withheld evenings, words where there is nothing."""
 
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -123,3 +125,12 @@ def test_words_where_there_is_nothing(store: Store, capsys) -> None:
 def test_a_wrong_option_is_a_sentence(store: Store, capsys, given, said: str) -> None:
     code, (line,) = printed(capsys, *given)
     assert code == 1 and said in line
+
+
+@pytest.mark.parametrize("command", ["today", "rollback"])
+def test_the_command_line_says_nothing_but_what_it_was_asked(command: str) -> None:
+    """Python warns of a module that its own package has imported before it runs."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"atft_assets.trading.{command}", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "" and done.stdout.startswith(f"usage: python -m atft_assets.trading.{command}")
