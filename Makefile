@@ -121,6 +121,10 @@ bench-evenings: setup  ## megabytes of Dagster's home after 250 evenings, with r
 bench-trading: setup  ## seconds and memory of a back-test at 4,400 names x 2,450 days, and of a sweep of twenty
 	@$(IN_ENV) python -m atft_assets.benches.trading
 
+.PHONY: bench-events
+bench-events: setup  ## milliseconds of an event on SQLite, on PostgreSQL as shipped, and with our class
+	@$(IN_ENV) python -m atft_assets.benches.events
+
 .PHONY: bench-model
 bench-model: setup  ## training speed against a DataLoader of windows
 	@$(IN_ENV) python -m atft_model bench

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +21,7 @@ KEY_VARIABLE = "JQUANTS_API_KEY"
 SANDBOX_KEY_VARIABLE = "ATFT_SANDBOX_KEY"
 ALERT_URLS_VARIABLE = "ATFT_ALERT_URLS"
 WALK_FORWARD_VARIABLE = "ATFT_WALK_FORWARD"
+PG_URL_VARIABLE = "ATFT_PG_URL"
 SHORTEST_SECRET = 6  # shorter pieces of an address are words ("json", "chat"), and masking them would eat sentences
 
 JQUANTS_URL = "https://api.jquants.com/v2"
@@ -142,6 +143,7 @@ def secrets(environ: Mapping[str, str] | None = None) -> list[str]:
         found |= _parts_of(url)
     base = urlsplit(exported.get("JQUANTS_BASE_URL", "").strip())
     found |= {base.username or "", base.password or "", *(value for _, value in parse_qsl(base.query))}
+    found |= _password_of(exported.get(PG_URL_VARIABLE, ""))
     found |= {secret.strip() for secret in found}
     return sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=len, reverse=True)
 
@@ -157,6 +159,12 @@ def _parts_of(url: str) -> set[str]:
     pieces = [host, *parts.path.split("/"), parts.fragment, *(value for _, value in parse_qsl(parts.query))]
     # a piece of small letters alone is a word of the address ("services", "webhook")
     return {url, parts.username or "", password} | {one for one in pieces if not (one.isalpha() and one.islower())}
+
+
+def _password_of(url: str) -> set[str]:
+    """The password in a database's address, as it is written there and as it is meant."""
+    written = re.match(r"[\w+]+://[^:@/]*:([^@]*)@", url.strip())
+    return {written[1], unquote(written[1])} if written else set()
 
 
 def _address(text: str | None) -> str | None:

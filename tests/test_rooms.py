@@ -32,6 +32,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "failures",
         "closing_words",
         "home",
+        "host",
+        "postgres",
         "groups",
         "code_version",
         "dagster_private",

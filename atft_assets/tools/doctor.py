@@ -23,6 +23,7 @@ import dagster as dg
 from atft_assets.calendar import previous_trading_day
 from atft_assets.dagster_private import CheckStatus
 from atft_assets.home import check_home
+from atft_assets.host import this_host
 from atft_assets.jquants.client import JQuantsClient
 from atft_assets.jquants.endpoints import CALENDAR, INDICES, TOPIX
 from atft_assets.jquants.errors import JQuantsError, PlanGate
@@ -32,7 +33,7 @@ from atft_assets.operations.contract_failures import materialize_command
 from atft_assets.operations.disk import DiskLevels
 from atft_assets.settings import KEY_VARIABLE, Plan, Settings, SettingsError, clean_key
 from atft_assets.tools.home import claim
-from atft_assets.tools.reaper import UNFINISHED, process_gone, recorded_processes
+from atft_assets.tools.reaper import dead_runs, shared
 from atft_model.interchange.disk import DiskError
 
 UI_PORT = 3000
@@ -227,14 +228,12 @@ def instance_state(instance: dg.DagsterInstance, settings: Settings) -> Iterator
         yield ok("daemon", "it runs: schedules and alerts are awake")
     else:
         yield warn("daemon", "none runs: no schedule, no alert", "make ui")
-    for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
-        processes = recorded_processes(instance, record.dagster_run.run_id)
-        if processes and all(process_gone(pid, at) for pid, at in processes):
-            yield warn(
-                "runs",
-                f"{record.dagster_run.run_id} is {record.dagster_run.status.value}, but its process is gone",
-                "python -m atft_assets.tools.reaper",
-            )
+    for run, _ in dead_runs(instance, this_host(), unnamed=not shared(instance)):
+        yield warn(
+            "runs",
+            f"{run.run_id} is {run.status.value}, but its process is gone",
+            "python -m atft_assets.tools.reaper",
+        )
 
 
 def failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> Iterator[Finding]:
