@@ -49,6 +49,9 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 # those of deleted runs behind. The instance hands out the storage; its type is not public.
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
+# Whether a Ctrl-C or SIGTERM came that Dagster holds back until the running step can be ended; nothing public tells.
+from dagster._utils.interrupts import check_captured_interrupt as interrupt_waits
+
 
 class RefusalCheckResult(dg.AssetCheckResult):
     """A verdict about what was refused: nothing was materialized, so it stands beside the newest that is there.
@@ -80,6 +83,7 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "data_version_tags",
     "input_versions",
+    "interrupt_waits",
     "rest_while_pools_are_full",
     "webserver_app",
 ]

@@ -24,6 +24,7 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
+from atft_assets.dagster_private import interrupt_waits
 from atft_assets.host import HOST_TAG, named_process, this_host
 from atft_assets.settings import PG_URL_VARIABLE, SettingsError
 
@@ -63,7 +64,7 @@ log = logging.getLogger(__name__)
 
 
 class NoDatabase(dg.DagsterError):
-    """PostgreSQL does not answer, or does not let us in; the text says what it said and what to do, never a password."""
+    """PostgreSQL does not answer, or does not let us in; the text says what it said, never a password."""
 
 
 class Patience:
@@ -75,6 +76,7 @@ class Patience:
 
     Attributes:
         since: when the server was first found away; None while it answers.
+        interrupted: the process was asked to end while it waited; what it still has to say is not waited for.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Patience:
     ):
         self.seconds, self.clock, self.sleep = seconds, clock, sleep
         self.since: float | None = None
+        self.interrupted = False
 
     def connect(self, dialect: sa.Dialect, _record: object, args: Any, params: Any) -> Any:
         """What SQLAlchemy's event `do_connect` asks for: a connection, waited for.
@@ -98,18 +101,25 @@ class Patience:
             except dialect.loaded_dbapi.OperationalError as error:  # type of the driver, which is loaded by name
                 if any(words in str(error) for words in HOPELESS) or not self.lasts():
                     raise
-                self.sleep(PAUSE_SECONDS)
+                self._pause()
             else:
-                self.since = None
+                self.since, self.interrupted = None, False
                 return connection
 
     def lasts(self) -> bool:
-        """Whether to try once more; the first failure is told in the log."""
+        """Whether to try once more; not when the run is to end. The first failure is told in the log."""
         if self.since is None:
             self.since = self.clock()
             if self.seconds:
                 log.warning("PostgreSQL is away; waiting for it up to %.0f s", self.seconds)
-        return self.clock() - self.since < self.seconds
+        return self.clock() - self.since < self.seconds and not (self.interrupted or interrupt_waits())
+
+    def _pause(self) -> None:
+        try:
+            self.sleep(PAUSE_SECONDS)
+        except BaseException:  # a Ctrl-C, which Dagster raises as an exception of its own
+            self.interrupted = True
+            raise
 
     def again(self, write: Callable[[], T]) -> T:
         """Write, and once more where the server ended the connection under it.
@@ -135,7 +145,9 @@ def patience_of(environ: Mapping[str, str]) -> float:
     with suppress(ValueError):
         if 0 <= (seconds := float(text)) < float("inf"):
             return seconds
-    raise SettingsError(f"{PATIENCE_VARIABLE} is {text!r}: give the seconds that a run waits for its database, e.g. 900")
+    raise SettingsError(
+        f"{PATIENCE_VARIABLE} is {text!r}: give the seconds that a run waits for its database, e.g. 900"
+    )
 
 
 def address(text: str) -> sa.URL:

@@ -47,7 +47,7 @@ start() { env --default-signal=INT,QUIT,TERM,HUP "$@" & }
 # The processes of the group but this script, what it asks with, and zombies.
 members() {
     ps -o pid=,pgid=,stat=,comm= -A |
-        awk -v group=$$ '$2 == group && $1 != group && $3 !~ /^Z/ && $4 !~ /^(ps|awk|sleep|stack.sh)$/ {print $1}'
+        awk -v group=$$ '$2 == group && $1 != group && $3 !~ /^Z/ && $4 !~ /^(ps|awk|sleep|bash)$/ {print $1}'
 }
 
 finish() {

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -25,15 +24,10 @@ from atft_assets.tools.ui import main
 from tests.e2e.locations import LOADED, locations
 from tests.operations.helpers import read_log
 from tests.patience import PATIENCE, until
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 MUTATION = "mutation{setNuxSeen}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
