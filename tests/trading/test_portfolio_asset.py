@@ -144,8 +144,8 @@ def test_a_promoted_rule_is_followed_and_a_persons_changes_hold_as_long_as_it_do
         row = rows(listed, day).row(0, named=True)
         rule = json.loads(row["rule"])
         found[day] = (row["rule_name"], rule["names"], rule["name_cap"])
-    ours, theirs = ("default", 5), ("concentrated", 5)  # of forty names
-    assert list(found.values()) == [(*ours, 0.3), (*ours, 0.3), (*theirs, 0.3), (*theirs, 0.3), (*ours, 0.4)]
+    ours, theirs = ("default", 20), ("concentrated", 12)  # of forty names
+    assert list(found.values()) == [(*ours, 0.3), (*ours, 0.3), (*theirs, 0.3), (*theirs, 0.3), (*ours, 0.1)]
 
 
 def test_a_withheld_evening_keeps_the_targets_and_orders_nothing(listed: World, instance: dg.DagsterInstance) -> None:
