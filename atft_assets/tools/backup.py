@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -30,13 +31,21 @@ from atft_assets.home import check_home, walk
 from atft_assets.settings import PG_URL_VARIABLE, SettingsError, data_root_of
 from atft_assets.tools.reaper import STAGED
 from atft_model.interchange.disk import DiskError, keep_private, writing
-from atft_model.interchange.records import InterchangeError, read_json, write_json
+from atft_model.interchange.errors import InterchangeError
+from atft_model.interchange.records import read_json, write_json
 
 FORMAT = 1
 RECORD, DUMP = "backup.json", "history.dump"
 HISTORY, DATA = "history", "data"  # folders of a backup
 LEFT_OUT = {"retired"}  # what `mend` put aside
-POINTERS = (".json", ".jsonl", ".txt", ".members", ".sha256", "")  # small files that name others; `latest` has no ending
+POINTERS = (
+    ".json",
+    ".jsonl",
+    ".txt",
+    ".members",
+    ".sha256",
+    "",
+)  # small files that name others; `latest` has no ending
 ROUNDS = 3
 CHUNK = 1 << 20
 
@@ -89,14 +98,14 @@ def save(place: Place, folder: Path, history_only: bool = False) -> dict[str, st
         raise BackupError(f"{folder} is there already: give each backup a folder of its own")
     found: dict[str, str] = {}
     with writing(folder):
-        # Files first: a history that is a little older than them says "not yet", one that is younger would name
-        # what is not there.
+        # The history first: one that is a little older than the files says "not yet", and the next evening builds the
+        # month again; one that is younger would tell of files that are not there.
         history = folder / HISTORY
         history.mkdir(mode=0o700, parents=True)
-        if place.data is not None and not history_only:
-            found |= {f"{DATA}/{name}": digest for name, digest in copy_data(place.data, folder / DATA).items()}
         for file in dump(place, history):
             found[f"{HISTORY}/{file.name}"] = sha256(file)
+        if place.data is not None and not history_only:
+            found |= {f"{DATA}/{name}": digest for name, digest in copy_data(place.data, folder / DATA).items()}
         write_json(
             folder / RECORD,
             {
@@ -122,7 +131,10 @@ def dump(place: Place, folder: Path) -> list[Path]:
     made = []
     for file in files:
         target = folder / str(file.relative_to(place.home)).replace("/", "__")
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as source, closing(sqlite3.connect(target)) as to:
+        with (
+            closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(target)) as to,
+        ):
             source.backup(to)
         made.append(target)
     return made
@@ -197,13 +209,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check(folder: Path) -> dict[str, object]:
+def check(folder: Path) -> dict[str, Any]:
     """Hold every file of a backup against its record, which is returned.
 
     Raises:
         BackupError: it is no backup, or damaged; the text names the files.
     """
-    record = read_json(folder / RECORD, f"{folder} is no whole backup: it has no {RECORD}, which is written last", BackupError)
+    if not (folder / RECORD).is_file():
+        raise BackupError(f"{folder} is no whole backup: it has no {RECORD}, which is written last")
+    record = read_json(folder / RECORD, "it was there just now", InterchangeError)
     if not isinstance(record, dict) or record.get("format") != FORMAT or not isinstance(record.get("files"), dict):
         raise BackupError(f"{folder / RECORD} is not of this version of the tool (format {FORMAT})")
     wrong = [
@@ -221,6 +235,7 @@ def restore(place: Place, folder: Path) -> int:
 
     Raises:
         BackupError: the backup is damaged or of another storage, or the place is not empty.
+        DiskFull, Unwritable: no room, or no right.
     """
     record = check(folder)
     storage = "postgres" if place.pg_url else "sqlite"
@@ -236,7 +251,7 @@ def restore(place: Place, folder: Path) -> int:
         with writing(place.data):
             shutil.copytree(data, place.data, dirs_exist_ok=True)
             place.data.chmod(0o700)
-        files = sum(1 for name in record["files"] if name.startswith(f"{DATA}/"))  # type: ignore[attr-defined]
+        files = sum(1 for name in record["files"] if name.startswith(f"{DATA}/"))
     if place.pg_url:
         run_program(
             place, "pg_restore", ["--no-owner", "--no-privileges", "--single-transaction", str(folder / HISTORY / DUMP)]
@@ -259,7 +274,9 @@ def refuse_what_is_there(place: Place, restoring_data: bool) -> None:
     if place.data is not None and restoring_data and place.data.is_dir():
         kept = sorted(path.name for path in place.data.iterdir() if path.name != HOME_FOLDER)
         if kept:
-            raise BackupError(f"{place.data} is not empty ({', '.join(kept[:5])}): restore into a new folder (ATFT_DATA)")
+            raise BackupError(
+                f"{place.data} is not empty ({', '.join(kept[:5])}): restore into a new folder (ATFT_DATA)"
+            )
     if place.pg_url:
         engine = sa.create_engine(driver_url(place.pg_url), poolclass=sa.pool.NullPool)
         try:
@@ -309,7 +326,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.what == "check":
             record = check(given.folder)
-            print(f"whole: {len(record['files'])} files, made {record['made_at']}")  # type: ignore[arg-type]
+            print(f"whole: {len(record['files'])} files, made {record['made_at']}")
         elif given.what == "save":
             found = save(Place.exported(), given.folder, given.history_only)
             print(f"saved {len(found)} files to {given.folder}")

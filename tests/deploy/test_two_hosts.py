@@ -110,7 +110,9 @@ def test_each_reaper_ends_its_own_hosts_runs_alone(
     alpha.kill()
     beta.kill()
     monkeypatch.setenv("ATFT_HOST", "beta")
-    warned = [finding.found for finding in instance_state(history, live_settings(tmp_path)) if finding.subject == "runs"]
+    warned = [
+        finding.found for finding in instance_state(history, live_settings(tmp_path)) if finding.subject == "runs"
+    ]
     assert len(warned) == 1 and of_beta in warned[0]  # the doctor of beta tells of its own
     said = alpha.reaped()
     assert of_alpha in said and of_beta not in said
@@ -122,7 +124,9 @@ def test_each_reaper_ends_its_own_hosts_runs_alone(
     assert alpha.reaped() == beta.reaped() == ""
 
 
-def test_a_living_run_in_another_namespace_of_processes_stays(hosts: Sequence[Host], history: dg.DagsterInstance) -> None:
+def test_a_living_run_in_another_namespace_of_processes_stays(
+    hosts: Sequence[Host], history: dg.DagsterInstance
+) -> None:
     """Its process has a number that here belongs to nobody, or to a younger one: without the host it would be ended."""
     unshare = shutil.which("unshare")
     if os.getuid() or unshare is None or subprocess.run([unshare, "--pid", "--fork", "true"], check=False).returncode:
@@ -140,7 +144,9 @@ def test_a_living_run_in_another_namespace_of_processes_stays(hosts: Sequence[Ho
 def test_a_run_that_names_no_host_is_left_alone_unless_told(hosts: Sequence[Host], history: dg.DagsterInstance) -> None:
     alpha, _ = hosts
     run_id = alpha.work("x")
-    history.delete_run_tags(run_id, [HOST_TAG]) if hasattr(history, "delete_run_tags") else _forget_host(history, run_id)
+    history.delete_run_tags(run_id, [HOST_TAG]) if hasattr(history, "delete_run_tags") else _forget_host(
+        history, run_id
+    )
     alpha.kill()
     assert alpha.reaped() == "" and status(history, run_id) == "STARTED"
     assert run_id in alpha.reaped("--unnamed") and status(history, run_id) == "FAILURE"
@@ -173,7 +179,9 @@ def test_half_written_files_stay_while_another_host_works(
     run_id = beta.work("y")
     assert reap(history, staged.parent, [], host="alpha") == [] and staged.exists()
     beta.kill()
-    assert [run_id in line or staged.name in line for line in reap(history, staged.parent, [], host="beta")] == [True] * 2
+    assert [run_id in line or staged.name in line for line in reap(history, staged.parent, [], host="beta")] == [
+        True
+    ] * 2
     assert not staged.exists()
 
 
