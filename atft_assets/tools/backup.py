@@ -153,13 +153,13 @@ def copy_data(root: Path, to: Path) -> dict[str, str]:
         if before == {path: stamp(root / path) for path in pointers(root)}:
             return {name: digest for name, digest in found.items() if digest}
     raise BackupError(
-        f"{root} was written to all the while ({ROUNDS} times over): wait for the run that does, or leave the files to a "
-        "snapshot of the volume and save the history alone (--history-only)"
+        f"{root} was written to all the while ({ROUNDS} times over): wait for the run that does, or leave the files to "
+        "a snapshot of the volume and save the history alone (--history-only)"
     )
 
 
 def copied(source: Path, target: Path) -> str:
-    """Copy a file with its times, unless the same lies there from a round before; its SHA-256, nothing if it is gone."""
+    """Copy a file with its times, unless a round before did; its SHA-256, nothing if it is gone."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         if not (target.exists() and stamp(target) == stamp(source)):
@@ -295,7 +295,7 @@ def driver_url(url: str) -> sa.URL:
 
 
 def run_program(place: Place, program: str, arguments: Sequence[str]) -> None:
-    """Run one of PostgreSQL's programs on the database; a password goes through the environment, where no `ps` shows it.
+    """Run one of PostgreSQL's programs on the database; a password goes through the environment, which no `ps` shows.
 
     Raises:
         BackupError: it is not there, or it failed; with what it said.
