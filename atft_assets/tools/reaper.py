@@ -2,8 +2,8 @@
 
 Dagster cannot tell that a run's process was killed together with everything else (power, out of memory, `kill -9`): the
 run stays STARTED for ever and keeps its place in the queue and its slot in the pool. So it does where the database was
-away for longer than a run's patience, or a code server was killed while all else stays up: a timer that calls the reaper
-every few minutes ends such runs too.
+away for longer than a run's patience, or a code server was killed while all else stays up: a timer that calls the
+reaper every few minutes ends such runs too.
 
 The reaper asks the operating system. It touches only what provably has no process any more, so it is safe while runs
 are alive. It knows the processes of its own host alone, so it must run where the runs run: where several hosts share a

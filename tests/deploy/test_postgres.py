@@ -3,16 +3,17 @@
 import inspect
 import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from atft_assets.host import HOST_TAG, this_host
 from atft_assets.settings import SettingsError
@@ -22,6 +23,7 @@ from tests.ports import free_port
 
 pytestmark = [pytest.mark.deploy, pytest.mark.slow]
 
+psycopg2 = pytest.importorskip("psycopg2", reason="the extra `postgres` is not installed")
 postgres = pytest.importorskip("atft_assets.postgres", reason="the extra `postgres` is not installed")
 
 # A run that observes something again and again until a file lies there.
@@ -76,6 +78,10 @@ def epochs(instance: dg.DagsterInstance, name: str) -> list[int]:
     return [int(str(metadata["number"].value)) for metadata in seen]
 
 
+def under_way(instance: dg.DagsterInstance, name: str) -> bool:
+    return len(epochs(instance, name)) > 3
+
+
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A PostgreSQL that tests stop and start."""
@@ -93,10 +99,8 @@ def test_an_outage_in_mid_run_is_outlasted_where_the_shipped_class_gives_up(own:
     patient, other = workers
     with dg.instance_for_test(overrides={"storage": storage(url)}) as instance:
         try:
-            for worker in workers:
-                until(
-                    lambda: len(epochs(instance, worker.name)) > 3, worker.name, process=worker.process, log=worker.log
-                )
+            for one in workers:
+                until(partial(under_way, instance, one.name), one.name, process=one.process, log=one.log)
             own.run("stop")
             until(lambda: other.process.poll() is not None, "the end of the run on the shipped class", log=other.log)
             assert patient.process.poll() is None
@@ -197,7 +201,7 @@ def test_over_tcp_the_password_comes_from_a_file_and_stands_in_no_message(
 
 def test_a_server_that_is_not_there_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "FIRST_SECONDS", 0.0)
-    with pytest.raises(postgres.NoDatabase, match="Connection refused.*Is it running, and is ATFT_PG_URL its address"):
+    with pytest.raises(postgres.NoDatabase, match=r"Connection refused.*Is it running, and is ATFT_PG_URL its address"):
         postgres.PatientPostgresStorage(f"postgresql://nobody:{PASSWORD}@127.0.0.1:{free_port()}/x")
 
 
@@ -215,30 +219,73 @@ def test_patience_is_a_number_of_seconds() -> None:
             postgres.patience_of({"ATFT_PG_PATIENCE": text})
 
 
+class Driver(PGDialect_psycopg2):
+    """A dialect whose connections are given: an error is raised, anything else returned."""
+
+    def __init__(self, answers: list[Any]):
+        super().__init__()
+        self.answers = iter(answers)
+
+    @property
+    def loaded_dbapi(self) -> Any:
+        return psycopg2
+
+    def connect(self, *_: Any, **__: Any) -> Any:
+        if isinstance(answer := next(self.answers), Exception):
+            raise answer
+        return answer
+
+
 def test_patience_counts_from_the_first_failure_and_begins_anew_after_a_success() -> None:
     """Dagster asks six times for a connection; together they take no longer than one."""
-    from psycopg2 import OperationalError
-    from sqlalchemy.dialects import postgresql
-
-    now, answers = [0.0], iter([*[OperationalError("refused")] * 12, "connection", *[OperationalError("refused")] * 99])
-
-    class Dialect(postgresql.dialect):  # type: ignore[misc]
-        loaded_dbapi = sys.modules["psycopg2"]
-
-        def connect(self, *_: Any, **__: Any) -> Any:
-            if isinstance(answer := next(answers), Exception):
-                raise answer
-            return answer
-
+    now = [0.0]
+    refused = psycopg2.OperationalError("Connection refused")
+    driver = Driver([*[refused] * 12, "connection", *[refused] * 99])
     patience = postgres.Patience(10.0, lambda: now[0], lambda seconds: now.__setitem__(0, now[0] + seconds))
     for _ in range(2):
-        with pytest.raises(OperationalError):
-            patience.connect(Dialect(), None, [], {})
+        with pytest.raises(psycopg2.OperationalError):
+            patience.connect(driver, None, [], {})
         assert now[0] == 10.0
-    assert patience.connect(Dialect(), None, [], {}) == "connection" and patience.since is None
-    with pytest.raises(OperationalError):
-        patience.connect(Dialect(), None, [], {})
+    assert patience.connect(driver, None, [], {}) == "connection" and patience.since is None
+    with pytest.raises(psycopg2.OperationalError):
+        patience.connect(driver, None, [], {})
     assert now[0] == 20.0
+
+
+def test_what_waiting_cannot_mend_is_not_waited_for() -> None:
+    for said in ("password authentication failed for user", 'database "x" does not exist', "no pg_hba.conf entry for"):
+        with pytest.raises(psycopg2.OperationalError):
+            postgres.Patience(900.0, sleep=pytest.fail).connect(Driver([psycopg2.OperationalError(said)]), None, [], {})
+
+
+def test_an_interrupt_ends_the_wait_and_what_is_said_after_it_is_not_waited_for() -> None:
+    def interrupted(_: float) -> None:
+        raise KeyboardInterrupt
+
+    refused = psycopg2.OperationalError("Connection refused")
+    driver = Driver([refused, refused, "connection", refused])
+    patience = postgres.Patience(900.0, sleep=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        patience.connect(driver, None, [], {})
+    with pytest.raises(psycopg2.OperationalError):  # the event that tells of the end
+        patience.connect(driver, None, [], {})
+    assert patience.connect(driver, None, [], {}) == "connection"
+    with pytest.raises(KeyboardInterrupt):  # it waits again: the server was there meanwhile
+        patience.connect(driver, None, [], {})
+
+
+def test_a_write_under_which_the_server_went_down_is_done_again() -> None:
+    from sqlalchemy.exc import OperationalError
+
+    def write(lost: list[bool]) -> str:
+        if lost:
+            raise OperationalError("INSERT", {}, Exception("ended"), connection_invalidated=lost.pop())
+        return "written"
+
+    assert postgres.Patience(900.0).again(partial(write, [True, True])) == "written"
+    for seconds, lost in ((900.0, [False]), (0.0, [True])):
+        with pytest.raises(OperationalError):
+            postgres.Patience(seconds).again(partial(write, lost))
 
 
 def test_the_private_names_that_are_replaced_are_those_of_the_installed_version() -> None:
@@ -260,9 +307,8 @@ def test_the_private_names_that_are_replaced_are_those_of_the_installed_version(
         source = inspect.getsource(part)
         engines = set(re.findall(r"self\.(_\w*engine\w*)", source)) - {"_get_engine"}
         assert engines == {"_engine"}, f"{part.__name__} holds its engine elsewhere too"
-        made_in = {
-            m[1] for m in re.finditer(r"def (\w+)\([^)]*\)[^:]*:(?:(?!\n    def ).)*?self\._engine = ", source, re.S)
-        }
+        methods = dict(re.findall(r"\n    def (\w+)\((.*?)(?=\n    (?:def|@)|\Z)", source, re.DOTALL))
+        made_in = {name for name, body in methods.items() if "self._engine = " in body}
         assert made_in == {"__init__", "optimize_for_webserver"}
 
 
@@ -285,20 +331,3 @@ def test_loading_it_brings_neither_polars_nor_torch() -> None:
         sys.exit(bool({"polars", "torch", "pandera"} & set(sys.modules)))
     """)
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=False).returncode == 0
-
-
-def test_an_interrupt_ends_the_wait(own: Cluster, tmp_path: Path) -> None:
-    """Ctrl-C, or the end of the services, is not held up by patience."""
-    url = own.url(own.copy())
-    worker = Worker(tmp_path, "interrupted", storage(url), "900")
-    with dg.instance_for_test(overrides={"storage": storage(url)}) as instance:
-        try:
-            until(lambda: epochs(instance, "interrupted"), "the run", process=worker.process, log=worker.log)
-            own.run("stop")
-            until(lambda: "waiting for it" in worker.log.read_text(), "the wait", process=worker.process)
-            worker.process.send_signal(signal.SIGINT)
-            assert worker.process.wait(PATIENCE) != 0
-        finally:
-            worker.process.kill()
-            worker.process.wait()
-            own.run("start")

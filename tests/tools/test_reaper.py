@@ -209,9 +209,9 @@ def test_the_command_is_silent_when_there_is_nothing_to_do(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", instance.root_directory)
     monkeypatch.setenv("ATFT_DATA", str(tmp_path))
-    main()
+    main([])
     capsys.readouterr()
-    assert main() == 0 and capsys.readouterr().out == ""
+    assert main([]) == 0 and capsys.readouterr().out == ""
     monkeypatch.delenv("DAGSTER_HOME")
-    assert main() == 2
+    assert main([]) == 2
     assert "env.sh" in capsys.readouterr().err

@@ -185,7 +185,7 @@ def test_what_a_killed_dagster_dev_left_behind_is_ended(
     assert all(living(process) for process in left)
     assert {kind for kind, _ in left_behind(tmp_path / "home")} >= {"daemon", "webserver"}
     assert list(left_behind(tmp_path)) == []  # another home
-    assert reap() == 0
+    assert reap([]) == 0
     lines = capsys.readouterr().out
     for process in left:
         assert f"process {process.pid}: what started it is gone; ended" in lines and not living(process)
