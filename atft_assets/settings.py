@@ -20,6 +20,7 @@ from atft_assets.fold_years import FoldYears, WalkForward
 KEY_VARIABLE = "JQUANTS_API_KEY"
 SANDBOX_KEY_VARIABLE = "ATFT_SANDBOX_KEY"
 ALERT_URLS_VARIABLE = "ATFT_ALERT_URLS"
+CACHE_VARIABLE = "ATFT_CACHE"
 WALK_FORWARD_VARIABLE = "ATFT_WALK_FORWARD"
 PG_URL_VARIABLE = "ATFT_PG_URL"
 SHORTEST_SECRET = 6  # shorter pieces of an address are words ("json", "chat"), and masking them would eat sentences
@@ -111,6 +112,14 @@ class Settings(BaseModel):
             has_key=has_key,
             empty_key=KEY_VARIABLE in exported and not has_key,
         )
+
+
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where this machine keeps what it fetched from a bucket: ATFT_CACHE, else below the user's cache folder."""
+    exported = os.environ if environ is None else environ
+    given = exported.get(CACHE_VARIABLE, "").strip()
+    base = exported.get("XDG_CACHE_HOME", "").strip()
+    return Path(given).expanduser() if given else (Path(base) if base else Path.home() / ".cache") / "atft"
 
 
 def clean_key(text: str, variable: str = KEY_VARIABLE) -> str:

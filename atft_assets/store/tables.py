@@ -24,9 +24,11 @@ from pydantic import Field
 from upath import UPath
 
 from atft_assets.failures import PermanentFailure
+from atft_assets.settings import cache_folder
 from atft_assets.store import files, swap
-from atft_assets.store.errors import DamagedTable, MissingColumns, MissingTable, StoreError
+from atft_assets.store.errors import DamagedTable, MissingColumns, MissingTable
 from atft_assets.store.manifest import Entry, Manifest, digest, entry_of, outlived
+from atft_assets.store.mirror import Mirror
 from atft_model.interchange.disk import DiskError, keep_private, make_root, writing
 
 MANIFEST = "manifest.json"
@@ -68,14 +70,25 @@ class Store(dg.ConfigurableResource):
     def local(self, *parts: str) -> Path:
         """A local path under the root, for panels and runs, which other processes open by path.
 
-        Raises:
-            StoreError: the root is a bucket.
+        Of a bucket it lies in this machine's mirror (`store.mirror`), to which what is new there is fetched.
         """
-        if "://" in self.root and not self.root.startswith("file://"):
-            raise StoreError(
-                f"ATFT_DATA is {self.root}: panels and training runs need a local disk; set ATFT_DATA to a local path"
-            )
+        if self.remote:
+            return self.mirror().pull(*parts)
         return Path(self.root.removeprefix("file://")).joinpath(*parts)
+
+    def push(self, *parts: str) -> None:
+        """What was written under a local path is published: in a bucket it is pushed there; on a disk it is there."""
+        if self.remote:
+            self.mirror().push(*parts)
+
+    @property
+    def remote(self) -> bool:
+        """Whether the root is a bucket."""
+        return "://" in self.root and not self.root.startswith("file://")
+
+    def mirror(self) -> Mirror:
+        """This machine's mirror of the bucket."""
+        return Mirror(UPath(self.root), cache_folder())
 
 
 @dataclass(frozen=True)

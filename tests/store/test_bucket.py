@@ -1,11 +1,9 @@
 """Tables in a bucket, by a real server of S3's kind on loopback: whoever publishes at once, no month is lost."""
 
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from datetime import date
 
 import polars as pl
@@ -15,43 +13,8 @@ from upath import UPath
 from atft_assets.store import Store, swap
 from atft_assets.store.errors import DamagedTable
 from atft_assets.store.manifest import Manifest
-from tests.patience import PATIENCE, until
-
-pytest.importorskip("moto", reason="no server of S3's kind: pip install -e '.[dev]'")
-pytest.importorskip("s3fs", reason="no client of S3: pip install -e '.[s3]'")
-
-ROOT = "s3://bucket/atft"
-CLIENT = {"AWS_ACCESS_KEY_ID": "anybody", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-
-        def answers() -> bool:
-            with socket.socket() as client:
-                return client.connect_ex(("127.0.0.1", port)) == 0
-
-        until(answers, "the server of the bucket", process=process)
-        yield f"http://127.0.0.1:{port}"
-        process.kill()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    import s3fs
-
-    for name, value in {**CLIENT, "AWS_ENDPOINT_URL": server, "AWS_ALLOW_HTTP": "true"}.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    fs = s3fs.S3FileSystem()
-    fs.mkdir("bucket")
-    yield Store(root=ROOT)
-    fs.rm("bucket", recursive=True)
+from tests.patience import PATIENCE
+from tests.store.conftest import ROOT
 
 
 def frame(month: int, value: float = 1.0) -> pl.DataFrame:
@@ -72,7 +35,7 @@ def published(store: Store, month: int, value: float = 1.0) -> None:
 def publisher(months: list[int], value: float, *before: str) -> subprocess.Popen[str]:
     """A process that publishes months of the table one by one, as a run would."""
     script = textwrap.dedent(f"""
-        from tests.store.test_bucket import *
+        from tests.store.test_bucket import *; from tests.store.conftest import ROOT
         {"; ".join(before)}
         for month in {months}:
             published(Store(root=ROOT), month, {value})
