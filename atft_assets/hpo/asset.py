@@ -119,6 +119,7 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         phases = [MAIN_LANE.phase(phase) for phase in plan.phases]
         text = best_config(study, str(plan.request["preset"]), _fixed(plan), phases)
         write_text(plan.folder / BEST, str(text))
+        store.push("hpo")
         page = write_page(store, page_name(study), render(study, _outcome(study, plan, best), str(text), _train(plan)))
         yield dg.MaterializeResult(
             asset_key=NAME,
@@ -233,6 +234,7 @@ def _search(
         knobs = ", ".join(f"{name} {knob(value)}" for name, value in trial.params.items())
         figure = f"{trial.value:+.4f}" if trial.state.name == "COMPLETE" else trial.user_attrs.get(WHY, "")
         seen(store.local(), tried(study))
+        store.push("trials")
         context.log.info(f"trial {trial.number} {trial.state.name.lower()} {figure} ({knobs})")
         if not config.keep_runs:
             tidy(study, plan)

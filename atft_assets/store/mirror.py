@@ -29,6 +29,7 @@ INDEX, LOCK = "mirror.json", "mirror.lock"
 LINES = ".jsonl"
 PANELS = "panel"  # of which only the newest is fetched whole, and what was fetched before stays
 SMALL = 1 << 20  # bytes; smaller files of other panels, which say what they are, are fetched too
+OWN = "trading/panel/"  # each machine makes the panel of the last evenings for itself
 POINTERS = (LATEST, "champion")  # they name what must be there already, so they are pushed last
 
 
@@ -196,7 +197,8 @@ class Mirror:
 def _mirrored(name: str) -> bool:
     """Whether a file belongs on both sides: not what is staged, locked or hidden."""
     parts = name.split("/")
-    return not any(part.startswith(".") or part.endswith((STAGED_SUFFIX, ".lock")) for part in parts)
+    hidden = any(part.startswith(".") or part.endswith((STAGED_SUFFIX, ".lock")) for part in parts)
+    return not hidden and not name.startswith(OWN)
 
 
 def _of_table(name: str, tables: set[str]) -> bool:

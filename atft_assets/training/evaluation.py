@@ -235,6 +235,8 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
             if found.baselines:
                 seen(store.local(), blends(rows, found.last_runs, found.baselines, found.fold.name))
             write_json(path, {**board, "profiles": profiles})
+            store.push("trials")
+            store.push("evaluation", found.fold.name)
             page = write_page(store, board, profiles)
         yield _shown(asset, board, path, **shown(page, board, profiles))
         compared = sum(row["kind"] == "phase" and row["panel_id"] == found.panel.panel_id for row in board["rows"])
@@ -319,6 +321,7 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             # the ledger first: figures that somebody can read must stand in it
             record_looks(folder, [entry])
             write_json(folder / MAIN / TEST_FILE, board)
+            store.push("evaluation")
         yield _shown(TEST_EVALUATION, board, folder / MAIN / TEST_FILE, scorings=board["scorings"])
 
     return test_evaluation

@@ -162,6 +162,7 @@ def fold_scores_asset(lane: Lane) -> dg.AssetsDefinition:
             for path in (folder / "scores").glob("*-test.parquet*"):
                 if path.name.removesuffix(SIDECAR) not in kept:
                     path.unlink()
+            store.push("evaluation", name)
         yield dg.MaterializeResult(
             asset_key=FOLD_SCORES,
             metadata={

@@ -97,13 +97,16 @@ def phase_asset(
                 todo = planned(config, phase, lane, ready, folder, context.run.run_id)
             runs = []
             for one in todo:
-                runs.append((yield from _trained(context, config, phase, lane, ready, one, launcher, settings)))
+                runs.append((yield from _trained(context, config, phase, lane, ready, one, launcher, settings, store)))
         else:
             with permanent(f"{asset} cannot import a run"):
                 runs = [_imported(config, phase, ready, folder)]
         with permanent(f"{asset} cannot be published"):
             seen(store.local(), trainings(asset, Ensemble(tuple(runs))))
-            for event in _judged_and_published(context, phase, lane, Ensemble(tuple(runs)), ready, config.import_run):
+            store.push("trials")
+            for event in _judged_and_published(
+                context, phase, lane, Ensemble(tuple(runs)), ready, store, config.import_run
+            ):
                 yield in_partition(event, lane, fold_name) if isinstance(event, dg.AssetCheckResult) else event
 
     return train
@@ -111,7 +114,7 @@ def phase_asset(
 
 def _trained(
     context: dg.AssetExecutionContext, config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, todo: PlannedRun,
-    launcher: TrainingLauncher, settings: Settings,
+    launcher: TrainingLauncher, settings: Settings, store: Store,
 ) -> Generator[Event, None, Run]:  # fmt: skip
     """The run that another process trained; yields the failed checks of one that ended itself."""
     asset, out = lane.phase(phase), todo.out
@@ -122,8 +125,9 @@ def _trained(
         request = _request(config, phase, lane, ready, todo, settings)
     try:
         with permanent(f"{asset} cannot start"):
-            launcher.train(context, request, partial(_observe_epoch, context, asset))
+            launcher.train(context, request, partial(_observe_epoch, context, asset, store, out))
     except TrainingFailed as failure:
+        _push_run(store, out)  # what it got to can be gone on with elsewhere
         if failure.exit_code == Exit.GUARD:
             for check in guard_checks(asset, out, str(failure)):
                 yield in_partition(check, lane, ready.fold.name)
@@ -181,15 +185,25 @@ def _request(
     )
 
 
-def _observe_epoch(context: dg.AssetExecutionContext, asset: str, message: Mapping[str, Any]) -> None:
-    """An epoch's metrics as an observation: its curves grow in the UI while the training goes on."""
+def _push_run(store: Store, out: Path) -> None:
+    """Push the directory of one run of `runs/<fold>/<phase>/`."""
+    store.push("runs", *out.parts[-3:])
+
+
+def _observe_epoch(
+    context: dg.AssetExecutionContext, asset: str, store: Store, out: Path, message: Mapping[str, Any]
+) -> None:
+    """An epoch's metrics as an observation, so that its curves grow in the UI while the training goes on; in a bucket
+    the run's directory is pushed, so that another machine can go on with it.
+    """
     if message.get("event") == "epoch":
+        _push_run(store, out)
         partition = context.partition_key if context.has_partition_key else None
         context.log_event(dg.AssetObservation(asset, metadata=epoch_figures(message), partition=partition))
 
 
 def _judged_and_published(
-    context: dg.AssetExecutionContext, phase: Phase, lane: Lane, trained: Ensemble, ready: Ready,
+    context: dg.AssetExecutionContext, phase: Phase, lane: Lane, trained: Ensemble, ready: Ready, store: Store,
     imported: str | None = None,
 ) -> Iterator[Event]:  # fmt: skip
     """Checks first; `latest` moves and the materialization is recorded only if the blocking ones pass for every run."""
@@ -205,6 +219,7 @@ def _judged_and_published(
             )
     gain = gain_over(parents, trained, Block.of(ready.panel, ready.fold, "validation"))
     publish(trained)
+    store.push("runs", *trained.newest.folder.parts[-3:-1])
     parent_asset = lane.phase(ancestors(phase)[-1]) if parents else None
     started_from = "-"
     if parents:

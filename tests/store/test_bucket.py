@@ -14,7 +14,7 @@ from atft_assets.store import Store, swap
 from atft_assets.store.errors import DamagedTable
 from atft_assets.store.manifest import Manifest
 from tests.patience import PATIENCE
-from tests.store.conftest import ROOT
+from tests.store.bucket import ROOT
 
 
 def frame(month: int, value: float = 1.0) -> pl.DataFrame:
@@ -35,7 +35,7 @@ def published(store: Store, month: int, value: float = 1.0) -> None:
 def publisher(months: list[int], value: float, *before: str) -> subprocess.Popen[str]:
     """A process that publishes months of the table one by one, as a run would."""
     script = textwrap.dedent(f"""
-        from tests.store.test_bucket import *; from tests.store.conftest import ROOT
+        from tests.store.test_bucket import *; from tests.store.bucket import ROOT
         {"; ".join(before)}
         for month in {months}:
             published(Store(root=ROOT), month, {value})

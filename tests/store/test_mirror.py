@@ -6,7 +6,7 @@ import pytest
 
 from atft_assets.store import Store
 from atft_assets.store.mirror import SMALL, Mirror
-from tests.store.conftest import ROOT
+from tests.store.bucket import ROOT
 
 BIG = b"x" * (SMALL + 1)
 
