@@ -36,7 +36,7 @@ def read(path: UPath) -> tuple[bytes | None, str | None]:
             return None, None
     bucket, key = path.path.split("/", 1)
     try:
-        answer = path.fs.call_s3("get_object", Bucket=bucket, Key=key)
+        answer = _asked(path, "get_object", Bucket=bucket, Key=key)
         return sync(path.fs.loop, answer["Body"].read), answer["ETag"]
     except FileNotFoundError:
         return None, None
@@ -57,9 +57,10 @@ def write(path: UPath, data: bytes, version: str | None) -> str | None:
     bucket, key = path.path.split("/", 1)
     condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
     try:
-        answer = path.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+        answer = _asked(path, "put_object", Bucket=bucket, Key=key, Body=data, **condition)
     except OSError as error:
-        if _unmet(error) or isinstance(error, FileNotFoundError):  # gone since: the condition does not hold either
+        gone = isinstance(error, FileNotFoundError) and version is not None  # since it was read
+        if gone or _unmet(error):
             raise Changed(str(path)) from error
         raise
     path.fs.invalidate_cache(path.path)
@@ -93,6 +94,20 @@ def update(path: UPath, change: Callable[[bytes | None], bytes]) -> str | None:
             f"{path} was replaced by others again and again for {PATIENCE_SECONDS:.0f} s, and what they wrote stands: "
             "look at the runs in progress that publish into this table, then start this one again"
         ) from None
+
+
+def _asked(path: UPath, what: str, **arguments: Any) -> Any:
+    """What the store answers; that it does not is an OSError, as on a disk.
+
+    Raises:
+        OSError: it does not answer, refuses us, or refuses what was asked.
+    """
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return path.fs.call_s3(what, **arguments)
+    except BotoCoreError as error:  # no credentials, no such host
+        raise ConnectionError(f"{path}: {error}") from error
 
 
 def _is_s3(path: UPath) -> bool:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from upath import UPath
 
 from atft_assets.calendar import previous_trading_day
 from atft_assets.dagster_private import CheckStatus
@@ -32,6 +34,7 @@ from atft_assets.jquants.plans import REQUESTS_PER_MINUTE, window
 from atft_assets.operations.contract_failures import materialize_command
 from atft_assets.operations.disk import DiskLevels
 from atft_assets.settings import KEY_VARIABLE, Plan, Settings, SettingsError, clean_key
+from atft_assets.store import Store, swap
 from atft_assets.tools.home import claim
 from atft_assets.tools.reaper import dead_runs, shared
 from atft_model.interchange.disk import DiskError
@@ -181,6 +184,36 @@ def disk(settings: Settings, home: str, levels: DiskLevels | None = None) -> Ite
             yield judge("disk", text, "free some, or move it") if judge else ok("disk", text)
 
 
+def bucket(settings: Settings) -> Iterator[Finding]:
+    """A data root in a bucket: may it be written and read, and does it keep two publishers apart?"""
+    if not (store := Store(root=settings.data_root)).remote:
+        return
+    try:
+        path = UPath(store.root) / f".doctor-{uuid.uuid4().hex[:8]}"
+        swap.write(path, b"1", None)
+        try:
+            swap.write(path, b"2", None)
+        except swap.Changed:
+            yield ok("bucket", f"{store.root}: written, read, and a write that comes second is refused")
+        else:
+            yield fail(
+                "bucket",
+                f"{store.root} overwrites a file that another has just made: two runs that publish at once would lose "
+                "each other's months",
+                "take a store that knows conditional writes (S3 does)",
+            )
+        finally:
+            path.unlink(missing_ok=True)
+    except ImportError as error:
+        yield fail("bucket", f"{store.root} needs a driver: {error}", "pip install -c constraints.txt -e '.[s3]'")
+    except (OSError, ValueError) as error:
+        yield fail(
+            "bucket",
+            f"{store.root} cannot be written: {type(error).__name__}: {error}",
+            "check its name, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
+        )
+
+
 def ports(port: int = UI_PORT) -> Iterator[Finding]:
     """Whether the UI's port is free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -280,6 +313,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     yield ok("settings", f"data in {settings.data_root}, from {settings.start} to {settings.end or 'today'}")
     yield from disk(settings, environ.get("DAGSTER_HOME", ""))
+    yield from bucket(settings)
     yield from ports()
     yield from gpu()
     yield from source(settings, clean_key(environ.get(KEY_VARIABLE, "")))

@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 from upath import UPath
 
+from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store, swap
 from atft_assets.store.errors import DamagedTable
 from atft_assets.store.manifest import Manifest
+from atft_assets.tools import doctor
 from tests.patience import PATIENCE
 from tests.store.bucket import ROOT
 
@@ -134,3 +136,18 @@ def test_a_month_whose_file_is_not_the_manifests_is_damaged(bucket: Store) -> No
     table.path("2024-03").write_bytes(b"torn")
     with pytest.raises(DamagedTable, match="quotes"):
         table.read()
+
+
+def test_the_doctor_says_whether_publishers_are_kept_apart(bucket: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(base_url=None, plan=Plan.STANDARD, data_root=ROOT, start=date(2024, 1, 4), end=None)
+    (found,) = doctor.bucket(settings)
+    assert found.level is doctor.Level.OK and "comes second is refused" in found.found
+    assert UPath(ROOT).fs.find("bucket") == []
+    careless = swap.write
+    monkeypatch.setattr(doctor.swap, "write", lambda path, data, version: careless(path, data, swap.read(path)[1]))
+    (found,) = doctor.bucket(settings)
+    assert found.level is doctor.Level.FAIL and "lose each other's months" in found.found
+    monkeypatch.undo()
+    (found,) = doctor.bucket(settings.model_copy(update={"data_root": "s3://no-such-bucket/atft"}))
+    assert found.level is doctor.Level.FAIL and "cannot be written" in found.found and "anything" not in str(found)
+    assert list(doctor.bucket(settings.model_copy(update={"data_root": "/data"}))) == []
