@@ -1,8 +1,7 @@
 """What an event costs Dagster, by storage: `python -m atft_assets.benches.events` (make bench-events).
 
 SQLite, PostgreSQL with the storage of dagster-postgres as shipped, and with ours, side by side: the storages take
-turns, so that a noisy machine disturbs them all. An event is an observation of an asset, as a training reports one an
-epoch.
+turns, so that a noisy machine disturbs them all. An event is an observation of an asset, as a training tells an epoch.
 
 A PostgreSQL of its own is made by deploy/postgres.sh in a temporary folder and asked over its socket, and over TCP with
 a password as from another machine; `synchronous_commit` is on, as everywhere. Needs PostgreSQL's programs and the extra

@@ -207,6 +207,20 @@ def test_patience_is_given_to_the_code_server_alone(stack: Stack) -> None:
     assert stack.service("code-server start").pid != stack.process.pid
 
 
+def test_the_first_page_after_a_restart_of_the_database_is_no_error(stack: Stack, cluster: Cluster) -> None:
+    """And what was up stays up: webservers and daemon have no patience, but a restart is short."""
+    before = {process.pid for process in stack.group()}
+    question = "{ runsOrError { __typename ... on Runs { results { runId } } } }"
+    for url in (stack.url, stack.view):
+        assert asked(url, question)["runsOrError"]["__typename"] == "Runs"
+    cluster.run("stop")
+    cluster.run("start")
+    for url in (stack.url, stack.view):
+        assert asked(url, question)["runsOrError"]["__typename"] == "Runs"  # an HTTP 500 is no answer
+    assert launch(stack.url)["__typename"] == "LaunchRunSuccess"
+    assert {process.pid for process in stack.group()} >= before
+
+
 @pytest.mark.parametrize("how", ["a service is killed", "terminated"])
 def test_all_end_together(cluster: Cluster, tmp_path: Path, how: str) -> None:
     stack = started(tmp_path, cluster)

@@ -127,7 +127,7 @@ def test_each_reaper_ends_its_own_hosts_runs_alone(
 
 
 # Begins a namespace of process numbers in which the next process is called NUMBER + 1; it ends with its parent.
-ELSEWHERE = 'echo {} > /proc/sys/kernel/ns_last_pid && "$@" & wait'
+ELSEWHERE = 'echo {} > /proc/sys/kernel/ns_last_pid; "$@" & wait'
 
 
 def test_a_living_run_in_another_namespace_of_processes_stays(
