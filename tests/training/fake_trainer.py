@@ -214,9 +214,10 @@ def main() -> None:
     args = arguments()
     if args.die_with_parent:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    lock = args.lock.open("a")
+    lock = args.lock.open("a") if args.lock else None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print("atft_model: the lock is taken", file=sys.stderr)
         sys.exit(Exit.LOCK_BUSY)

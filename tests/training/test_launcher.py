@@ -15,7 +15,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from atft_assets.training.launcher import LocalLauncher, explain, last_words, lock_holder
+from atft_assets.training.endings import explain, last_words, lock_holder
+from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import end_abandoned, latest_run
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.run import STATE, end_record, held, read_record, write_record
