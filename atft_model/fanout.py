@@ -1,8 +1,8 @@
 """Many trainings on a Ray cluster: the driver of one job, `python -m atft_model fanout --spec batch.json`.
 
 Each training is a task, and each try of it an attempt with a directory of its own (`interchange.attempts`): a host that
-lost the network goes on for minutes after Ray has begun again elsewhere. A task starts the trainer as a process that the
-kernel kills with it, and hears what it says. The driver alone publishes; told to stop (SIGTERM, or the file `ended`
+lost the network goes on for minutes after Ray has begun again elsewhere. A task starts the trainer as a process that
+the kernel kills with it, and hears what it says. The driver alone publishes; told to stop (SIGTERM, or the file `ended`
 beside the batch) it cancels the tasks, whose trainers get SIGTERM and time to save, and waits for them.
 
 Ray is imported where it is used: the trainer itself needs none.
@@ -218,8 +218,8 @@ def _require_room(ray: Any, batch: Batch) -> None:
     if not any(host.get("CPU", 0) >= batch.cpus and host.get("GPU", 0) >= batch.gpus for host in hosts):
         most = ", ".join(f"{host.get('CPU', 0):g} CPU and {host.get('GPU', 0):g} GPU" for host in hosts) or "nothing"
         raise RequestError(
-            f"no host of the cluster has {batch.cpus:g} CPU and {batch.gpus:g} GPU for a training; they have {most}: ask "
-            "for less (ATFT_RAY_TASK), or start a larger host"
+            f"no host of the cluster has {batch.cpus:g} CPU and {batch.gpus:g} GPU for a training; they have {most}: "
+            "ask for less (ATFT_RAY_TASK), or start a larger host"
         )
 
 

@@ -32,9 +32,7 @@ def lost(why: str, out: Path) -> TrainingFailed:
 
 def close(out: Path, status: Status) -> None:
     """See to it that no record says "running" of a process that has ended; what never began leaves nothing behind."""
-    with suppress(
-        RunError, FileNotFoundError
-    ):  # an attempt lives on elsewhere: its driver, or the next resume, ends it
+    with suppress(RunError, FileNotFoundError):  # an attempt lives on elsewhere: the next resume settles it
         settle(out)
     if not out.is_dir():
         return

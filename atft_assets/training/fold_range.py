@@ -40,7 +40,7 @@ def recorded(asset: str, verdicts: Sequence[dg.AssetCheckResult]) -> Iterator[Ev
     for name in dict.fromkeys(verdict.check_name for verdict in verdicts):
         same = [verdict for verdict in verdicts if verdict.check_name == name]
         failed = [verdict for verdict in same if not verdict.passed]
-        folds = ", ".join(str(verdict.metadata["partition"].value) for verdict in failed or same)  # type: ignore[union-attr]
+        folds = ", ".join(str(verdict.metadata["partition"].value) for verdict in failed or same)
         yield dg.AssetCheckResult(
             asset_key=asset,
             check_name=name,

@@ -107,8 +107,8 @@ class JobsApi:
             )  # fmt: skip
             if answer.status_code in (401, 403):
                 raise Refused(
-                    f"the Ray head at {self.url} refuses the token ({answer.status_code}): let ATFT_RAY_TOKEN_PATH name "
-                    "the file with the token that the cluster was started with (RAY_AUTH_TOKEN_PATH in "
+                    f"the Ray head at {self.url} refuses the token ({answer.status_code}): let ATFT_RAY_TOKEN_PATH "
+                    "name the file with the token that the cluster was started with (RAY_AUTH_TOKEN_PATH in "
                     "deploy/ray/ray.env)"
                 )
             if 400 <= answer.status_code < 500:

@@ -102,7 +102,7 @@ def environment(threads: int, *more: Mapping[str, str]) -> dict[str, str]:
 
 
 def started_by(dagster_run_id: str) -> list[psutil.Process]:
-    """Trainers on this machine that a Dagster run has started, the leaders of their groups; only this user's are seen."""
+    """This user's trainers on this machine that a Dagster run has started, each the leader of its group."""
     found = []
     for process in psutil.process_iter():
         try:

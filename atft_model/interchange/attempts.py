@@ -2,9 +2,9 @@
 
 A training that is tried again may have two writers for a while: a host that lost the network goes on for minutes after
 the cluster has given it up. So no attempt writes the run directory. Each makes `<run>/attempt-<n>/<run_id>/` for itself
-alone, which `mkdir` gives to one process only, and begins with the newest whole state of any attempt before it. When one
-has ended, the driver moves its files up, `run.json` last, while it holds the run directory, and removes the attempts:
-what still writes there finds no directory and dies.
+alone, which `mkdir` gives to one process only, and begins with the newest whole state of any attempt before it. When
+one has ended, the driver moves its files up, `run.json` last, while it holds the run directory, and removes the
+attempts: what still writes there finds no directory and dies.
 """
 
 import os

@@ -30,7 +30,7 @@ class Place:
 
 
 def gpus(environ: Mapping[str, str] | None = None, driver: Path = DRIVER) -> list[str]:
-    """The GPUs that a process may use, in its order: UUIDs, or the places that were exported where no driver tells more.
+    """The GPUs that a process may use, in its order: UUIDs, or the exported places where no driver tells more.
 
     Args:
         environ: its environment; default: this process's.
@@ -64,15 +64,18 @@ def lock_folder(folder: str | Path | None) -> Path:
     return Path(folder) if folder else Path(tempfile.gettempdir())
 
 
-def places(device: str, runs: Path, count: int = 1, folder: str | Path | None = None) -> list[Place]:
+def places(
+    device: str, runs: Path, count: int = 1, folder: str | Path | None = None, driver: Path = DRIVER
+) -> list[Place]:
     """Places for some trainings at a time: GPU after GPU, in turn; without one, the processor, shared.
 
     Args:
         device: auto, cpu or cuda.
         runs: folder of the runs; the processor's locks stand there, for they are those of one data root.
         folder: of the locks of GPUs; default: the machine's temporary folder.
+        driver: see `gpus`.
     """
-    found = [] if device == "cpu" else gpus()
+    found = [] if device == "cpu" else gpus(driver=driver)
     made = []
     for number in range(count):
         if found:

@@ -5,7 +5,8 @@ a stranger would.
 
 Words of FAKE_TRAINER, separated by commas: `hang` (train for ever), `deaf` (ignore SIGINT and SIGTERM), `exit=N` (fail
 with N after a message), `frail` (fails at learning rates above .003), `starved`, `degenerate` (guards that fail without
-saying so), `wrong_ic`, `tampered`.
+saying so), `wrong_ic`, `tampered`, `meet` (wait until two trainings of the phase are under way), `seed=N` (the words
+before count for this seed alone).
 """
 
 import argparse
@@ -40,6 +41,12 @@ from atft_model.interchange.run import RunRecord, held, read_finished, write_rec
 RATE = 1e-3  # the learning rate that the fake likes best
 FRAIL_ABOVE = 3e-3
 WORDS = os.environ.get("FAKE_TRAINER", "").split(",")
+
+
+def heed(seed: int) -> None:
+    """Forget the words if they are meant for another seed."""
+    if any(word.startswith("seed=") and word != f"seed={seed}" for word in WORDS):
+        WORDS.clear()
 
 
 def arguments() -> argparse.Namespace:
@@ -120,6 +127,7 @@ def record_of(request: TrainRequest, block: Block) -> RunRecord:
 
 
 def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
+    heed(request.seed)
     out = request.out
     out.mkdir(parents=True, exist_ok=True)
     (out / "pid").write_text(str(os.getpid()))
@@ -148,9 +156,10 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
             pipes.report_custom_message(row)
     if {"hang", "exit=130", "exit=74"} & set(WORDS):
         (out / run.STATE).write_text("an epoch is done")
+    if request.resume and (out / run.STATE).exists():
+        (out / "resumed").write_text((out / run.STATE).read_text())
     (out / "ready").write_text("")
-    while "hang" in WORDS:
-        time.sleep(0.05)
+    wait(out)
     for word in WORDS:
         if word.startswith("exit="):
             print("Warning: something harmless", file=sys.stderr)
@@ -195,6 +204,15 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
         metrics_sha256=file_sha256(out / run.METRICS),
     )
     write_record(out, finished)
+    (out / run.STATE).unlink(missing_ok=True)
+
+
+def wait(out: Path) -> None:
+    """For another training to be under way, or for ever."""
+    while "meet" in WORDS and len(list(out.parents[2].glob("*/attempt-*/*/ready"))) < 2:
+        time.sleep(0.02)
+    while "hang" in WORDS:
+        time.sleep(0.05)
 
 
 def guards(degenerate: bool) -> dict[str, Any]:

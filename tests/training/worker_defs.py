@@ -19,7 +19,13 @@ defs = dg.Definitions(
     [phase_asset(phase, settings, lambda name: catalogue(name)[1]) for phase in PHASES],
     resources={
         "store": Store(root=root),
-        "launcher": LocalLauncher(module="fake_trainer", threads=1, interrupt_seconds=1.5, terminate_seconds=0.5),
+        "launcher": LocalLauncher(
+            module="fake_trainer",
+            threads=1,
+            trainings=int(os.environ.get("ATFT_TRAININGS", "1")),
+            interrupt_seconds=1.5,
+            terminate_seconds=0.5,
+        ),
     },
     executor=dg.in_process_executor,
 )
