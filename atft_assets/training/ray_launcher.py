@@ -14,13 +14,14 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
 
 from atft_assets.closing_words import note_interrupt
-from atft_assets.training.endings import explain, failed, interrupted, lost
+from atft_assets.training.endings import close, explain, failed, interrupted, lost
 from atft_assets.training.folder_messages import FolderMessageReader
 from atft_assets.training.launcher import runs_of
 from atft_assets.training.protocol import Message, TrainingFailed, unheard
@@ -34,6 +35,25 @@ from atft_model.interchange.request import PredictRequest, TrainRequest, write_r
 from atft_model.interchange.run import REQUEST
 
 FOLDER = ".fanout"  # of the jobs' folders, beside the runs
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """What is known of a job when nobody waits for it any longer.
+
+    Attributes:
+        why: it did not end well, or nobody knows how it ended; empty where all is well.
+        over: it has ended.
+    """
+
+    why: str
+    endings: Sequence[Ending | None]
+    over: bool
+
+    def tidy(self, folder: Path) -> None:
+        """Remove its folder, once its messages are read; one that may live on must find that it is withdrawn."""
+        if self.over:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class RayLauncher(dg.ConfigurableResource):
@@ -69,10 +89,11 @@ class RayLauncher(dg.ConfigurableResource):
         job_id, folder = self._open(context, runs_of(request.run))
         write_request(folder / REQUEST, request)
         task = Task("predict", folder / REQUEST, folder / "scores")
-        why, endings = self._carry_out(context, job_id, folder, [task], lambda: None)
-        ending = endings[0]
+        done = self._carry_out(context, job_id, folder, [task], lambda: None)
+        done.tidy(folder)
+        ending = done.endings[0]
         if ending is None or ending.code is None:
-            said = why or (ending.why if ending else "") or "the job ended without a word"
+            said = done.why or (ending.why if ending else "") or "the job ended without a word"
             raise TrainingFailed(f"nothing was scored: {said}", Exit.INTERRUPTED, "")
         if ending.code != Exit.FINISHED:
             said = explain(ending.code, ending.stderr, out=request.out, runs=runs_of(request.run), lock=None)
@@ -117,7 +138,7 @@ class RayLauncher(dg.ConfigurableResource):
                         on_message(requests[number], message)
 
             try:
-                why, endings = self._carry_out(context, job_id, folder, tasks, forward)
+                done = self._carry_out(context, job_id, folder, tasks, forward)
             except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
                 asset = context.asset_key.path[-1]
                 said = [interrupted(request.out) for request in requests]
@@ -125,8 +146,13 @@ class RayLauncher(dg.ConfigurableResource):
                 for sentence in said:
                     context.log.warning(f"{asset}: {sentence}")
                 raise
+            except Refused:
+                for request in requests:  # what never began leaves nothing behind
+                    close(request.out, "interrupted")
+                raise
         forward()  # what came while the sessions closed
-        return [self._end(why, request.out, ending) for request, ending in zip(requests, endings, strict=True)]
+        done.tidy(folder)
+        return [_end(done.why, request.out, ending) for request, ending in zip(requests, done.endings, strict=True)]
 
     def cancel(self, dagster_run_id: str) -> list[str]:
         """See `TrainingLauncher`: jobs of the cluster."""
@@ -149,11 +175,11 @@ class RayLauncher(dg.ConfigurableResource):
     def _carry_out(
         self, context: dg.AssetExecutionContext, job_id: str, folder: Path, tasks: Sequence[Task],
         while_waiting: Callable[[], None],
-    ) -> tuple[str, list[Ending | None]]:  # fmt: skip
-        """Have a job done; returns why nobody knows how it ended (empty where it is known), and how each task ended.
+    ) -> _Carried:  # fmt: skip
+        """Have a job done.
 
         Raises:
-            Refused, NoAnswer as a Refusal: it could not be started.
+            Refused: it could not be started.
         """
         api = self.api()
         batch = Batch(
@@ -169,12 +195,14 @@ class RayLauncher(dg.ConfigurableResource):
         entrypoint = f"exec {shlex.join([self.python, '-m', 'atft_model', 'fanout', '--spec', str(spec)])}"
         metadata = {RUN_ID: context.run.run_id, "atft/asset": context.asset_key.to_user_string()}
         context.log.info(f"Ray job {job_id} at {self.url}, {len(tasks)} tasks: {entrypoint}")
-        why = ""
         try:
-            try:
-                api.submit(job_id, entrypoint, metadata, {})
-            except NoAnswer as error:
-                raise Refused(f"{error}: is the head up, and ATFT_RAY_URL its address?") from None
+            api.submit(job_id, entrypoint, metadata, {})
+        except (NoAnswer, Refused) as error:
+            (folder / ENDED).touch()  # the order may have arrived, and its answer been lost
+            if isinstance(error, Refused):
+                raise
+            raise Refused(f"{error}: is the head up, and ATFT_RAY_URL its address?") from None
+        try:
             job, why = self._wait(api, job_id, while_waiting)
         except BaseException:  # an interrupt above all: Dagster's is no Exception
             context.log.warning(f"the run is ending: the Ray job {job_id} is told to save and stop")
@@ -186,10 +214,7 @@ class RayLauncher(dg.ConfigurableResource):
                 api.stop(job_id)
         elif job.status != "SUCCEEDED":
             why = f"the Ray job {job_id} ended as {job.status}: {' '.join(job.message.split())[-600:] or 'no message'}"
-        endings = _endings(folder, len(tasks))
-        if job is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-        return why, endings
+        return _Carried(why, _endings(folder, len(tasks)), job is not None)
 
     def _wait(self, api: JobsApi, job_id: str, while_waiting: Callable[[], None]) -> tuple[Job | None, str]:
         """Wait for a job's end; without a job, the reason why nobody waits any longer."""
@@ -223,12 +248,14 @@ class RayLauncher(dg.ConfigurableResource):
         finally:
             (folder / ENDED).touch()
 
-    def _end(self, why: str, out: Path, ending: Ending | None) -> TrainingFailed | None:
-        if ending is None or ending.code is None:
-            return lost(why or (ending.why if ending else "") or "the job ended without a word", out)
-        if ending.code == Exit.FINISHED:
-            return None
-        return failed(ending.code, ending.stderr, out=out, runs=runs_of(out), lock=None)
+
+def _end(why: str, out: Path, ending: Ending | None) -> TrainingFailed | None:
+    """What became of a training, by what the driver wrote down."""
+    if ending is None or ending.code is None:
+        return lost(why or (ending.why if ending else "") or "the job ended without a word", out)
+    if ending.code == Exit.FINISHED:
+        return None
+    return failed(ending.code, ending.stderr, out=out, runs=runs_of(out), lock=None)
 
 
 def stopped(api: JobsApi, which: Callable[[Job], bool]) -> list[Job]:

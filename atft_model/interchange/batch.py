@@ -45,7 +45,7 @@ class Batch:
 class Ending:
     """How one task ended."""
 
-    code: int | None = entry("Exit code; negative: the signal that killed it; null: it never ran to an end")
+    code: int | None = entry("Exit code; negative: the signal that killed it; null: it never ran to an end", None)
     stderr: tuple[str, ...] = entry("Last lines of its error output", ())
     host: str = entry("Where its last attempt ran", "")
     attempt: str = entry("Name of that attempt's directory", "")

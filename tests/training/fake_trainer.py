@@ -3,10 +3,10 @@
 It imports nothing but the interchange: it starts in half a second. It reads the panel with the safetensors library, as
 a stranger would.
 
-Words of FAKE_TRAINER, separated by commas: `hang` (train for ever), `deaf` (ignore SIGINT and SIGTERM), `exit=N` (fail
-with N after a message), `frail` (fails at learning rates above .003), `starved`, `degenerate` (guards that fail without
-saying so), `wrong_ic`, `tampered`, `meet` (wait until two trainings of the phase are under way), `seed=N` (the words
-before count for this seed alone).
+Words of FAKE_TRAINER, or of the file that it names after an @, separated by commas: `hang` (train for ever), `deaf`
+(ignore SIGINT and SIGTERM), `exit=N` (fail with N after a message), `frail` (fails at learning rates above .003),
+`starved`, `degenerate` (guards that fail without saying so), `wrong_ic`, `tampered`, `meet` (wait until two trainings
+of the phase are under way), `seed=N` (the others count for this seed alone).
 """
 
 import argparse
@@ -40,7 +40,8 @@ from atft_model.interchange.run import RunRecord, held, read_finished, write_rec
 
 RATE = 1e-3  # the learning rate that the fake likes best
 FRAIL_ABOVE = 3e-3
-WORDS = os.environ.get("FAKE_TRAINER", "").split(",")
+TOLD = os.environ.get("FAKE_TRAINER", "")
+WORDS = (Path(TOLD[1:]).read_text() if TOLD.startswith("@") else TOLD).split(",")
 
 
 def heed(seed: int) -> None:
