@@ -25,7 +25,7 @@ from atft_model.interchange.batch import ENDED
 from atft_model.interchange.config import PhaseChanges
 from atft_model.interchange.exits import Exit
 from atft_model.interchange.request import PredictRequest
-from atft_model.interchange.run import STATE, read_record
+from atft_model.interchange.run import CHECKPOINT, STATE, read_record
 from tests.patience import PATIENCE, until
 from tests.tools.test_ui import free_port
 from tests.training.ordering import Order, bits, fan_out, one_by_one, requests_of
