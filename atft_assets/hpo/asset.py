@@ -20,9 +20,9 @@ from atft_assets.store import Store
 from atft_assets.training.folds import CUT, FoldRow, fold_on, fold_rows
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.lanes import MAIN_LANE
-from atft_assets.training.launcher import TrainingLauncher
 from atft_assets.training.phase_config import Knobs
 from atft_assets.training.phases import first_preset
+from atft_assets.training.protocol import TrainingLauncher
 from atft_assets.trials.ledger import seen
 from atft_model.interchange.config import PRESETS, Preset, changed
 from atft_model.interchange.fold import MAIN, Fold
@@ -100,7 +100,10 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         "RankIC of their validation blocks minus a penalty on its spread. main and its test block are never looked at.",
     )
     def hpo(
-        context: dg.AssetExecutionContext, config: HpoConfig, store: Store, launcher: TrainingLauncher
+        context: dg.AssetExecutionContext,
+        config: HpoConfig,
+        store: Store,
+        launcher: dg.ResourceParam[TrainingLauncher],
     ) -> Iterator[dg.MaterializeResult]:
         with permanent(f"{NAME} cannot start"):
             plan, base = _plan(config, store, settings)

@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,10 +29,12 @@ from filelock import FileLock, Timeout
 from atft_assets.dagster_private import SqliteEventLogStorage
 from atft_assets.home import walk
 from atft_assets.host import HOST_TAG, named_process, this_host
-from atft_assets.settings import SettingsError, data_root_of
+from atft_assets.settings import SettingsError, data_root_of, lock_folder_of
 from atft_assets.tools.home import claim
 from atft_assets.tools.left_behind import end_services, remove_folders
+from atft_assets.tools.ray_reaper import reap_ray
 from atft_assets.training.runs import end_abandoned
+from atft_model.interchange.devices import lock_folder
 from atft_model.interchange.disk import DiskError
 
 UNFINISHED = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -71,7 +72,7 @@ def reap(
         if not works_elsewhere(instance, host):  # a file's name tells its writer's process, but not on which host
             done += remove_staged(data_root)
         done += end_abandoned(data_root / "runs")
-        lock_folders = lock_folders or [Path(tempfile.gettempdir()), data_root / "runs"]
+        lock_folders = lock_folders or [lock_folder(lock_folder_of(os.environ)), data_root / "runs"]
     for folder in lock_folders or []:
         done += clear_locks(folder)
     return done
@@ -175,7 +176,7 @@ def remove_staged(root: Path) -> Iterator[str]:
 
 def clear_locks(folder: Path) -> Iterator[str]:
     """Empty lock files that name a process although nobody holds the lock, lest a reader believe the text."""
-    for path in sorted({*folder.glob("atft-*.lock"), *folder.glob(".cpu.lock"), *folder.glob("*/.cpu.lock")}):
+    for path in sorted({*folder.glob("atft-*.lock"), *folder.glob(".cpu*.lock"), *folder.glob("*/.cpu*.lock")}):
         try:
             with path.open("r+") as file:
                 if not file.read().strip():
@@ -212,6 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
             end_services(Path(instance.root_directory)),
             remove_folders(),
             reap(instance, None if "://" in data_root else Path(data_root), unnamed=given.unnamed or None),
+            reap_ray(instance),
         ):
             print(f"reaper: {line}")
     return 0

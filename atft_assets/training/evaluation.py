@@ -40,9 +40,9 @@ from atft_assets.training.baselines import StoredBaselines, stored_baselines
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
-from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
 from atft_assets.training.looks import ledger, looked_at, record_looks
 from atft_assets.training.profiling import members_of, profiles_of, shown, write_page
+from atft_assets.training.protocol import TrainingFailed, TrainingLauncher
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
 from atft_assets.training.tried import blends
@@ -284,7 +284,10 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
         "end; without it a run, *Materialize all* among them, passes the asset by.",
     )
     def test_evaluation(
-        context: dg.AssetExecutionContext, config: ScoringConfig, store: Store, launcher: TrainingLauncher
+        context: dg.AssetExecutionContext,
+        config: ScoringConfig,
+        store: Store,
+        launcher: dg.ResourceParam[TrainingLauncher],
     ) -> Iterator[dg.MaterializeResult]:
         if not (config.open_test or config.score_again):
             context.log.warning(CLOSED)

@@ -4,7 +4,8 @@ A phase checks what it stands on, has its training done in another process (or t
 elsewhere), judges what came back, and only then moves the pointer `latest` that the next phase starts from.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from atft_assets.reports.spark import spark_markdown
 from atft_assets.scoring.block import Block
 from atft_assets.settings import Settings
 from atft_assets.store import Store
+from atft_assets.training.fold_range import record_in_partition, recorded
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.importing import NotImportable, origin, take_in
 from atft_assets.training.lanes import MAIN_LANE, Lane, in_partition
-from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
 from atft_assets.training.phase_config import PhaseConfig
 from atft_assets.training.planned_runs import PlannedRun, planned
 from atft_assets.training.preflight import NotReady, Preflight, Ready, other_network
+from atft_assets.training.protocol import Message, TrainingFailed, TrainingLauncher
 from atft_assets.training.run_facts import epoch_figures, figures_of, headline, settings_of
 from atft_assets.training.runs import Run, open_run
 from atft_assets.training.seeds import Ensemble, publish
@@ -40,10 +42,10 @@ from atft_assets.training.verdicts import (
     no_degeneracy,
 )
 from atft_assets.trials.ledger import seen
+from atft_model.interchange.attempts import newest_state
 from atft_model.interchange.exits import Exit
 from atft_model.interchange.phases import Phase, ancestors
 from atft_model.interchange.request import TrainRequest
-from atft_model.interchange.run import STATE
 
 
 def current_catalogue(feature_set: str) -> str:
@@ -82,66 +84,190 @@ def phase_asset(
         tags={"atft/kind": "training"},
         kinds={"torch"},
         description=f"{phase.name}. Phase {phase.index} of the curriculum: {phase.what_is_on}.{where}",
-        **lane.partitioning,
+        **lane.trained_together(settings.fans_out),
     )
     def train(
-        context: dg.AssetExecutionContext, config: PhaseConfig, store: Store, launcher: TrainingLauncher
-    ) -> Iterator[Event]:
-        fold_name = lane.fold(context)
-        with permanent(f"{asset} cannot start"):
-            look = Preflight(phase, lane, fold_name, store, context.instance, catalogue)
-            ready = look.check(allow_ephemeral_instance=config.allow_ephemeral_instance)
-        folder = store.local("runs", fold_name, phase.key)
-        if config.import_run is None:
-            with permanent(f"{asset} cannot start"):
-                todo = planned(config, phase, lane, ready, folder, context.run.run_id)
-            runs = []
-            for one in todo:
-                runs.append((yield from _trained(context, config, phase, lane, ready, one, launcher, settings, store)))
-        else:
-            with permanent(f"{asset} cannot import a run"):
-                runs = [_imported(config, phase, ready, folder)]
-        with permanent(f"{asset} cannot be published"):
-            seen(store.local(), trainings(asset, Ensemble(tuple(runs))))
-            store.push("trials")
-            for event in _judged_and_published(
-                context, phase, lane, Ensemble(tuple(runs)), ready, store, config.import_run
-            ):
-                yield in_partition(event, lane, fold_name) if isinstance(event, dg.AssetCheckResult) else event
+        context: dg.AssetExecutionContext, config: PhaseConfig, store: Store,
+        launcher: dg.ResourceParam[TrainingLauncher],
+    ) -> Iterator[Event]:  # fmt: skip
+        making = Making(context, config, phase, lane, store, launcher, settings, catalogue)
+        names = lane.fold_names(context)
+        yield from making.one(names[0]) if len(names) == 1 else making.many(names)
 
     return train
 
 
-def _trained(
-    context: dg.AssetExecutionContext, config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, todo: PlannedRun,
-    launcher: TrainingLauncher, settings: Settings, store: Store,
-) -> Generator[Event, None, Run]:  # fmt: skip
-    """The run that another process trained; yields the failed checks of one that ended itself."""
-    asset, out = lane.phase(phase), todo.out
-    if todo.done:
-        context.log.info(f"{asset}: seed {todo.seed} had ended well before: {out.name}")
-        return open_run(out)
-    with permanent(f"{asset} cannot start"):
-        request = _request(config, phase, lane, ready, todo, settings)
-    try:
-        with permanent(f"{asset} cannot start"):
-            launcher.train(context, request, partial(_observe_epoch, context, asset, store, out))
-    except TrainingFailed as failure:
-        _push_run(store, out)  # what it got to can be gone on with elsewhere
-        if failure.exit_code == Exit.GUARD:
-            for check in guard_checks(asset, out, str(failure)):
-                yield in_partition(check, lane, ready.fold.name)
+@dataclass(frozen=True)
+class FoldPlan:
+    """What is to be trained on one fold: a run a seed, and of those that have not ended well yet a request each."""
+
+    ready: Ready
+    runs: list[PlannedRun]
+    requests: list[TrainRequest]
+
+
+@dataclass(frozen=True)
+class Making:
+    """One phase in the making, by one step of Dagster, on one fold or on several at a time."""
+
+    context: dg.AssetExecutionContext
+    config: PhaseConfig
+    phase: Phase
+    lane: Lane
+    store: Store
+    launcher: TrainingLauncher
+    settings: Settings
+    catalogue: Callable[[str], str]
+
+    @property
+    def asset(self) -> str:
+        return self.lane.phase(self.phase)
+
+    def one(self, fold: str) -> Iterator[Event]:
+        """Train, or import, and publish the phase of one fold."""
+        if self.config.import_run is None:
+            plan = self.plan(fold)
+            yield from self.published(fold, plan, self.trained(plan.requests))
+            return
+        ready = self.look(fold)
+        with permanent(f"{self.asset} cannot import a run"):
+            runs = [_imported(self.config, self.phase, ready, self.folder(fold))]
+        yield from self._judged(fold, ready, runs)
+
+    def many(self, folds: Sequence[str]) -> Iterator[Event]:
+        """Train the phase on several folds at a time. What ended well is published and recorded, fold by fold, before
+        the step fails for the others.
+        """
+        plans: dict[str, FoldPlan] = {}
+        lost: dict[str, str] = {}
+        for fold in folds:
+            try:
+                if self.config.import_run is not None:
+                    raise PermanentFailure(
+                        f"{self.asset} cannot start: import_run brings the run of one fold: choose it"
+                    )
+                plans[fold] = self.plan(fold, together=True)
+            except PermanentFailure as refused:
+                lost[fold] = str(refused.description)
+        ends = self.trained([request for plan in plans.values() for request in plan.requests])
+        verdicts: list[dg.AssetCheckResult] = []
+        for fold, plan in plans.items():
+            try:
+                for event in self.published(fold, plan, ends):
+                    record_in_partition(self.context, self.asset, event, fold)
+                    verdicts += [event] if isinstance(event, dg.AssetCheckResult) else []
+            except PermanentFailure as failure:
+                lost[fold] = str(failure.description)
+        if lost:
+            why = "; ".join(f"{fold}: {text.removeprefix(self.asset + ' ')}" for fold, text in lost.items())
+            raise PermanentFailure(
+                f"{self.asset}: {len(lost)} of {len(folds)} folds failed, the others are published. {why}"
+            )
+        yield from recorded(self.asset, verdicts)
+
+    def look(self, fold: str) -> Ready:
+        """What the training stands on.
+
+        Raises:
+            PermanentFailure: it cannot start.
+        """
+        with permanent(f"{self.asset} cannot start"):
+            look = Preflight(self.phase, self.lane, fold, self.store, self.context.instance, self.catalogue)
+            return look.check(allow_ephemeral_instance=self.config.allow_ephemeral_instance)
+
+    def plan(self, fold: str, *, together: bool = False) -> FoldPlan:
+        """What is to be trained on a fold.
+
+        Args:
+            together: with other folds, by this same step.
+
+        Raises:
+            PermanentFailure: it cannot start.
+        """
+        ready, run_id = self.look(fold), self.context.run.run_id
+        with permanent(f"{self.asset} cannot start"):
+            runs = planned(self.config, self.phase, self.lane, ready, self.folder(fold), run_id, together=together)
+            todo = [run for run in runs if not run.done]
+            requests = [_request(self.config, self.phase, self.lane, ready, run, self.settings) for run in todo]
+        return FoldPlan(ready, runs, requests)
+
+    def folder(self, fold: str) -> Path:
+        """`runs/<fold>/<phase>`."""
+        return self.store.local("runs", fold, self.phase.key)
+
+    def trained(self, requests: Sequence[TrainRequest]) -> dict[Path, TrainingFailed]:
+        """Have everything trained that is asked for; the failures, by run directory."""
+        with permanent(f"{self.asset} cannot start"):
+            if len(requests) == 1:
+                try:
+                    self.launcher.train(self.context, requests[0], partial(self._observe, requests[0]))
+                except TrainingFailed as failure:
+                    return {requests[0].out: failure}
+                return {}
+            ends = self.launcher.fan_out(self.context, requests, self._observe) if requests else []
+        return {one.out: end for one, end in zip(requests, ends, strict=True) if end is not None}
+
+    def published(self, fold: str, plan: FoldPlan, failures: Mapping[Path, TrainingFailed]) -> Iterator[Event]:
+        """Open what was trained on a fold, judge and publish it; yields the failed checks of what ended itself.
+
+        Raises:
+            PermanentFailure: a training failed, or a blocking check refuses its run.
+        """
+        for run in plan.runs:
+            if run.done:
+                self.context.log.info(f"{self.asset}: seed {run.seed} had ended well before: {run.out.name}")
+        failed = [(run, failures[run.out]) for run in plan.runs if run.out in failures]
+        for run, _ in failed:
+            self.push(run.out)
+        if failed:
+            yield from self._refused(fold, failed, several=len(plan.runs) > 1)
+        with permanent(f"{self.asset}: the trainer reported success, but"):
+            runs = [open_run(run.out) for run in plan.runs]
+        yield from self._judged(fold, plan.ready, runs)
+
+    def _refused(
+        self, fold: str, failed: Sequence[tuple[PlannedRun, TrainingFailed]], *, several: bool
+    ) -> Iterator[Event]:
+        for run, failure in failed:
+            if failure.exit_code == Exit.GUARD:
+                for check in guard_checks(self.asset, run.out, str(failure)):
+                    yield in_partition(check, self.lane, fold)
+                break
+        said = "; ".join(f"seed {run.seed}: {failure}" if several else str(failure) for run, failure in failed)
+        run, failure = failed[0]
+        goes_on = [run.out.name for run, _ in failed if newest_state(run.out) is not None]
         raise PermanentFailure(
-            f"{asset} ({phase.name}): {failure}",
+            f"{self.asset} ({self.phase.name}): {said}",
             metadata={
                 "exit_code": failure.exit_code,
-                **({"resume_run": out.name} if (out / STATE).exists() else {}),
-                "run_directory": dg.MetadataValue.path(str(out)),
+                **({"resume_run": goes_on[0]} if goes_on else {}),
+                "run_directory": dg.MetadataValue.path(str(run.out)),
                 "stderr": dg.MetadataValue.md(f"```\n{failure.stderr}\n```"),
             },
         ) from failure
-    with permanent(f"{asset}: the trainer reported success, but"):
-        return open_run(out)
+
+    def _judged(self, fold: str, ready: Ready, runs: Sequence[Run]) -> Iterator[Event]:
+        trained = Ensemble(tuple(runs))
+        with permanent(f"{self.asset} cannot be published"):
+            seen(self.store.local(), trainings(self.asset, trained))
+            self.store.push("trials")
+            for event in _judged_and_published(
+                self.context, self.phase, self.lane, trained, ready, self.store, self.config.import_run
+            ):
+                yield in_partition(event, self.lane, fold) if isinstance(event, dg.AssetCheckResult) else event
+
+    def push(self, out: Path) -> None:
+        """In a bucket another machine can go on with a run from here."""
+        self.store.push("runs", *out.parts[-3:])
+
+    def _observe(self, request: TrainRequest, message: Message) -> None:
+        """An epoch's metrics as an observation: its curves grow in the UI while the training goes on."""
+        if message.get("event") == "epoch":
+            self.push(request.out)
+            partition = request.fold.name if self.lane.folds else None
+            self.context.log_event(
+                dg.AssetObservation(self.asset, metadata=epoch_figures(message), partition=partition)
+            )
 
 
 def _imported(config: PhaseConfig, phase: Phase, ready: Ready, folder: Path) -> Run:
@@ -183,23 +309,6 @@ def _request(
         init=todo.parent.folder if todo.parent else None,
         **knobs,
     )
-
-
-def _push_run(store: Store, out: Path) -> None:
-    """Push the directory of one run of `runs/<fold>/<phase>/`."""
-    store.push("runs", *out.parts[-3:])
-
-
-def _observe_epoch(
-    context: dg.AssetExecutionContext, asset: str, store: Store, out: Path, message: Mapping[str, Any]
-) -> None:
-    """An epoch's metrics as an observation, so that its curves grow in the UI while the training goes on; in a bucket
-    the run's directory is pushed, so that another machine can go on with it.
-    """
-    if message.get("event") == "epoch":
-        _push_run(store, out)
-        partition = context.partition_key if context.has_partition_key else None
-        context.log_event(dg.AssetObservation(asset, metadata=epoch_figures(message), partition=partition))
 
 
 def _judged_and_published(
