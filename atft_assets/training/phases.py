@@ -17,6 +17,7 @@ from atft_assets.failures import PermanentFailure, permanent
 from atft_assets.groups import TRAINING
 from atft_assets.panel.asset import catalogued
 from atft_assets.reports.curves import curves_markdown
+from atft_assets.reports.device_picture import device_figures, device_markdown
 from atft_assets.reports.spark import spark_markdown
 from atft_assets.scoring.block import Block
 from atft_assets.settings import Settings
@@ -43,9 +44,11 @@ from atft_assets.training.verdicts import (
 )
 from atft_assets.trials.ledger import seen
 from atft_model.interchange.attempts import newest_state
+from atft_model.interchange.errors import RunError
 from atft_model.interchange.exits import Exit
 from atft_model.interchange.phases import Phase, ancestors
 from atft_model.interchange.request import TrainRequest
+from atft_model.interchange.telemetry import read_telemetry
 
 
 def current_catalogue(feature_set: str) -> str:
@@ -358,6 +361,7 @@ def _metadata(asset: str, phase: Phase, run: Run, parent: str) -> dict[str, Any]
             spark_markdown(metrics["rank_ic"].to_list(), record.kept_epoch, "validation RankIC")
         ),
         "curves": dg.MetadataValue.md(curves_markdown(metrics, title, record.kept_epoch)),
+        **device_metadata(run.folder, title),
         **settings_of(record),
         **figures_of(record),
         "run_id": run.run_id,
@@ -367,3 +371,18 @@ def _metadata(asset: str, phase: Phase, run: Run, parent: str) -> dict[str, Any]
         "catalogue_hash": record.catalogue_hash,
         "checkpoint": dg.MetadataValue.path(str(run.checkpoint)),
     }
+
+
+def device_metadata(folder: Path, title: str) -> dict[str, Any]:
+    """What the device did during a run, as picture and numbers; empty where no look was taken.
+
+    A training that went well is published whatever became of its telemetry: damage is said in the picture's place.
+    """
+    try:
+        found = read_telemetry(folder)
+    except RunError as error:
+        return {"device_use": f"not shown: {error}"}
+    summary = found.summary() if found else None
+    if found is None or summary is None:
+        return {}
+    return {"device_use": dg.MetadataValue.md(device_markdown(found, title)), **device_figures(summary)}

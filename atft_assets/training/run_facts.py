@@ -91,7 +91,13 @@ def headline(record: RunRecord) -> str:
     best = f"epoch {record.kept_epoch} of {record.epochs} kept" if record.kept_epoch else "its parent's weights kept"
     t = f", t {figures['t_1d']:.1f} at one day" if "t_1d" in figures else ""
     ranked = f"{figures['rank_ic']:.4f}" if "rank_ic" in figures else "unknown"
-    return f"validation RankIC {ranked}{t}; {best}; {record.seconds or 0:.0f} s"
+    return f"validation RankIC {ranked}{t}; {best}; {record.seconds or 0:.0f} s{_idle(record)}"
+
+
+def _idle(record: RunRecord) -> str:
+    """How much of the time the device did nothing, where that was told."""
+    share = (record.telemetry or {}).get("idle_share")
+    return "" if share is None else f"; device idle {share:.0%} of the time"
 
 
 def _at(record: RunRecord, path: str) -> Any:
