@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from configparser import RawConfigParser
 from functools import cache
+from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def test_what_a_service_starts_exists_with_its_options(name: str) -> None:
         if words[1:2] == ["-m"]:
             command = tuple(takewhile(lambda word: not word.startswith("--"), words[2:]))
             given = {word for word in words if word.startswith("--")}
-            assert given - options(command) == set(), f"{name}: {' '.join(command)} does not know them"
+            assert find_spec(command[0]), f"there is no module {command[0]}"
+            assert given - (options(command) if given else set()) == set(), f"{name}: {' '.join(command)} does not know them"
         for path in (word for word in words[1:] if word.startswith("/opt/atft/")):
             assert path == "/opt/atft/deploy/workspace.grpc.yaml"
 
