@@ -21,7 +21,8 @@ class Page:
     """One tab.
 
     Attributes:
-        statuses: of every answer over HTTP, with its address.
+        statuses: of every answer over HTTP that its page may read, with its address.
+        codes: of every answer on the wire.
         sockets: status of every websocket that was opened, or 0 for one that could not be.
         dialogs: how often a login was asked for.
     """
@@ -30,6 +31,7 @@ class Page:
         self.wire, self.login = wire, login
         self.number = 0
         self.statuses: list[tuple[int, str]] = []
+        self.codes: list[int] = []
         self.sockets: list[int] = []
         self.dialogs = 0
 
@@ -65,6 +67,8 @@ class Page:
                 self.send("Fetch.continueWithAuth", requestId=event["requestId"], authChallengeResponse=answer)
             case "Network.responseReceived":
                 self.statuses.append((event["response"]["status"], event["response"]["url"]))
+            case "Network.responseReceivedExtraInfo":
+                self.codes.append(event["statusCode"])
             case "Network.webSocketHandshakeResponseReceived":
                 self.sockets.append(event["response"]["status"])
             case "Network.webSocketFrameError":
@@ -77,6 +81,10 @@ class Page:
         self.ask("Security.setIgnoreCertificateErrors", ignore=True)
         self.ask("Fetch.enable", handleAuthRequests=True)
         self.ask("Page.navigate", url=url)
+
+    def addressed(self) -> set[tuple[int, str]]:
+        """Statuses with their addresses as far as the question mark."""
+        return {(status, address.partition("?")[0]) for status, address in self.statuses}
 
     def text(self) -> str:
         """What a person reads on it."""
