@@ -6,7 +6,7 @@
 #                   made with debootstrap, so that only the package registries are asked
 # ATFT_IMAGE_ROOT   instead, a folder with such a Debian, from an earlier run
 #
-# Exit code 77: not tried, with the reason. Needs root; Debian: apt-get install buildah podman runc debootstrap
+# Exit code 77: not tried, with the reason. Needs root; Debian: apt-get install buildah podman runc debootstrap catatonit
 set -euo pipefail
 
 say() { printf 'image_test.sh: %4ss  %s\n' "$SECONDS" "$*"; }
@@ -60,6 +60,9 @@ for name in PIP_CERT PIP_INDEX_URL PIP_EXTRA_INDEX_URL; do
     [ -z "${!name:-}" ] || index+=(--env "$name=${!name}")
 done
 
+init=() # compose.yaml wants one; podman takes catatonit for it
+[ ! -x /usr/libexec/podman/catatonit ] || init=(--init)
+
 contained() { # options of `podman run` that compose.yaml gives as well
     podman "${places[@]}" --runtime runc --cgroup-manager cgroupfs run --ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
         --no-healthcheck --read-only --tmpfs /tmp --cap-drop all --security-opt no-new-privileges --network none "$@"
@@ -87,7 +90,7 @@ for target in "${targets[@]}"; do
     key=sentinel-$RANDOM$RANDOM # no real one
     printf '%s\n' "$key" >"$work/key"
     chmod 0644 "$work/key"
-    running=$(contained -d --init --tmpfs /var/lib/atft:rw,mode=1777 --volume "$work/key:/run/secrets/key:ro" \
+    running=$(contained -d "${init[@]}" --tmpfs /var/lib/atft:rw,mode=1777 --volume "$work/key:/run/secrets/key:ro" \
         --env JQUANTS_API_KEY_FILE=/run/secrets/key "$image" code)
     answered=
     for _ in $(seq 60); do
