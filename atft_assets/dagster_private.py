@@ -132,18 +132,24 @@ def rest_while_pools_are_full() -> None:
 
 
 @contextmanager
-def webserver_app(instance: dg.DagsterInstance, workspace: str) -> Iterator[Any]:
+def webserver_app(
+    instance: dg.DagsterInstance, workspace: str, path_prefix: str = "", read_only: bool = False
+) -> Iterator[Any]:
     """Dagster's webserver as an ASGI application, for a layer around it.
 
     The command `dagster-webserver` builds it and serves it in one; nothing public hands it out.
 
     Args:
         workspace: a workspace file; its code servers must be running, or start while it is open.
+        path_prefix: what all paths begin with, e.g. "/view".
+        read_only: every mutation is refused.
     """
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
 
     target = WorkspaceFileTarget([workspace])
-    with WorkspaceProcessContext(instance, workspace_load_target=target, version=dg.__version__) as context:
-        yield create_app_from_workspace_process_context(context)
+    with WorkspaceProcessContext(
+        instance, workspace_load_target=target, version=dg.__version__, read_only=read_only
+    ) as context:
+        yield create_app_from_workspace_process_context(context, path_prefix)
