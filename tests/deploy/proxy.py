@@ -80,7 +80,9 @@ class Nginx:
         """One request; `login` is the file of logins to take one from, or empty."""
         connection = http.client.HTTPSConnection(NAME, self.port, context=self.context(), timeout=PATIENCE)
         try:
-            connection.request(method, path, body, {**(authorization(*LOGINS[login]) if login else {}), **(headers or {})})
+            connection.request(
+                method, path, body, {**(authorization(*LOGINS[login]) if login else {}), **(headers or {})}
+            )
             answer = connection.getresponse()
             return Answer(answer.status, dict(answer.getheaders()), answer.read().decode())
         finally:
@@ -211,7 +213,13 @@ def webservers(folder: Path) -> Iterator[tuple[int, int]]:
     try:
         for name, more in {"operator": [], "view": ["--read-only", "--path-prefix", "/view"]}.items():
             port, log = free_port(), folder / f"{name}.log"
-            command = [sys.executable, "-m", "atft_assets.tools.webserver", "--workspace", str(folder / "workspace.yaml")]
+            command = [
+                sys.executable,
+                "-m",
+                "atft_assets.tools.webserver",
+                "--workspace",
+                str(folder / "workspace.yaml"),
+            ]
             with log.open("wb") as said:
                 process = subprocess.Popen(
                     [*command, "--host", "127.0.0.1", "--port", str(port), *more, "--allow-host", NAME],

@@ -80,9 +80,7 @@ def test_each_login_opens_its_own_door(ui: Nginx) -> None:
 @pytest.mark.parametrize(("path", "login"), [("/graphql", "operators"), ("/view/graphql", "viewers")])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("spelling", ["", "/", "//", "%67"])
-def test_an_address_alone_changes_nothing(
-    ui: Nginx, path: str, login: str, method: str, spelling: str
-) -> None:
+def test_an_address_alone_changes_nothing(ui: Nginx, path: str, login: str, method: str, spelling: str) -> None:
     """Also not by another spelling of the same address: refused by the proxy, or by the webserver's guard."""
     before = runs(ui)
     path = {"": path, "/": f"{path}/", "//": f"/{path}", "%67": path.replace("graphql", "%67raphql")}[spelling]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-
 REPOSITORY = Path(__file__).parents[2]
 SYSTEMD = REPOSITORY / "deploy" / "systemd"
 UNITS = sorted(path.name for path in SYSTEMD.iterdir() if path.suffix in (".service", ".timer", ".target"))
@@ -118,7 +117,9 @@ def test_what_a_service_starts_exists_with_its_options(name: str) -> None:
             command = tuple(takewhile(lambda word: not word.startswith("--"), words[2:]))
             given = {word for word in words if word.startswith("--")}
             assert find_spec(command[0]), f"there is no module {command[0]}"
-            assert given - (options(command) if given else set()) == set(), f"{name}: {' '.join(command)} does not know them"
+            assert given - (options(command) if given else set()) == set(), (
+                f"{name}: {' '.join(command)} does not know them"
+            )
         for path in (word for word in words[1:] if word.startswith("/opt/atft/")):
             assert path == "/opt/atft/deploy/workspace.grpc.yaml"
 
