@@ -57,7 +57,6 @@ environment() {
 boot() {
     local host=$1 place
     place=$(address "$host")
-    environment
     if [ "$host" = a ]; then
         set -- --head --port=6379 --dashboard-host="$place" --dashboard-port=8265
     else
@@ -80,17 +79,17 @@ end() {
     done
 }
 
-# Waits until the Jobs API counts as many hosts as are up.
+# Waits until the head counts as many living hosts as are asked for.
 await() {
-    local tries
-    for tries in $(seq 120); do
-        if [ "$(on a ray list nodes --address "http://$HEAD:8265" --format json --filter state=ALIVE 2> /dev/null |
-            grep -c '"node_id"')" = "$1" ]; then
+    local found
+    for _ in $(seq 60); do
+        found=$(on a ray list nodes --address "http://$HEAD:8265" --format json --filter state=ALIVE 2> /dev/null || true)
+        if [ "$(grep -o '"node_id"' <<< "$found" | wc -l)" = "$1" ]; then
             return
         fi
         sleep 1
     done
-    echo "netns.sh: Ray did not come up after $tries looks; its logs are $STATE/a/log and $STATE/b/log" >&2
+    echo "netns.sh: Ray did not come up; its logs are $STATE/a/log and $STATE/b/log" >&2
     return 1
 }
 
@@ -109,8 +108,8 @@ up() {
         ip -n "$(space "$host")" link set lo up
         ip -n "$(space "$host")" link set eth0 up
     done
-    boot a
     environment
+    boot a
     await 1
     boot b
     await 2
@@ -130,7 +129,7 @@ case "${1:-}" in
     down) down ;;
     run) environment && host=$2 && shift 2 && on "$host" "$@" ;;
     kill) end "$2" ;;
-    boot) boot "$2" ;;
+    boot) environment && boot "$2" && await 2 ;;
     cut) ip -n "$(space "$2")" link set eth0 down ;;
     join) ip -n "$(space "$2")" link set eth0 up ;;
     pids) pids "$2" ;;
