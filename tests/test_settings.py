@@ -147,5 +147,5 @@ def test_what_cannot_say_where_trainings_run(name: str, value: str, said: str):
 
 def test_a_password_in_the_address_of_the_cluster_is_refused_unsaid():
     with pytest.raises(SettingsError, match="holds a password") as refused:
-        read(ATFT_RAY_URL="http://me:hunter22@10.77.0.1:8265")
+        read(ATFT_RAY_URL="http://me:hunter22@10.77.0.1:8265")  # pragma: allowlist secret
     assert "hunter22" not in str(refused.value)
