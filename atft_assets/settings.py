@@ -136,7 +136,7 @@ class Settings(BaseModel):
             walk_forward=_walk_forward(given.get(WALK_FORWARD_VARIABLE, "")),
             trainings=_trainings(given),
             lock_folder=lock_folder_of(exported),
-            ray_url=(_address(given, RAY_URL_VARIABLE, "http://head:8265") or "").rstrip("/") or None,
+            ray_url=_ray_url(given),
             ray_token_path=given.get("ATFT_RAY_TOKEN_PATH", ""),
             ray_task=_ray_task(given.get("ATFT_RAY_TASK", "")),
             alert_urls=tuple(given.get(ALERT_URLS_VARIABLE, "").split()),
@@ -212,6 +212,16 @@ def _trainings(given: Mapping[str, str]) -> int:
     if not re.fullmatch(r"[1-9]\d{0,2}", text):
         raise SettingsError(f"{TRAININGS_VARIABLE} is {text!r}: use a whole number of trainings at a time, from 1 on")
     return int(text)
+
+
+def _ray_url(given: Mapping[str, str]) -> str | None:
+    url = _address(given, RAY_URL_VARIABLE, "http://head:8265")
+    if url and "@" in urlsplit(url).netloc:  # not shown: it holds a password
+        raise SettingsError(
+            f"{RAY_URL_VARIABLE} holds a password, which would stand in messages: Ray asks for a token instead, in the "
+            "file that ATFT_RAY_TOKEN_PATH names"
+        )
+    return url.rstrip("/") if url else None
 
 
 def _ray_task(text: str) -> RayTask:

@@ -196,15 +196,15 @@ class RayLauncher(dg.ConfigurableResource):
         metadata = {RUN_ID: context.run.run_id, "atft/asset": context.asset_key.to_user_string()}
         context.log.info(f"Ray job {job_id} at {self.url}, {len(tasks)} tasks: {entrypoint}")
         try:
-            api.submit(job_id, entrypoint, metadata, {})
-        except (NoAnswer, Refused) as error:
-            (folder / ENDED).touch()  # the order may have arrived, and its answer been lost
-            if isinstance(error, Refused):
-                raise
-            raise Refused(f"{error}: is the head up, and ATFT_RAY_URL its address?") from None
-        try:
+            try:
+                api.submit(job_id, entrypoint, metadata, {})
+            except NoAnswer as error:
+                raise Refused(f"{error}: is the head up, and ATFT_RAY_URL its address?") from None
             job, why = self._wait(api, job_id, while_waiting)
-        except BaseException:  # an interrupt above all: Dagster's is no Exception
+        except Refused:
+            (folder / ENDED).touch()  # the order may have arrived, and its answer been lost
+            raise
+        except BaseException:  # an interrupt above all, be it while the order is on its way: Dagster's is no Exception
             context.log.warning(f"the run is ending: the Ray job {job_id} is told to save and stop")
             self._stop(api, job_id, folder)
             raise

@@ -6,7 +6,7 @@ a stranger would.
 Words of FAKE_TRAINER, or of the file that it names after an @, separated by commas: `hang` (train for ever), `deaf`
 (ignore SIGINT and SIGTERM), `exit=N` (fail with N after a message), `frail` (fails at learning rates above .003),
 `starved`, `degenerate` (guards that fail without saying so), `wrong_ic`, `tampered`, `meet` (wait until two trainings
-of the phase are under way), `seed=N` (the others count for this seed alone).
+of the phase are under way), `seed=N` (the others count for these seeds alone).
 """
 
 import argparse
@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import signal
 import sys
 import time
@@ -41,12 +42,14 @@ from atft_model.interchange.run import RunRecord, held, read_finished, write_rec
 RATE = 1e-3  # the learning rate that the fake likes best
 FRAIL_ABOVE = 3e-3
 TOLD = os.environ.get("FAKE_TRAINER", "")
-WORDS = (Path(TOLD[1:]).read_text() if TOLD.startswith("@") else TOLD).split(",")
+WORDS: list[str] = []
 
 
 def heed(seed: int) -> None:
-    """Forget the words if they are meant for another seed."""
-    if any(word.startswith("seed=") and word != f"seed={seed}" for word in WORDS):
+    """Read the words; forget them if they are meant for another seed."""
+    WORDS[:] = (Path(TOLD[1:]).read_text() if TOLD.startswith("@") else TOLD).split(",")
+    seeds = [word for word in WORDS if word.startswith("seed=")]
+    if seeds and f"seed={seed}" not in seeds:
         WORDS.clear()
 
 
@@ -132,6 +135,7 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
     out = request.out
     out.mkdir(parents=True, exist_ok=True)
     (out / "pid").write_text(str(os.getpid()))
+    (out / "host").write_text(platform.node())
     (out / "environ").write_text(json.dumps(dict(os.environ)))
     block = Block(request.panel, *request.fold.validation)
     record = record_of(request, block)
@@ -160,7 +164,7 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
     if request.resume and (out / run.STATE).exists():
         (out / "resumed").write_text((out / run.STATE).read_text())
     (out / "ready").write_text("")
-    wait(out)
+    wait(out, request.seed)
     for word in WORDS:
         if word.startswith("exit="):
             print("Warning: something harmless", file=sys.stderr)
@@ -208,12 +212,14 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
     (out / run.STATE).unlink(missing_ok=True)
 
 
-def wait(out: Path) -> None:
+def wait(out: Path, seed: int) -> None:
     """For another training to be under way, or for ever."""
     while "meet" in WORDS and len(list(out.parents[2].glob("*/attempt-*/*/ready"))) < 2:
         time.sleep(0.02)
     while "hang" in WORDS:
         time.sleep(0.05)
+        if TOLD.startswith("@"):  # whoever told it may take it back
+            heed(seed)
 
 
 def guards(degenerate: bool) -> dict[str, Any]:

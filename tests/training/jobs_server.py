@@ -6,7 +6,7 @@ It starts nothing. What a driver would do, a test does: it writes the outcome an
 import json
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +22,8 @@ class JobsServer:
         jobs: by id, as the API tells them.
         stopped: ids that were told to stop, in order.
         quiet: while set, a call is taken and never answered.
-        on_submit: what the driver does at once.
+        on_submit: what the driver does at once, before the order is answered.
+        on_look: called when somebody asks for a job.
     """
 
     token: str = ""
@@ -31,6 +32,7 @@ class JobsServer:
     quiet: Event = field(default_factory=Event)
     over: Event = field(default_factory=Event)
     on_submit: Any = None
+    on_look: Any = None
     url: str = ""
 
     def folder(self, job_id: str) -> Path:
@@ -54,6 +56,8 @@ class JobsServer:
             self.stopped.append(parts[0])
             self.jobs[parts[0]]["status"] = "STOPPED"
             return 200, {"stopped": True}
+        if self.on_look:
+            self.on_look()
         return 200, self.jobs[parts[0]]
 
 
@@ -75,7 +79,8 @@ def jobs_server(token: str = "") -> Iterator[JobsServer]:
             self.send_response(status)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(data)
+            with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked was interrupted
+                self.wfile.write(data)
 
         do_POST = do_GET
 

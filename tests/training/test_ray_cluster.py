@@ -1,6 +1,7 @@
 """A real Ray on one node, with its token on: trainings as tasks, killed, cancelled, and left behind by their run."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("ray")
-    (folder / "token").write_text("d3b07384d113edec49eaa6238ad5ff00")
+    (folder / "token").write_text(secrets.token_hex(16))
     (folder / "token").chmod(0o600)
     port, dashboard = free_port(), free_port()
     variables = {

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import dagster as dg
 import pytest
@@ -159,10 +159,12 @@ def test_nobody_listens_at_the_address(world: World, instance: dg.DagsterInstanc
         fan_out(RayLauncher(url=url), requests_of(world, 1), instance)
 
 
+@pytest.mark.parametrize("while_ordering", [False, True], ids=["waiting", "ordering"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_interrupted_run_stops_its_job(
-    world: World, tmp_path: Path, head: JobsServer, token: str, number: signal.Signals
+    world: World, tmp_path: Path, head: JobsServer, token: str, number: signal.Signals, while_ordering: bool
 ) -> None:
+    """Also one that is interrupted after its order has arrived and before it is answered."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
@@ -177,10 +179,19 @@ def test_an_interrupted_run_stops_its_job(
         stderr=(home / "log").open("wb"),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
+    looked = Event()
+
+    def strikes(job_id: str) -> None:
+        worker.send_signal(number)
+        until(lambda: head.stopped == [job_id], "the stop of the job")
+
+    head.on_submit = strikes if while_ordering else None
+    head.on_look = looked.set
     try:
         (job_id,) = until(lambda: list(head.jobs), "the job", process=worker, log=home / "log")
-        until(lambda: "Ray job" in (home / "log").read_text(), "the wait")
-        worker.send_signal(number)
+        if not while_ordering:
+            until(looked.is_set, "the wait", process=worker, log=home / "log")
+            worker.send_signal(number)
         assert worker.wait(PATIENCE) != 0
     finally:
         worker.kill()
