@@ -57,11 +57,15 @@ doctor: setup  ## is this machine, this key and this data ready?
 
 .PHONY: test
 test: setup  ## every test, a worker a core
-	$(BIN)/python -m pytest $(WORKERS) $(if $(COVERAGE),--cov --cov-report=term)
+	$(BIN)/python -m pytest $(WORKERS) -m "not machine" $(if $(COVERAGE),--cov --cov-report=term)
 
 .PHONY: test-fast
 test-fast: setup  ## all but the slow ones and those that drive a real command line or browser: under two minutes
-	$(BIN)/python -m pytest -q $(WORKERS) -m "not e2e and not slow"
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not e2e and not slow and not machine"
+
+.PHONY: deploy-test
+deploy-test: setup  ## what deploy/ describes, really run: services, proxy, machines, images; ends with what ran and what not
+	$(BIN)/python -m pytest -q -m deploy -p tests.deploy.table
 
 .PHONY: coverage
 coverage: setup  ## the fast tests again, with the lines that none of them reaches
@@ -76,6 +80,15 @@ check: setup  ## style and types
 .PHONY: secrets
 secrets: setup  ## is a key, a token or a password in a file that git knows?
 	$(BIN)/pre-commit run --all-files secrets
+
+.PHONY: audit
+audit: setup  ## is a vulnerability known in a pinned package? Exit code 0 only when every one was looked up
+	@$(IN_ENV) python -m atft_assets.tools.audit
+
+.PHONY: sbom
+sbom: setup  ## every package of .venv, its version and licence, as CycloneDX: sbom.json
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
+	@echo "sbom.json"
 
 .PHONY: hooks
 hooks: setup  ## style, types and the secret scan before every commit
