@@ -169,10 +169,11 @@ class LocalLauncher(TrainingLauncher):
         return lock
 
     def _command(self, verb: str, document: Path, lock: Path) -> list[str]:
-        guards = ["--threads", str(self._threads()), "--lock", str(lock), "--die-with-parent"]
+        guards = ["--threads", str(self.thread_count()), "--lock", str(lock), "--die-with-parent"]
         return [sys.executable, "-m", self.module, verb, str(document), *guards]
 
-    def _threads(self) -> int:
+    def thread_count(self) -> int:
+        """Threads that the trainer computes with."""
         return self.threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
     def _run(
@@ -214,7 +215,7 @@ class LocalLauncher(TrainingLauncher):
 
     def _environment(self, pipes_env: Mapping[str, str]) -> dict[str, str]:
         """What the process inherits, with thread limits: they count only if set before torch is imported."""
-        threads = str(self._threads())
+        threads = str(self.thread_count())
         inherited = {name: value for name, value in os.environ.items() if name not in WITHHELD}
         limits = {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
         # waiting threads that spin take the cores of everybody else

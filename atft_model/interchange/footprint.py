@@ -18,10 +18,8 @@ FACTOR = 1.5  # of the measured peak, either way
 PROCESS = 420e6  # Python, torch and its libraries, bytes
 PROCESS_CUDA = 3.0e9  # of the host, with CUDA's libraries loaded
 CONTEXT_CUDA = 0.7e9  # of the device: CUDA's own, and cuBLAS's workspaces
-SPARE_WIDTH, TILE = (
-    0.9,
-    16,
-)  # as the trainer has them: when a chunk has an axis of its own, queries that attend together
+SPARE_WIDTH = 0.9  # these three as the trainer has them: below it a chunk has an axis of names of its own,
+TILE = 16  # so many queries attend together, and so many chunks are scored together
 EVAL_CHUNKS = {"cpu": 4, "cuda": 1}
 WEIGHT_COPIES = 8  # weights, gradients, two moments, average, the kept ones, the parent's, a state being written
 
