@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "partitions",
         "settings",
         "failures",
+        "findings",
         "closing_words",
         "home",
         "host",

@@ -12,9 +12,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from upath import UPath
 
 from atft_assets.calendar import previous_trading_day
 from atft_assets.dagster_private import CheckStatus
+from atft_assets.findings import Finding, Level, fail, ok, warn
 from atft_assets.home import check_home
 from atft_assets.host import this_host
 from atft_assets.jquants.client import JQuantsClient
@@ -44,42 +43,6 @@ GPU_POOL = "gpu"
 PACKAGES = ("dagster", "dagster-webserver", "polars", "pandera", "torch", "torch-geometric")
 HEARTBEAT_SECONDS = 120
 SHORTEST_MARKET = 700  # calendar days; look-backs take 252 trading days, and a fold wants as many again
-
-
-class Level(StrEnum):
-    """How bad a finding is."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: how bad, about what, what was found, what to do."""
-
-    level: Level
-    subject: str
-    found: str
-    todo: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.level:<4}  {self.subject:<10} {self.found}" + (f" → {self.todo}" if self.todo else "")
-
-
-def ok(subject: str, found: str) -> Finding:
-    """Nothing to do."""
-    return Finding(Level.OK, subject, found)
-
-
-def warn(subject: str, found: str, todo: str) -> Finding:
-    """It works, but not as it should."""
-    return Finding(Level.WARN, subject, found, todo)
-
-
-def fail(subject: str, found: str, todo: str) -> Finding:
-    """It does not work."""
-    return Finding(Level.FAIL, subject, found, todo)
 
 
 def versions(installed: Callable[[str], str] = version) -> Iterator[Finding]:

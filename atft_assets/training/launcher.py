@@ -206,53 +206,13 @@ class LocalLauncher(dg.ConfigurableResource):
             place.lock.parent.mkdir(parents=True, exist_ok=True)
         return found
 
-    def _start(
-        self, context: dg.AssetExecutionContext, number: int, request: TrainRequest, place: Place, threads: int
-    ) -> _Training:
-        """Begin an attempt at a training."""
-        if request.resume:
-            settle(request.out)
-        write_request(request.out / REQUEST, request)
-        attempt = begin(request.out)
-        document = attempt / REQUEST
-        write_request(document, replace(request, out=attempt, resume=(attempt / STATE).exists()))
-        with ExitStack() as stack:
-            session = stack.enter_context(
-                dg.open_pipes_session(
-                    context=context,
-                    context_injector=dg.PipesTempFileContextInjector(),
-                    message_reader=dg.PipesTempFileMessageReader(),
-                )
-            )
-            command = self._command("train", document, place, threads)
-            context.log.info(shlex.join(command))
-            process = TrainerProcess(command, self._environment(context, place, session, threads))
-            return _Training(number, request, attempt, place, process, session, stack.pop_all())
-
-    def _end(self, one: _Training, on_message: Callable[[TrainRequest, Message], None]) -> TrainingFailed | None:
-        """What became of a training whose process has ended; its files move into the run directory."""
-        code = one.process.end()
-        one.stack.close()
-        _forward(one.session, one.heard, lambda message: on_message(one.request, message))
-        publish(one.request.out, one.attempt)
-        if code == Exit.FINISHED:
-            return None
-        out = one.request.out
-        return failed(code, one.process.tail, out=out, runs=runs_of(out), lock=one.place.lock)
-
-    def _command(self, verb: str, document: Path, place: Place, threads: int) -> list[str]:
-        guards = ["--threads", str(threads), "--lock", str(place.lock), "--die-with-parent"]
+    def _command(self, verb: str, document: Path, lock: Path) -> list[str]:
+        guards = ["--threads", str(self.thread_count()), "--lock", str(lock), "--die-with-parent"]
         return [sys.executable, "-m", self.module, verb, str(document), *guards]
 
-    def _threads(self, at_a_time: int = 1) -> int:
-        return self.threads or max(1, min(len(os.sched_getaffinity(0)) // at_a_time, MAX_THREADS))
-
-    def _environment(
-        self, context: dg.AssetExecutionContext, place: Place, session: dg.PipesSession, threads: int
-    ) -> dict[str, str]:
-        return environment(
-            threads, place.environment, {STARTED_BY: context.run.run_id}, session.get_bootstrap_env_vars()
-        )
+    def thread_count(self) -> int:
+        """Threads that the trainer computes with."""
+        return self.threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
     def _run(
         self,
@@ -274,8 +234,44 @@ class LocalLauncher(dg.ConfigurableResource):
             stop([process], self.interrupt_seconds, self.terminate_seconds)
             raise
         finally:
-            code = process.end()  # and whatever the leader left behind
-        return code, list(process.tail)
+            _signal_group(process.pid, signal.SIGKILL)  # whatever the leader left behind
+            process.wait()
+            reader.join(timeout=5)
+        return process.returncode, list(tail)
+
+    def _environment(self, pipes_env: Mapping[str, str]) -> dict[str, str]:
+        """What the process inherits, with thread limits: they count only if set before torch is imported."""
+        threads = str(self.thread_count())
+        inherited = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+        limits = {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
+        # waiting threads that spin take the cores of everybody else
+        return {**inherited, **limits, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **pipes_env}
+
+    def _stop(self, process: subprocess.Popen) -> None:
+        """SIGINT, SIGTERM, SIGKILL; a second interrupt while waiting skips to the last."""
+        try:
+            for number, seconds in (
+                (signal.SIGINT, self.interrupt_seconds),
+                (signal.SIGTERM, self.terminate_seconds),
+            ):
+                _signal_group(process.pid, number)
+                try:
+                    process.wait(seconds)
+                    return
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def device_locks(runs: Path) -> tuple[Path, Path]:
+    """The files whose locks stand for this machine's processor (those of one data root) and for its GPU (everybody's).
+
+    Args:
+        runs: folder of the runs of all folds and phases.
+    """
+    return runs / ".cpu.lock", Path(tempfile.gettempdir()) / "atft-gpu0.lock"
 
 
 def runs_of(run: Path) -> Path:

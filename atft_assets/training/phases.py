@@ -14,6 +14,7 @@ import dagster as dg
 
 from atft_assets.contracts import Event
 from atft_assets.failures import PermanentFailure, permanent
+from atft_assets.findings import Level, fail, ok
 from atft_assets.groups import TRAINING
 from atft_assets.panel.asset import catalogued
 from atft_assets.reports.curves import curves_markdown
@@ -26,10 +27,10 @@ from atft_assets.training.fold_range import record_in_partition, recorded
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.importing import NotImportable, origin, take_in
 from atft_assets.training.lanes import MAIN_LANE, Lane, in_partition
+from atft_assets.training.launcher import LocalLauncher, TrainingFailed, TrainingLauncher
 from atft_assets.training.phase_config import PhaseConfig
 from atft_assets.training.planned_runs import PlannedRun, planned
-from atft_assets.training.preflight import NotReady, Preflight, Ready, other_network
-from atft_assets.training.protocol import Message, TrainingFailed, TrainingLauncher
+from atft_assets.training.preflight import NotReady, Preflight, Ready, looked_at, other_network, preflight_check
 from atft_assets.training.run_facts import epoch_figures, figures_of, headline, settings_of
 from atft_assets.training.runs import Run, open_run
 from atft_assets.training.seeds import Ensemble, publish
@@ -90,12 +91,38 @@ def phase_asset(
         **lane.trained_together(settings.fans_out),
     )
     def train(
-        context: dg.AssetExecutionContext, config: PhaseConfig, store: Store,
-        launcher: dg.ResourceParam[TrainingLauncher],
-    ) -> Iterator[Event]:  # fmt: skip
-        making = Making(context, config, phase, lane, store, launcher, settings, catalogue)
-        names = lane.fold_names(context)
-        yield from making.one(names[0]) if len(names) == 1 else making.many(names)
+        context: dg.AssetExecutionContext, config: PhaseConfig, store: Store, launcher: TrainingLauncher
+    ) -> Iterator[Event]:
+        fold_name = lane.fold(context)
+        look = Preflight(phase, lane, fold_name, store, context.instance, catalogue)
+        try:
+            with permanent(f"{asset} cannot start"):
+                ready = look.check(allow_ephemeral_instance=config.allow_ephemeral_instance)
+        except PermanentFailure as refused:
+            yield in_partition(preflight_check(asset, [fail("road", str(refused.description), "")]), lane, fold_name)
+            raise
+        folder = store.local("runs", fold_name, phase.key)
+        if config.import_run is None:
+            with permanent(f"{asset} cannot start"):
+                todo = planned(config, phase, lane, ready, folder, context.run.run_id)
+                first = _request(config, phase, lane, ready, todo[0], settings)
+                threads = launcher.thread_count() if isinstance(launcher, LocalLauncher) else None
+                findings, need = looked_at(ready, first, phase, threads)
+            yield in_partition(preflight_check(asset, findings, need), lane, fold_name)
+            if failed := [f"{one.found}: {one.todo}" for one in findings if one.level is Level.FAIL]:
+                raise PermanentFailure(f"{asset} cannot start: {'; '.join(failed)}")
+            runs = []
+            for one in todo:
+                runs.append((yield from _trained(context, config, phase, lane, ready, one, launcher, settings)))
+        else:
+            with permanent(f"{asset} cannot import a run"):
+                runs = [_imported(config, phase, ready, folder)]
+            nothing = ok("device", "nothing is trained here: a run is imported")
+            yield in_partition(preflight_check(asset, [nothing]), lane, fold_name)
+        with permanent(f"{asset} cannot be published"):
+            seen(store.local(), trainings(asset, Ensemble(tuple(runs))))
+            for event in _judged_and_published(context, phase, lane, Ensemble(tuple(runs)), ready, config.import_run):
+                yield in_partition(event, lane, fold_name) if isinstance(event, dg.AssetCheckResult) else event
 
     return train
 
