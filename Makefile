@@ -29,7 +29,7 @@ setup: $(READY)  ## create .venv and install everything, pinned
 $(READY): pyproject.toml constraints.txt
 	@echo "Installing into .venv (about two minutes the first time) ..."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev,postgres,s3,gpu,metrics]'
 	touch $@
 
 ROAD = python -m atft_assets.tools.reaper && exec python -m atft_assets.tools.road --months-per-run $(MONTHS_PER_RUN) \
@@ -57,11 +57,15 @@ doctor: setup  ## is this machine, this key and this data ready?
 
 .PHONY: test
 test: setup  ## every test, a worker a core
-	$(BIN)/python -m pytest $(WORKERS) $(if $(COVERAGE),--cov --cov-report=term)
+	$(BIN)/python -m pytest $(WORKERS) -m "not machine" $(if $(COVERAGE),--cov --cov-report=term)
 
 .PHONY: test-fast
 test-fast: setup  ## all but the slow ones and those that drive a real command line or browser: under two minutes
-	$(BIN)/python -m pytest -q $(WORKERS) -m "not e2e and not slow"
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not e2e and not slow and not machine"
+
+.PHONY: deploy-test
+deploy-test: setup  ## what deploy/ describes, really run: services, proxy, machines, images; ends with what ran and what not
+	$(BIN)/python -m pytest -q -m deploy -p tests.deploy.table
 
 .PHONY: coverage
 coverage: setup  ## the fast tests again, with the lines that none of them reaches
@@ -76,6 +80,15 @@ check: setup  ## style and types
 .PHONY: secrets
 secrets: setup  ## is a key, a token or a password in a file that git knows?
 	$(BIN)/pre-commit run --all-files secrets
+
+.PHONY: audit
+audit: setup  ## is a vulnerability known in a pinned package? Exit code 0 only when every one was looked up
+	@$(IN_ENV) python -m atft_assets.tools.audit
+
+.PHONY: sbom
+sbom: setup  ## every package of .venv, its version and licence, as CycloneDX: sbom.json
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
+	@echo "sbom.json"
 
 .PHONY: hooks
 hooks: setup  ## style, types and the secret scan before every commit
@@ -120,6 +133,10 @@ bench-evenings: setup  ## megabytes of Dagster's home after 250 evenings, with r
 .PHONY: bench-trading
 bench-trading: setup  ## seconds and memory of a back-test at 4,400 names x 2,450 days, and of a sweep of twenty
 	@$(IN_ENV) python -m atft_assets.benches.trading
+
+.PHONY: bench-events
+bench-events: setup  ## milliseconds of an event on SQLite, on PostgreSQL as shipped, and with our class
+	@$(IN_ENV) python -m atft_assets.benches.events
 
 .PHONY: bench-model
 bench-model: setup  ## training speed against a DataLoader of windows

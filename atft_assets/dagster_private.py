@@ -49,6 +49,9 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 # those of deleted runs behind. The instance hands out the storage; its type is not public.
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
+# Whether a Ctrl-C or SIGTERM came that Dagster holds back until the running step can be ended; nothing public tells.
+from dagster._utils.interrupts import check_captured_interrupt as interrupt_waits
+
 
 class RefusalCheckResult(dg.AssetCheckResult):
     """A verdict about what was refused: nothing was materialized, so it stands beside the newest that is there.
@@ -80,6 +83,7 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "data_version_tags",
     "input_versions",
+    "interrupt_waits",
     "rest_while_pools_are_full",
     "webserver_app",
 ]
@@ -128,18 +132,24 @@ def rest_while_pools_are_full() -> None:
 
 
 @contextmanager
-def webserver_app(instance: dg.DagsterInstance, workspace: str) -> Iterator[Any]:
+def webserver_app(
+    instance: dg.DagsterInstance, workspace: str, path_prefix: str = "", read_only: bool = False
+) -> Iterator[Any]:
     """Dagster's webserver as an ASGI application, for a layer around it.
 
     The command `dagster-webserver` builds it and serves it in one; nothing public hands it out.
 
     Args:
         workspace: a workspace file; its code servers must be running, or start while it is open.
+        path_prefix: what all paths begin with, e.g. "/view".
+        read_only: every mutation is refused.
     """
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
 
     target = WorkspaceFileTarget([workspace])
-    with WorkspaceProcessContext(instance, workspace_load_target=target, version=dg.__version__) as context:
-        yield create_app_from_workspace_process_context(context)
+    with WorkspaceProcessContext(
+        instance, workspace_load_target=target, version=dg.__version__, read_only=read_only
+    ) as context:
+        yield create_app_from_workspace_process_context(context, path_prefix)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -74,6 +75,17 @@ def test_the_default_event_log_is_a_file_a_run_and_stays_behind(instance: dg.Dag
         assert Path(storage.path_for_shard(run_id)).exists()
         assert Path(storage.path_for_shard("index")).exists()
     assert not isinstance(instance.event_log_storage, private.SqliteEventLogStorage)
+
+
+def test_an_interrupt_that_is_held_back_is_known() -> None:
+    from dagster._utils.interrupts import capture_interrupts, pop_captured_interrupt
+
+    with capture_interrupts():
+        assert not private.interrupt_waits()
+        signal.raise_signal(signal.SIGINT)
+        assert private.interrupt_waits() and private.interrupt_waits()  # asking does not take it away
+        pop_captured_interrupt()
+        assert not private.interrupt_waits()
 
 
 def stamped(instance: dg.DagsterInstance, *, by_us: bool) -> list[dict[str, str]]:

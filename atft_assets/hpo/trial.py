@@ -14,7 +14,7 @@ from atft_assets.hpo.page import FOLDS, RAW, SECONDS
 from atft_assets.hpo.space import PARTS, Dimension, Knobs, knobs_of
 from atft_assets.hpo.study import WHY, best_of, objective_of
 from atft_assets.scoring.block import Block
-from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
+from atft_assets.training.protocol import TrainingFailed, TrainingLauncher
 from atft_assets.training.runs import open_run
 from atft_assets.trials.recipes import recipe_of_run
 from atft_model.interchange.config import PhaseChanges

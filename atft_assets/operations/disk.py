@@ -72,7 +72,7 @@ def disk_usage(settings: Settings, usage: Callable[[str], Any] = shutil.disk_usa
         cursor = _disk_cursor(context.cursor)
         home = context.instance.root_directory if not context.instance.is_ephemeral else None
         readings = {
-            name: _reading(path, usage)
+            name: reading_of(path, usage)
             for name, path in {"data": settings.data_root, "dagster_home": home}.items()
             if path and "://" not in path
         }
@@ -164,7 +164,8 @@ def _disk_cursor(text: str | None) -> dict[str, Any]:
     return cursor if isinstance(cursor, dict) and cursor.get("version") == DISK_CURSOR else fresh
 
 
-def _reading(path: str, usage: Callable[[str], Any]) -> dict[str, Any]:
+def reading_of(path: str, usage: Callable[[str], Any] = shutil.disk_usage) -> dict[str, Any]:
+    """Percent in use and gigabytes free of the volume of a path, which need not exist yet."""
     place = Path(path)
     while not place.exists():  # the data root appears with the first table; its volume is there already
         place = place.parent

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 from pydantic import BaseModel
 
+LONGEST_PUBLICATION = timedelta(days=1)  # whoever announced a partition longer ago will not confirm it any more
 UNPARTITIONED = "all"  # the only key of a table without months
 
 
@@ -49,6 +50,11 @@ class Manifest(BaseModel):
     def text(self) -> str:
         """The file's content; equal manifests give equal bytes."""
         return json.dumps(json.loads(self.model_dump_json()), indent=1, sort_keys=True)
+
+
+def outlived(entry: Entry) -> bool:
+    """Whether what was announced will never be confirmed: its publisher has died."""
+    return datetime.now(UTC) - entry.published_at > LONGEST_PUBLICATION
 
 
 def digest(data: bytes) -> str:

@@ -4,13 +4,14 @@ A partition is one zstd Parquet file `<root>/<group>/<table>/<key>.parquet`, the
 for an unpartitioned table. A publication survives `kill -9` at any instant: staged files are flushed, the manifest
 announces their hashes as pending, the files are renamed into place, the manifest confirms. Whatever step was the last,
 each file is either the old one or the new one, both are vouched for by a hash, and both have passed their contract.
+Two publishers of one table wait for each other on a local disk; in a bucket each adds to what the other has written.
 """
 
 import hashlib
 import io
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +24,11 @@ from pydantic import Field
 from upath import UPath
 
 from atft_assets.failures import PermanentFailure
-from atft_assets.store import files
-from atft_assets.store.errors import DamagedTable, MissingColumns, MissingTable, StoreError
-from atft_assets.store.manifest import Entry, Manifest, digest, entry_of
+from atft_assets.settings import cache_folder
+from atft_assets.store import files, swap
+from atft_assets.store.errors import DamagedTable, MissingColumns, MissingTable
+from atft_assets.store.manifest import Entry, Manifest, digest, entry_of, outlived
+from atft_assets.store.mirror import Mirror
 from atft_model.interchange.disk import DiskError, keep_private, make_root, writing
 
 MANIFEST = "manifest.json"
@@ -67,14 +70,25 @@ class Store(dg.ConfigurableResource):
     def local(self, *parts: str) -> Path:
         """A local path under the root, for panels and runs, which other processes open by path.
 
-        Raises:
-            StoreError: the root is a bucket.
+        Of a bucket it lies in this machine's mirror (`store.mirror`), to which what is new there is fetched.
         """
-        if "://" in self.root and not self.root.startswith("file://"):
-            raise StoreError(
-                f"ATFT_DATA is {self.root}: panels and training runs need a local disk; set ATFT_DATA to a local path"
-            )
+        if self.remote:
+            return self.mirror().pull(*parts)
         return Path(self.root.removeprefix("file://")).joinpath(*parts)
+
+    def push(self, *parts: str) -> None:
+        """What was written under a local path is published: in a bucket it is pushed there; on a disk it is there."""
+        if self.remote:
+            self.mirror().push(*parts)
+
+    @property
+    def remote(self) -> bool:
+        """Whether the root is a bucket."""
+        return "://" in self.root and not self.root.startswith("file://")
+
+    def mirror(self) -> Mirror:
+        """This machine's mirror of the bucket."""
+        return Mirror(UPath(self.root), cache_folder())
 
 
 @dataclass(frozen=True)
@@ -104,12 +118,20 @@ class Table:
         """
         path = self.folder / MANIFEST
         try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
+            return self._parsed(path.read_bytes())
         except FileNotFoundError:
             return Manifest()
-        except (OSError, ValueError) as error:
-            why = "it is no manifest" if isinstance(error, ValueError) else str(error.strerror or error)
-            raise DamagedTable(self.name, path, why) from error
+        except OSError as error:
+            raise DamagedTable(self.name, path, str(error.strerror or error)) from error
+
+    def _parsed(self, data: bytes | None) -> Manifest:
+        """A manifest from its file; what was announced and has arrived counts as published."""
+        if data is None:
+            return Manifest()
+        try:
+            manifest = Manifest.model_validate_json(data)
+        except ValueError as error:
+            raise DamagedTable(self.name, self.folder / MANIFEST, "it is no manifest") from error
         for key, entry in manifest.pending.items():
             if self._holds(key, entry.sha256):
                 manifest.entries[key] = entry
@@ -217,19 +239,67 @@ class Table:
             raise
 
     def publish(self, staged: Sequence[Staged]) -> None:
-        """Make staged partitions visible: announce, rename, confirm. A file that would not change is not touched."""
+        """Make staged partitions visible: announce, rename, confirm. A file that would not change is not touched.
+
+        Raises:
+            StoreError: in a bucket others were first again and again.
+        """
+        if not files.is_local(self.folder):
+            self._publish_among_others(staged)
+            return
         with self.locked():
             manifest = self.manifest()
             held = {key: entry.sha256 for key, entry in manifest.entries.items()}
             manifest.pending = {one.key: one.entry for one in staged}
             self.write_manifest(manifest)
-            for one in staged:
-                if held.get(one.key) != one.entry.sha256 or not self._holds(one.key, one.entry.sha256):
-                    with writing(self.path(one.key)):
-                        files.replace(one.path, self.path(one.key))
+            self._rename(staged, held)
             manifest.entries |= manifest.pending
             manifest.pending = {}
             self.write_manifest(manifest)
+
+    def _rename(self, staged: Sequence[Staged], held: Mapping[str, str]) -> None:
+        """Move staged files to their places, but for those that are there already.
+
+        Args:
+            held: sha256 of what is published, by partition.
+        """
+        for one in staged:
+            if held.get(one.key) != one.entry.sha256 or not self._holds(one.key, one.entry.sha256):
+                with writing(self.path(one.key)):
+                    files.replace(one.path, self.path(one.key))
+
+    def _publish_among_others(self, staged: Sequence[Staged]) -> None:
+        """Publish where nothing can be locked: the manifest is replaced only as it was read, else read again.
+
+        Of two publishers of one partition the last file stands, and whoever confirms later looks which one that is.
+        """
+        announced, before = {one.key: one.entry for one in staged}, Manifest()
+
+        def announce(data: bytes | None) -> bytes:
+            nonlocal before
+            before = self._parsed(data)
+            others = {k: e for k, e in before.pending.items() if before.entries.get(k) != e and not outlived(e)}
+            return Manifest(entries=before.entries, pending=others | announced).text().encode()
+
+        def confirm(data: bytes | None) -> bytes:
+            manifest = self._parsed(data)
+            for key, entry in announced.items():
+                alone = manifest.pending.get(key) == entry and manifest.entries.get(key) in (
+                    before.entries.get(key),
+                    entry,
+                )
+                if alone or self._holds(key, entry.sha256):
+                    manifest.entries[key] = entry
+                if manifest.pending.get(key) == entry:
+                    del manifest.pending[key]
+            return manifest.text().encode()
+
+        path = self.folder / MANIFEST
+        with writing(path):
+            swap.update(path, announce)
+        self._rename(staged, {key: entry.sha256 for key, entry in before.entries.items()})
+        with writing(path):
+            swap.update(path, confirm)
 
     def _holds(self, key: str, sha256: str) -> bool:
         try:
@@ -248,7 +318,8 @@ class Table:
 
     @contextmanager
     def locked(self, timeout: float = -1) -> Iterator[None]:
-        """One publisher at a time on a local disk; a bucket must be written by one run at a time.
+        """One publisher at a time on a local disk. In a bucket nothing is locked: `publish` needs no lock there, and
+        whoever mends a table must be alone with it.
 
         Args:
             timeout: seconds to wait for another one; -1: as long as it takes.

@@ -40,9 +40,9 @@ from atft_assets.training.baselines import StoredBaselines, stored_baselines
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
-from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
 from atft_assets.training.looks import ledger, looked_at, record_looks
 from atft_assets.training.profiling import members_of, profiles_of, shown, write_page
+from atft_assets.training.protocol import TrainingFailed, TrainingLauncher
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
 from atft_assets.training.tried import blends
@@ -235,6 +235,8 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
             if found.baselines:
                 seen(store.local(), blends(rows, found.last_runs, found.baselines, found.fold.name))
             write_json(path, {**board, "profiles": profiles})
+            store.push("trials")
+            store.push("evaluation", found.fold.name)
             page = write_page(store, board, profiles)
         yield _shown(asset, board, path, **shown(page, board, profiles))
         compared = sum(row["kind"] == "phase" and row["panel_id"] == found.panel.panel_id for row in board["rows"])
@@ -282,7 +284,10 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
         "end; without it a run, *Materialize all* among them, passes the asset by.",
     )
     def test_evaluation(
-        context: dg.AssetExecutionContext, config: ScoringConfig, store: Store, launcher: TrainingLauncher
+        context: dg.AssetExecutionContext,
+        config: ScoringConfig,
+        store: Store,
+        launcher: dg.ResourceParam[TrainingLauncher],
     ) -> Iterator[dg.MaterializeResult]:
         if not (config.open_test or config.score_again):
             context.log.warning(CLOSED)
@@ -319,6 +324,7 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             # the ledger first: figures that somebody can read must stand in it
             record_looks(folder, [entry])
             write_json(folder / MAIN / TEST_FILE, board)
+            store.push("evaluation")
         yield _shown(TEST_EVALUATION, board, folder / MAIN / TEST_FILE, scorings=board["scorings"])
 
     return test_evaluation

@@ -51,7 +51,7 @@ def test_the_four_phases_in_one_run(world: World, instance) -> None:
     result = train(world, instance, *phases, seed=3)
     assert result.success
     verdicts = checks(result)
-    assert len(verdicts) == 12 and all(e.passed for (_, name), e in verdicts.items() if name != "gain")
+    assert len(verdicts) == 16 and all(e.passed for (_, name), e in verdicts.items() if name != "gain")
     # the fake gets better by phase, beyond chance
     assert verdicts["train_phase1", "gain"].passed and verdicts["train_phase1", "gain"].metadata["mean"].value > 0
     runs = [latest_run(world.runs(phase.index)) for phase in PHASES]

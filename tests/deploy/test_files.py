@@ -1,0 +1,125 @@
+"""The files of deploy/: the instance file is the canonical one with another storage, every variable is explained."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from atft_assets.host import VARIABLE as HOST_VARIABLE
+from tests.test_readme import variables_read
+
+pytestmark = pytest.mark.deploy
+
+REPOSITORY = Path(__file__).parents[2]
+DEPLOY = REPOSITORY / "deploy"
+EXAMPLE = DEPLOY / "atft.env.example"
+NAME = re.compile(r"\b(?:(?:ATFT|JQUANTS|DAGSTER)_[A-Z0-9_]*[A-Z0-9]|PG[A-Z]+)\b")
+
+SET_THERE = {"DAGSTER_DISABLE_TELEMETRY"}  # that a file of deploy/ sets itself, to one value
+READ_BY_PROGRAMS = {HOST_VARIABLE, "PGPASSFILE"}  # by ours (not through settings), by PostgreSQL's library
+
+
+def assigned() -> dict[str, str]:
+    """Variables of the example, commented out or not, and their values."""
+    lines = EXAMPLE.read_text().splitlines()
+    return {m[1]: m[2].strip('"') for line in lines if (m := re.fullmatch(r"#?([A-Z][A-Z0-9_]*)=(.*)", line))}
+
+
+def used() -> dict[str, set[str]]:
+    """Variables that the files of deploy/ name, and where."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(DEPLOY.rglob("*")):
+        if path.is_file() and path != EXAMPLE and path.suffix != ".md" and path.name != "atft.env":
+            for name in NAME.findall(path.read_text()):
+                found.setdefault(name, set()).add(str(path.relative_to(REPOSITORY)))
+    return found
+
+
+def without_storage(path: Path) -> dict[str, Any]:
+    document = yaml.safe_load(path.read_text())
+    assert isinstance(document, dict)
+    return {name: value for name, value in document.items() if name != "storage"}
+
+
+def test_the_instance_file_differs_from_the_canonical_one_in_its_storage_alone() -> None:
+    ours = yaml.safe_load((DEPLOY / "dagster.postgres.yaml").read_text())
+    assert without_storage(DEPLOY / "dagster.postgres.yaml") == without_storage(REPOSITORY / "dagster.yaml")
+    assert ours["storage"] == {
+        "custom": {
+            "module": "atft_assets.postgres",
+            "class": "PatientPostgresStorage",
+            "config": {"postgres_url": {"env": "ATFT_PG_URL"}},
+        }
+    }
+
+
+def test_every_variable_that_is_used_is_in_the_example() -> None:
+    lacking = {name: where for name, where in used().items() if name not in {*assigned(), *SET_THERE}}
+    assert lacking == {}, f"write them into {EXAMPLE.name}, with what they mean"
+    assert variables_read() - set(assigned()) == set(), "what the platform reads can be set on a server too"
+
+
+def test_every_variable_of_the_example_is_used() -> None:
+    assert set(assigned()) - {*used(), *variables_read(), *READ_BY_PROGRAMS} == set()
+
+
+def test_the_example_holds_no_secret() -> None:
+    values = assigned()
+    assert {name: values[name] for name in ("JQUANTS_API_KEY", "ATFT_ALERT_URLS", "ATFT_SANDBOX_KEY")} == {
+        "JQUANTS_API_KEY": "",
+        "ATFT_ALERT_URLS": "",
+        "ATFT_SANDBOX_KEY": "",
+    }
+    assert re.fullmatch(r"postgresql\+psycopg2://[^:@/]+@.*", values["ATFT_PG_URL"])  # a role, no password
+    assert "/deploy/atft.env" in (REPOSITORY / ".gitignore").read_text().splitlines()
+
+
+def test_a_shell_reads_the_example_as_it_is_meant() -> None:
+    printed = subprocess.run(
+        ["bash", "-c", f"set -a; . {EXAMPLE}; printf %s \"$ATFT_PG_URL\""], capture_output=True, text=True, check=True
+    )  # fmt: skip
+    assert printed.stdout == assigned()["ATFT_PG_URL"] and printed.stderr == ""
+
+
+@pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda path: path.name)
+def test_scripts_can_be_run_and_parsed(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+def postgres_sh(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [DEPLOY / "postgres.sh", *words]
+    return subprocess.run(
+        command, env={"PATH": os.environ["PATH"], **environ}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "said"),
+    [
+        ((), {}, "say what to do: init, start, stop, status or url"),
+        (("drop",), {}, "say what to do"),
+        (("init",), {}, "ATFT_PG_CLUSTER is not set"),
+        (("init",), {"ATFT_PG_CLUSTER": "here"}, "give the whole path"),
+        (("init",), {"ATFT_PG_CLUSTER": "/x" * 50}, "has 100 characters"),
+    ],
+)
+def test_the_clusters_script_says_what_is_missing(words: tuple[str, ...], environ: dict[str, str], said: str) -> None:
+    done = postgres_sh(*words, **environ)
+    assert done.returncode == 2 and said in done.stderr
+
+
+def test_a_cluster_that_is_there_is_not_made_again_and_none_is_not_started(tmp_path: Path) -> None:
+    if shutil.which("initdb") is None and not any(Path("/usr/lib/postgresql").glob("*/bin/initdb")):
+        pytest.skip("no PostgreSQL here: apt-get install --no-install-recommends postgresql-15")
+    place = {"ATFT_PG_CLUSTER": str(tmp_path)}
+    assert "there is no cluster" in postgres_sh("start", **place).stderr
+    (tmp_path / "data").mkdir()
+    done = postgres_sh("init", **place)
+    assert done.returncode == 2 and "is there already; nothing was changed" in done.stderr
+    assert list((tmp_path / "data").iterdir()) == []

@@ -1,0 +1,250 @@
+"""deploy/stack.sh with the platform's own code on PostgreSQL: up, a run through the UI's interface, and down again."""
+
+import json
+import os
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import pytest
+
+from atft_assets.host import HOST_TAG
+from atft_assets.tools.services import living
+from tests.deploy.postgres import REPOSITORY, Cluster
+from tests.e2e.locations import LOADED, locations
+from tests.patience import PATIENCE, until
+from tests.ports import free_port
+
+pytestmark = [pytest.mark.deploy, pytest.mark.slow]
+
+SELECTOR = {"repositoryLocationName": "atft", "repositoryName": "__repository__", "pipelineName": "__ASSET_JOB"}
+LAUNCH = """mutation($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+HEALTH = """{ instance { daemonHealth { allDaemonStatuses {
+  daemonType required healthy lastHeartbeatErrors { message } } } } }"""
+
+
+@dataclass
+class Stack:
+    """A running stack."""
+
+    folder: Path
+    environ: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "said"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.environ['ATFT_UI_PORT']}"
+
+    @property
+    def view(self) -> str:
+        return f"http://127.0.0.1:{self.environ['ATFT_VIEW_PORT']}/view"
+
+    def group(self) -> list[psutil.Process]:
+        """What lives in its process group."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getpgid(process.pid) == self.process.pid and living(process):
+                    found.append(process)
+            except (ProcessLookupError, psutil.Error):
+                continue
+        return found
+
+    def service(self, words: str) -> psutil.Process:
+        """The one whose command line holds these words."""
+        return next(process for process in self.group() if words in " ".join(process.cmdline()))
+
+
+def asked(url: str, document: str, **variables: Any) -> dict[str, Any]:
+    """Answer of a webserver's GraphQL; nothing while it does not serve."""
+    body = json.dumps({"query": document, "variables": variables}).encode()
+    request = urllib.request.Request(f"{url}/graphql", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            found = json.load(answer)
+    except OSError:
+        return {}
+    assert "errors" not in found, found
+    data: dict[str, Any] = found["data"]
+    return data
+
+
+def started(folder: Path, cluster: Cluster) -> Stack:
+    """A stack on an empty database."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ATFT_", "JQUANTS_", "DAGSTER"))}
+    ports = {f"ATFT_{name}_PORT": str(free_port()) for name in ("UI", "VIEW", "CODE")}
+    environ = {
+        **kept,
+        **ports,
+        "DAGSTER_HOME": str(folder / "home"),
+        "ATFT_DATA": str(folder / "data"),
+        "ATFT_PG_URL": cluster.url(cluster.empty()),
+        "ATFT_HOST": "the-stack",
+        "ATFT_START": "2022-01-04",
+        "ATFT_END": "2022-02-28",
+    }
+    process = subprocess.Popen(
+        [REPOSITORY / "deploy" / "stack.sh"],
+        env=environ,
+        cwd=folder,
+        stdout=(folder / "said").open("w"),
+        stderr=subprocess.STDOUT,
+        # a script's job ignores SIGINT: what the stack starts must not
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # type: ignore[arg-type,return-value]
+    )
+    return Stack(folder, environ, process)
+
+
+def loaded(url: str) -> bool:
+    return locations(url) == LOADED
+
+
+@pytest.fixture(scope="module")
+def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = started(tmp_path_factory.mktemp("stack"), cluster)
+    try:
+        for url in (stack.url, stack.view):
+            until(partial(loaded, url), f"the code at {url}", process=stack.process, log=stack.log)
+        yield stack
+    finally:
+        stack.process.terminate()
+        stack.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def history(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """Dagster's history as another process of this machine reads it."""
+    for name in ("DAGSTER_HOME", "ATFT_PG_URL"):
+        monkeypatch.setenv(name, stack.environ[name])
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def launch(url: str) -> dict[str, Any]:
+    """Ask a webserver to materialize the calendar of a month."""
+    tags = [{"key": "dagster/partition", "value": "2022-01"}]
+    selector = {**SELECTOR, "assetSelection": [{"path": ["trading_calendar"]}]}
+    given = {"selector": selector, "mode": "default", "executionMetadata": {"tags": tags}}
+    answer: dict[str, Any] = asked(url, LAUNCH, p=given)["launchPipelineExecution"]
+    return answer
+
+
+def test_the_instance_file_is_linked_and_the_daemons_are_healthy(stack: Stack) -> None:
+    linked = Path(stack.environ["DAGSTER_HOME"], "dagster.yaml")
+    assert linked.resolve() == REPOSITORY / "deploy" / "dagster.postgres.yaml"
+
+    def healthy() -> bool:
+        found = asked(stack.url, HEALTH)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        return all(one["healthy"] and not one["lastHeartbeatErrors"] for one in found if one["required"])
+
+    until(healthy, "the health of every daemon", process=stack.process, log=stack.log)
+
+
+def test_a_run_that_the_ui_launches_succeeds(stack: Stack, history: dg.DagsterInstance) -> None:
+    said = launch(stack.url)
+    assert said["__typename"] == "LaunchRunSuccess", said
+    run_id = said["run"]["runId"]
+
+    def ended() -> dg.DagsterRun | None:
+        run = history.get_run_by_id(run_id)
+        return run if run is not None and run.is_finished else None
+
+    run = until(ended, "the end of the run", process=stack.process, log=stack.log)
+    assert run.status is dg.DagsterRunStatus.SUCCESS, [event.message for event in history.all_logs(run_id)][-3:]
+    assert run.tags[HOST_TAG] == "the-stack"
+    (table,) = Path(stack.environ["ATFT_DATA"], "raw", "trading_calendar").glob("*.parquet")
+    assert table.stat().st_mode & 0o077 == 0
+
+
+def test_who_may_only_look_launches_nothing(stack: Stack) -> None:
+    assert launch(stack.view)["__typename"] == "UnauthorizedError"
+
+
+def test_the_guard_stands_before_the_webserver(stack: Stack) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="405"):
+        urllib.request.urlopen(f"{stack.url}/graphql?query=mutation%7BsetNuxSeen%7D", timeout=PATIENCE)
+
+
+def test_every_sensor_ticks_without_an_error(stack: Stack, history: dg.DagsterInstance) -> None:
+    """Those that are on by themselves: they look at an almost empty history."""
+
+    def ticks() -> dict[str, set[str]]:
+        states = [state for state in history.all_instigator_state() if state.instigator_type.value == "SENSOR"]
+        return {
+            state.instigator_name: {
+                tick.status.value for tick in history.get_ticks(state.instigator_origin_id, state.selector_id)
+            }
+            for state in states
+        }
+
+    wanted = {"corrections", "disk_usage", "run_failure_alert", "schema_failure_alert", "unrun_checks"}
+
+    def ticked() -> dict[str, set[str]] | None:
+        found = ticks()
+        return found if all(found.get(name, set()) & {"SKIPPED", "SUCCESS"} for name in wanted) else None
+
+    found = until(ticked, f"a tick of {', '.join(sorted(wanted))}", process=stack.process, log=stack.log)
+    assert "FAILURE" not in set().union(*found.values()), found
+
+
+def test_patience_is_given_to_the_code_server_alone(stack: Stack) -> None:
+    given = {words: stack.service(words).environ().get("ATFT_PG_PATIENCE") for words in
+             ("code-server start", "tools.webserver", "--read-only", "dagster._daemon")}  # fmt: skip
+    assert list(given.values()) == ["900", None, None, None]
+    assert stack.service("code-server start").pid != stack.process.pid
+
+
+def test_the_first_page_after_a_restart_of_the_database_is_no_error(stack: Stack, cluster: Cluster) -> None:
+    """And what was up stays up: webservers and daemon have no patience, but a restart is short."""
+    before = {process.pid for process in stack.group()}
+    question = "{ runsOrError { __typename ... on Runs { results { runId } } } }"
+    for url in (stack.url, stack.view):
+        assert asked(url, question)["runsOrError"]["__typename"] == "Runs"
+    cluster.run("stop")
+    cluster.run("start")
+    for url in (stack.url, stack.view):
+        assert asked(url, question)["runsOrError"]["__typename"] == "Runs"  # an HTTP 500 is no answer
+    assert launch(stack.url)["__typename"] == "LaunchRunSuccess"
+    assert {process.pid for process in stack.group()} >= before
+
+
+@pytest.mark.parametrize("how", ["a service is killed", "terminated"])
+def test_all_end_together(cluster: Cluster, tmp_path: Path, how: str) -> None:
+    stack = started(tmp_path, cluster)
+    until(partial(loaded, stack.url), "the stack", process=stack.process, log=stack.log)
+    assert len(stack.group()) >= 6  # this script, four services, the code server's child
+    if how == "terminated":
+        stack.process.terminate()
+    else:
+        stack.service("dagster._daemon").kill()
+    assert stack.process.wait(PATIENCE) == (0 if how == "terminated" else 1), stack.log.read_text()[-2000:]
+    assert stack.group() == []
+    if how != "terminated":
+        assert "one of the services ended (exit code 137)" in stack.log.read_text()
+
+
+def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
+    script = [REPOSITORY / "deploy" / "stack.sh"]
+    environ = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(script, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "stack.sh: DAGSTER_HOME is not set; deploy/atft.env.example says what it is\n",
+    )
+    (tmp_path / "dagster.yaml").symlink_to(REPOSITORY / "dagster.yaml")
+    environ |= {"DAGSTER_HOME": str(tmp_path), "ATFT_DATA": str(tmp_path), "ATFT_PG_URL": "postgresql:///x"}
+    done = subprocess.run(script, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "is not of a PostgreSQL" in done.stderr

@@ -1,0 +1,88 @@
+"""Two machines and a bucket: one builds panel and a phase, the other goes on from there, and each sees all of it."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from atft_assets.store import Store
+from atft_assets.training.baselines import baselines_asset
+from atft_assets.training.evaluation import evaluation_asset
+from atft_assets.training.folds import folds_asset
+from atft_assets.training.launcher import LocalLauncher
+from atft_model.interchange.run import LATEST
+from tests.store.bucket import ROOT, bucket, server  # noqa: F401
+from tests.training.small_market import FOLDS, World
+from tests.training.test_phases import failure
+
+pytestmark = [pytest.mark.usefixtures("trainer_on_path"), pytest.mark.slow]
+FAST = {"trees": 10, "settings": 1, "threads": 1}
+
+
+@pytest.fixture
+def shared(_world: World, bucket: Store) -> World:  # noqa: F811
+    """The market's tables in a bucket; no panel, no fold, no run."""
+    for group in ("raw", "features", "graph"):
+        for path in (_world.root / group).rglob("*"):
+            if path.is_file() and not path.name.startswith("."):
+                target = bucket.mirror().root / path.relative_to(_world.root).as_posix()
+                target.fs.put_file(str(path), target.path)
+    settings = _world.settings.model_copy(update={"data_root": ROOT})
+    return World(Path("/nowhere"), bucket, settings, _world.days, _world.codes, _world.returns)
+
+
+def run(world: World, instance: dg.DagsterInstance, *names: str, **config: dict[str, object]) -> None:
+    """Some assets, on whichever machine ATFT_CACHE says this is."""
+    ops: dict[str, object] = {
+        name: {"config": {"allow_ephemeral_instance": True, **config.get(name, {})}}
+        for name in names
+        if name.startswith("train_")
+    }
+    if "baselines" in names:
+        ops["baselines"] = {"config": FAST}
+    assets = [
+        world.panel_asset(), folds_asset(FOLDS), *world.phase_assets(), baselines_asset(world.settings),
+        evaluation_asset(world.settings),
+    ]  # fmt: skip
+    made = {key for one in assets for key in one.keys}
+    needed = {key for one in assets for keys in one.asset_deps.values() for key in keys} - made
+    result = dg.materialize(
+        [*assets, *(dg.AssetSpec(key) for key in needed)],
+        selection=list(names),
+        resources={"store": world.store, "launcher": LocalLauncher(module="fake_trainer", threads=1)},
+        run_config={"ops": ops},
+        instance=instance,
+        raise_on_error=False,
+    )
+    assert result.success, failure(result)
+
+
+def test_what_one_machine_began_the_other_goes_on_with(
+    shared: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ATFT_CACHE", str(tmp_path / "first"))
+    run(shared, instance, "training_panel", "folds", "train_phase0")
+    first = shared.store.mirror().folder
+    monkeypatch.setenv("ATFT_CACHE", str(tmp_path / "second"))
+    run(shared, instance, "train_phase1", "baselines", "evaluation")
+    second = shared.store.mirror().folder
+    assert first != second
+    newest = {phase: (second / "runs" / "main" / phase / LATEST).read_text() for phase in ("phase0", "phase1")}
+    assert (first / "runs" / "main" / "phase0" / LATEST).read_text() == newest["phase0"]
+    monkeypatch.setenv("ATFT_CACHE", str(tmp_path / "first"))
+    board = shared.store.local("evaluation", "main") / "validation.json"
+    assert board.read_bytes() == (second / "evaluation" / "main" / "validation.json").read_bytes()
+    assert (shared.store.local("runs", "main", "phase1") / LATEST).read_text() == newest["phase1"]
+    lines = (shared.store.local("trials") / "trials.jsonl").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == len((second / "trials" / "trials.jsonl").read_text().splitlines()) > 3
+
+
+def test_a_machine_that_lost_its_disk_fetches_what_it_needs(
+    shared: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ATFT_CACHE", str(tmp_path / "only"))
+    run(shared, instance, "training_panel", "folds", "train_phase0")
+    shutil.rmtree(tmp_path / "only")
+    run(shared, instance, "train_phase1")
+    assert (shared.store.mirror().folder / "runs" / "main" / "phase1" / LATEST).exists()
