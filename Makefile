@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DEPLOY := .venv/.deploy
 IN_ENV := . ./env.sh &&
 
 # What a person may pass to `make road`: months per run, and run config for the trainings (a YAML file)
@@ -16,6 +17,8 @@ CONFIG ?=
 PORT ?= 3000
 # COVERAGE=1 makes `make test` count lines as well; the figure stands at the end
 COVERAGE ?=
+# what `make deploy-test` tries: TRIED=machine leaves out what `make test` runs too
+TRIED ?= deploy or machine
 # tests run on every core; a file stays with one worker (tests/conftest.py deals them)
 WORKERS := -n auto --dist loadgroup --no-loadscope-reorder
 
@@ -30,6 +33,12 @@ $(READY): pyproject.toml constraints.txt
 	@echo "Installing into .venv (about two minutes the first time) ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev,postgres,s3,gpu,metrics]'
+	touch $@
+
+# what `make deploy-test`, `make audit` and `make sbom` need beside it: Ray, linters, auditors
+$(DEPLOY): $(READY)
+	@echo "Installing Ray and the linters (about a minute) ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,deploy]'
 	touch $@
 
 ROAD = python -m atft_assets.tools.reaper && exec python -m atft_assets.tools.road --months-per-run $(MONTHS_PER_RUN) \
@@ -64,8 +73,8 @@ test-fast: setup  ## all but the slow ones and those that drive a real command l
 	$(BIN)/python -m pytest -q $(WORKERS) -m "not e2e and not slow and not machine"
 
 .PHONY: deploy-test
-deploy-test: setup  ## what deploy/ describes, really run: services, proxy, machines, images; ends with what ran and what not
-	$(BIN)/python -m pytest -q -m deploy -p tests.deploy.table
+deploy-test: $(DEPLOY)  ## what deploy/ describes, really run: services, proxy, machines, images, hosts; ends with what ran and what not
+	$(BIN)/python -m pytest -q -m "$(TRIED)" -p tests.deploy.table
 
 .PHONY: coverage
 coverage: setup  ## the fast tests again, with the lines that none of them reaches
@@ -82,11 +91,11 @@ secrets: setup  ## is a key, a token or a password in a file that git knows?
 	$(BIN)/pre-commit run --all-files secrets
 
 .PHONY: audit
-audit: setup  ## is a vulnerability known in a pinned package? Exit code 0 only when every one was looked up
+audit: $(DEPLOY)  ## is a vulnerability known in a pinned package? Exit code 0 only when every one was looked up
 	@$(IN_ENV) python -m atft_assets.tools.audit
 
 .PHONY: sbom
-sbom: setup  ## every package of .venv, its version and licence, as CycloneDX: sbom.json
+sbom: $(DEPLOY)  ## every package of .venv, its version and licence, as CycloneDX: sbom.json
 	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
 	@echo "sbom.json"
 
