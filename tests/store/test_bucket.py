@@ -206,6 +206,16 @@ def test_a_table_can_be_moved_to_a_bucket_and_back(bucket: Store, tmp_path: Path
     assert values(back) == {key(1): 1.0, key(2): 6.0} and back.path(key(2)).name == "2024-02.parquet"
 
 
+def test_the_page_tells_how_other_tools_read_a_table(bucket: Store) -> None:
+    table = bucket.table("features", "labels")
+    table.publish([table.stage("all", frame(1), code_version="t")])
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "bucket.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0].replace("s3://my-bucket/atft", ROOT)
+    names: dict[str, pl.LazyFrame] = {}
+    exec(code, names)
+    assert names["labels"].collect().height == 50
+
+
 def test_a_conditional_write_is_refused_where_another_was_first(bucket: Store) -> None:
     path = UPath(f"{ROOT}/pointer")
     assert swap.read(path) == (None, None)
