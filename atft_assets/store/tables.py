@@ -121,9 +121,14 @@ class Table:
         """The file of a partition, published or not.
 
         Raises:
-            DamagedTable: the manifest, which names it, cannot be read.
+            DamagedTable: in a bucket, where the manifest alone names it, that cannot be read.
         """
-        return self.place(key, self.manifest().entries.get(key))
+        try:
+            return self.place(key, self.manifest().entries.get(key))
+        except DamagedTable:
+            if not files.is_local(self.folder):
+                raise
+            return self.place(key)
 
     def place(self, key: str, entry: Entry | None = None) -> UPath:
         """The file that an entry is about; without one, where a partition is published on a local disk."""
