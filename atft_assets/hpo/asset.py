@@ -11,7 +11,7 @@ from atft_assets.failures import PermanentFailure, Refusal, permanent
 from atft_assets.groups import TRAINING
 from atft_assets.hpo.page import best_config, importances, knob, page_name, picture, render, trials_table
 from atft_assets.hpo.space import DEFAULT, Dimension, check_space, starting_point, value_of
-from atft_assets.hpo.study import WHY, best_of, counted, open_study, platform_database
+from atft_assets.hpo.study import WHY, best_of, counted, database_of, open_study
 from atft_assets.hpo.trial import Plan, TrialFailed, run_trial, tidy
 from atft_assets.hpo.tried import tried
 from atft_assets.reports.pages import write_page
@@ -107,9 +107,10 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult]:
         with permanent(f"{NAME} cannot start"):
             plan, base = _plan(config, store, settings)
+            database = database_of(context.instance, bucket=store.remote)
             study = open_study(
                 plan.folder, config.study, _identity(plan, base, config),
-                seed=config.seed, startup_trials=config.startup_trials, database=platform_database(context.instance),
+                seed=config.seed, startup_trials=config.startup_trials, database=database,
             )  # fmt: skip
         context.log.info(f"study {config.study}: {counted(study)} of {config.trials} trials, {plan.folder}")
         with permanent(NAME):

@@ -2,9 +2,10 @@
 
 Its database is the platform's own where that is PostgreSQL, in a schema of its own (both Dagster and Optuna keep their
 version in a table `alembic_version`), so that workers on several machines may go on with it; else the file
-`hpo/<study>/study.db`. A worker that is killed leaves a trial behind that still says
-"running"; its heartbeat stops, and the next worker marks it as failed and tries its values again. Whatever is compared
-must be comparable, so a study belongs to one panel, one list of folds, one space and one measure, and refuses others.
+`hpo/<study>/study.db`, which a data root in a bucket cannot have. A worker that is killed leaves a trial behind that
+still says "running"; its heartbeat stops, and the next worker marks it as failed and tries its values again. Whatever
+is compared must be comparable, so a study belongs to one panel, one list of folds, one space and one measure, and
+refuses others.
 """
 
 import warnings
@@ -46,6 +47,24 @@ def objective_of(by_fold: Mapping[str, float], spread_penalty: float) -> float:
 def platform_database(instance: "dg.DagsterInstance") -> str | None:
     """Address of the PostgreSQL that Dagster writes its events to, with its password; None where it writes to files."""
     return getattr(instance.event_log_storage, "postgres_url", None)
+
+
+def database_of(instance: "dg.DagsterInstance", *, bucket: bool) -> str | None:
+    """Address of the database of studies; None where each is a file of the data root.
+
+    Args:
+        bucket: whether the data root is one.
+
+    Raises:
+        Refusal: it is, and there is no PostgreSQL: of a file that several machines push, one machine's trials are lost.
+    """
+    database = platform_database(instance)
+    if bucket and database is None:
+        raise Refusal(
+            "a study is a database, and a bucket holds none: let Dagster write its history to PostgreSQL "
+            "(deploy/README.md), and the studies are kept there; or search on a data root that is a folder (ATFT_DATA)"
+        )
+    return database
 
 
 def storage_of(folder: Path, database: str | None = None) -> "optuna.storages.RDBStorage":

@@ -26,7 +26,7 @@ from atft_assets.calendar import TOKYO, trading_days
 from atft_assets.dagster_private import CheckStatus
 from atft_assets.features.registry import complete
 from atft_assets.operations.alerts import alerts_resource
-from atft_assets.operations.disk import NO_GROWTH, TREND_DAYS, days_to_full, free_before, reading_of
+from atft_assets.operations.disk import NO_GROWTH, TREND_DAYS, days_to_full, free_before, reading_of, volumes
 from atft_assets.operations.freshness import expected_through
 from atft_assets.operations.schedules import published_months
 from atft_assets.raw import SOURCES
@@ -159,9 +159,7 @@ def of_disks(instance: dg.DagsterInstance, settings: Settings, now: datetime) ->
     """The volumes of data and home, as the sensor `disk_usage` reads them."""
     home = None if instance.is_ephemeral else instance.root_directory
     past = free_before(instance, now.timestamp() - TREND_DAYS * 86_400)
-    for name, path in {"data": settings.data_root, "dagster_home": home}.items():
-        if not path or "://" in path:
-            continue
+    for name, path in volumes(settings.data_root, home).items():
         read, labels = reading_of(path), {"volume": name}
         days = days_to_full([*past.get(name, []), (now.timestamp(), read["free_gb"])])
         yield Sample("atft_disk_free_bytes", read["free_gb"] * 1e9, labels)

@@ -12,6 +12,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,28 @@ class Same:
     modified: int
 
 
+@dataclass(frozen=True)
+class There:
+    """A file of the bucket.
+
+    Attributes:
+        version: its ETag.
+        size: bytes.
+        written: when, nanoseconds of the epoch; None where the store does not tell.
+    """
+
+    version: str
+    size: int
+    written: int | None
+
+    @classmethod
+    def of(cls, info: dict[str, Any]) -> "There":
+        """What a listing tells, or a question for one file."""
+        at = info.get("LastModified")
+        written = round(at.timestamp() * 1e9) if isinstance(at, datetime) else None
+        return cls(_version(info), int(info["size"]), written)
+
+
 class Mirror:
     """The folder that stands for a bucket.
 
@@ -74,15 +97,15 @@ class Mirror:
             index = self._index()
             there = self._there(prefix)
             newest = self._newest_panel(there)
-            for name, (version, size) in there.items():
-                if _heavy_panel(name, size, newest) and name not in index:
+            for name, theirs in there.items():
+                if _heavy_panel(name, theirs.size, newest) and name not in index:
                     continue
                 mine = self.folder / name
-                if name in index and index[name].version == version and mine.exists():
+                if name in index and index[name].version == theirs.version and mine.exists():
                     continue
                 if name in index and mine.exists() and _changed(mine, index[name]):
                     continue  # changed on both sides: `push` brings them together
-                index[name] = self._fetch(name, version)
+                index[name] = self._fetch(name, theirs)
             for name in [name for name in index if _below(name, prefix) and name not in there]:
                 mine = self.folder / name
                 if mine.exists() and not _changed(mine, index[name]):
@@ -115,19 +138,21 @@ class Mirror:
             self._write(index)
         return written
 
-    def _fetch(self, name: str, version: str) -> Same:
-        """Fetch a file beside its place and rename it."""
+    def _fetch(self, name: str, theirs: There) -> Same:
+        """Fetch a file beside its place and rename it; its time is the bucket's, by which newer states are told."""
         target = self.folder / name
         staged = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{STAGED_SUFFIX}")
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self.root.fs.get_file((self.root / name).path, str(staged))
+                if theirs.written is not None:
+                    os.utime(staged, ns=(theirs.written, theirs.written))
                 os.replace(staged, target)
             except BaseException:
                 staged.unlink(missing_ok=True)
                 raise
-        return _same(target, version)
+        return _same(target, theirs.version)
 
     def _store(self, name: str) -> Same:
         """Write a file of this machine into the bucket."""
@@ -150,8 +175,8 @@ class Mirror:
         path.fs.invalidate_cache(path.path)
         return _same(mine, _version(path.fs.info(path.path, refresh=True)))
 
-    def _there(self, prefix: str) -> dict[str, tuple[str, int]]:
-        """Version and size of every file in the bucket under a prefix, by its name under the root."""
+    def _there(self, prefix: str) -> dict[str, There]:
+        """Every file in the bucket under a prefix, by its name under the root."""
         self.root.fs.invalidate_cache()  # a listing of before knows nothing of what others wrote
         start = (self.root / prefix).path if prefix else self.root.path
         found = self.root.fs.find(start, detail=True)
@@ -159,7 +184,7 @@ class Mirror:
         names = {path.removeprefix(base): info for path, info in found.items() if path.startswith(base)}
         tables = {name.rpartition("/")[0] for name in names if name.endswith("/" + MANIFEST)}
         return {
-            name: (_version(info), int(info["size"]))
+            name: There.of(info)
             for name, info in sorted(names.items())
             if _mirrored(name) and _below(name, prefix) and not _of_table(name, tables)
         }
@@ -173,7 +198,7 @@ class Mirror:
             if path.is_file() and _mirrored(name):
                 yield name
 
-    def _newest_panel(self, there: dict[str, tuple[str, int]]) -> str | None:
+    def _newest_panel(self, there: dict[str, There]) -> str | None:
         name = f"{PANELS}/{LATEST}"
         return (self.root / name).read_text().strip() if name in there else None
 

@@ -4,7 +4,12 @@ A partition is one zstd Parquet file `<root>/<group>/<table>/<key>.parquet`, the
 for an unpartitioned table. A publication survives `kill -9` at any instant: staged files are flushed, the manifest
 announces their hashes as pending, the files are renamed into place, the manifest confirms. Whatever step was the last,
 each file is either the old one or the new one, both are vouched for by a hash, and both have passed their contract.
-Two publishers of one table wait for each other on a local disk; in a bucket each adds to what the other has written.
+Two publishers of one table wait for each other there.
+
+A bucket has neither locks nor renames. There each publication of a partition is a file of a name of its own,
+`<key>.<12 hex digits>.parquet`, never written again, and the manifest names those that count: it is replaced in one
+step, and only as it was read. So a reader goes through the manifest; what was replaced stays a while for whoever read
+an older one (`store.leftovers`).
 """
 
 import hashlib
@@ -13,8 +18,9 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -27,11 +33,13 @@ from atft_assets.failures import PermanentFailure
 from atft_assets.settings import cache_folder
 from atft_assets.store import files, swap
 from atft_assets.store.errors import DamagedTable, MissingColumns, MissingTable
-from atft_assets.store.manifest import Entry, Manifest, digest, entry_of, outlived
+from atft_assets.store.leftovers import leftovers
+from atft_assets.store.manifest import Entry, Manifest, digest, entry_of
 from atft_assets.store.mirror import Mirror
 from atft_model.interchange.disk import DiskError, keep_private, make_root, writing
 
 MANIFEST = "manifest.json"
+READS = 5  # of a partition that others replace again and again
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Store(dg.ConfigurableResource):
             PermanentFailure: the root cannot be made, or nothing can be written there.
         """
         keep_private()
-        if context.run is not None and files.is_local(UPath(self.root)):  # sensors read: they must work on a full disk
+        if context.run is not None and not self.remote:  # sensors read: they must work on a full disk
             try:
                 make_root(self.local())
             except DiskError as error:
@@ -65,7 +73,7 @@ class Store(dg.ConfigurableResource):
 
     def table(self, group: str, name: str) -> "Table":
         """The table `group/name`; it need not exist yet."""
-        return Table(UPath(self.root), group, name)
+        return Table(self.place, group, name)
 
     def local(self, *parts: str) -> Path:
         """A local path under the root, for panels and runs, which other processes open by path.
@@ -82,13 +90,18 @@ class Store(dg.ConfigurableResource):
             self.mirror().push(*parts)
 
     @property
+    def place(self) -> UPath:
+        """The root as a path; of a bucket nothing is cached, for others write there too."""
+        return UPath(self.root, use_listings_cache=False) if self.remote else UPath(self.root)
+
+    @property
     def remote(self) -> bool:
         """Whether the root is a bucket."""
         return "://" in self.root and not self.root.startswith("file://")
 
     def mirror(self) -> Mirror:
         """This machine's mirror of the bucket."""
-        return Mirror(UPath(self.root), cache_folder())
+        return Mirror(self.place, cache_folder())
 
 
 @dataclass(frozen=True)
@@ -105,8 +118,21 @@ class Table:
         return self.root / self.group / self.name
 
     def path(self, key: str) -> UPath:
-        """The file of a partition."""
-        return self.folder / f"{key}.parquet"
+        """The file of a partition, published or not.
+
+        Raises:
+            DamagedTable: in a bucket, where the manifest alone names it, that cannot be read.
+        """
+        try:
+            return self.place(key, self.manifest().entries.get(key))
+        except DamagedTable:
+            if not files.is_local(self.folder):
+                raise
+            return self.place(key)
+
+    def place(self, key: str, entry: Entry | None = None) -> UPath:
+        """The file that an entry is about; without one, where a partition is published on a local disk."""
+        return self.folder / ((entry and entry.file) or f"{key}.parquet")
 
     def manifest(self) -> Manifest:
         """What has been published; empty for a table that does not exist yet.
@@ -118,9 +144,7 @@ class Table:
         """
         path = self.folder / MANIFEST
         try:
-            return self._parsed(path.read_bytes())
-        except FileNotFoundError:
-            return Manifest()
+            return self._parsed(swap.read(path)[0])
         except OSError as error:
             raise DamagedTable(self.name, path, str(error.strerror or error)) from error
 
@@ -133,7 +157,7 @@ class Table:
         except ValueError as error:
             raise DamagedTable(self.name, self.folder / MANIFEST, "it is no manifest") from error
         for key, entry in manifest.pending.items():
-            if self._holds(key, entry.sha256):
+            if self._holds(key, entry):
                 manifest.entries[key] = entry
         return manifest
 
@@ -184,25 +208,31 @@ class Table:
         return {key: entries[key] for key in keys}
 
     def _bytes(self, key: str, entry: Entry) -> bytes:
-        """A partition's file, held against its hash; read again once, for it may just have been replaced."""
-        data = self._file(key)
-        if digest(data) == entry.sha256:
-            return data
-        data, newer = self._file(key), self.manifest().entries.get(key)
-        if newer and digest(data) == newer.sha256:
-            return data
-        raise DamagedTable(self.name, self.path(key), "it is not the file that its manifest describes", key)
+        """A partition's file, held against its hash; by what the manifest says by then, if it is no longer there.
 
-    def _file(self, key: str) -> bytes:
-        try:
-            return self.path(key).read_bytes()
-        except OSError as error:
-            gone = "it is gone, though its manifest lists it"
-            why = gone if isinstance(error, FileNotFoundError) else str(error.strerror or error)
-            raise DamagedTable(self.name, self.path(key), why, key) from error
+        Raises:
+            DamagedTable: it is not the file that the manifest describes.
+        """
+        why = ""
+        for _ in range(READS):
+            path = self.place(key, entry)
+            try:
+                data = path.read_bytes()
+                if digest(data) == entry.sha256:
+                    return data
+                why = "it is not the file that its manifest describes"
+            except FileNotFoundError:
+                why = "it is gone, though its manifest lists it"
+            except OSError as error:
+                raise DamagedTable(self.name, path, str(error.strerror or error), key) from error
+            newer = self.manifest().entries.get(key)
+            if newer is None or newer == entry:
+                break
+            entry = newer
+        raise DamagedTable(self.name, path, why, key)
 
     def stage(self, key: str, frame: pl.DataFrame, *, code_version: str, contract_passed: bool = True) -> Staged:
-        """Write a partition beside its place and flush it to the disk; readers do not see it.
+        """Write a partition beside its place and flush it to the disk, or into a bucket; readers do not see it.
 
         Raises:
             DiskFull, Unwritable: there is no room for it, or nobody may write there.
@@ -210,14 +240,15 @@ class Table:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         frame = _in_order(frame)
-        path = self.folder / f".{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}{files.STAGED_SUFFIX}"
+        file = None if files.is_local(self.folder) else f"{key}.{uuid.uuid4().hex[:12]}.parquet"
+        path = self.folder / (file or f".{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}{files.STAGED_SUFFIX}")
         frame = frame.rechunk()  # equal frames must give equal bytes, and the layout in memory shows in them
         buffer = io.BytesIO()  # through memory: the hash needs no second read, and a full disk is a plain OSError
         # level 1: floats hardly compress, and higher levels take a fifth more time for a hundredth of the size
         frame.write_parquet(buffer, compression="zstd", compression_level=1)
-        files.write(path, buffer.getbuffer(), self.path(key))
+        files.write(path, buffer.getbuffer(), self.place(key))
         sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        entry = entry_of(frame, sha256, code_version=code_version, contract_passed=contract_passed)
+        entry = entry_of(frame, sha256, code_version=code_version, contract_passed=contract_passed, file=file)
         return Staged(key, path, entry)
 
     def stage_all(self, frames: Iterable[tuple[str, pl.DataFrame]], *, code_version: str) -> list[Staged]:
@@ -258,59 +289,53 @@ class Table:
             self.write_manifest(manifest)
 
     def _rename(self, staged: Sequence[Staged], held: Mapping[str, str]) -> None:
-        """Move staged files to their places, but for those that are there already.
+        """Move staged files to their places; those that are there already are not touched.
 
         Args:
             held: sha256 of what is published, by partition.
         """
         for one in staged:
-            if held.get(one.key) != one.entry.sha256 or not self._holds(one.key, one.entry.sha256):
-                with writing(self.path(one.key)):
-                    files.replace(one.path, self.path(one.key))
+            if held.get(one.key) != one.entry.sha256 or not self._holds(one.key, one.entry):
+                with writing(self.place(one.key)):
+                    files.replace(one.path, self.place(one.key))
+            else:
+                one.path.unlink(missing_ok=True)
 
     def _publish_among_others(self, staged: Sequence[Staged]) -> None:
-        """Publish where nothing can be locked: the manifest is replaced only as it was read, else read again.
+        """Publish where nothing can be locked: one manifest takes the place of the one that was read, else again.
 
-        Of two publishers of one partition the last file stands, and whoever confirms later looks which one that is.
+        Of two publishers of one partition the one who comes last stands.
         """
-        announced, before = {one.key: one.entry for one in staged}, Manifest()
+        now = datetime.now(UTC)
+        announced = {one.key: one.entry.model_copy(update={"published_at": now}) for one in staged}
 
-        def announce(data: bytes | None) -> bytes:
-            nonlocal before
-            before = self._parsed(data)
-            others = {k: e for k, e in before.pending.items() if before.entries.get(k) != e and not outlived(e)}
-            return Manifest(entries=before.entries, pending=others | announced).text().encode()
-
-        def confirm(data: bytes | None) -> bytes:
-            manifest = self._parsed(data)
-            for key, entry in announced.items():
-                alone = manifest.pending.get(key) == entry and manifest.entries.get(key) in (
-                    before.entries.get(key),
-                    entry,
-                )
-                if alone or self._holds(key, entry.sha256):
-                    manifest.entries[key] = entry
-                if manifest.pending.get(key) == entry:
-                    del manifest.pending[key]
-            return manifest.text().encode()
+        def added(data: bytes | None) -> bytes:
+            return Manifest(entries=self._parsed(data).entries | announced).text().encode()
 
         path = self.folder / MANIFEST
         with writing(path):
-            swap.update(path, announce)
-        self._rename(staged, {key: entry.sha256 for key, entry in before.entries.items()})
-        with writing(path):
-            swap.update(path, confirm)
+            swap.update(path, added)
+        with suppress(OSError, DamagedTable):  # it is published; what is left is found again
+            for one in leftovers(self.folder, self.manifest(), now):
+                one.path.unlink(missing_ok=True)
 
-    def _holds(self, key: str, sha256: str) -> bool:
+    def _holds(self, key: str, entry: Entry) -> bool:
         try:
-            return digest(self.path(key).read_bytes()) == sha256
+            return digest(self.place(key, entry).read_bytes()) == entry.sha256
         except OSError:
             return False
 
     def discard(self, staged: Sequence[Staged]) -> None:
-        """Remove staged partitions that are not to be published."""
+        """Remove staged partitions that could not be published; of those that were, nothing."""
+        named: set[str | None] = set()
+        if not files.is_local(self.folder):
+            try:
+                named = {entry.file for entry in self.manifest().entries.values()}
+            except DamagedTable:
+                return  # whether they were published nobody can tell; a later publication removes what was not
         for one in staged:
-            one.path.unlink(missing_ok=True)
+            if one.path.name not in named:
+                one.path.unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""

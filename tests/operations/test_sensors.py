@@ -15,7 +15,7 @@ from dagster._core.events import AssetCheckEvaluationPlanned, DagsterEvent, Dags
 from atft_assets.contracts import CONTRACT_CHECK, Verdict, contract_check, failed_check, failures_frame
 from atft_assets.operations.alerts import Alerts
 from atft_assets.operations.contract_failures import schema_failure_alert
-from atft_assets.operations.disk import DiskLevels, disk_usage, folder_sizes
+from atft_assets.operations.disk import DiskLevels, disk_usage, folder_sizes, free_before
 from atft_assets.operations.freshness import data_freshness, expected_through
 from atft_assets.operations.run_failures import run_failure_alert
 from atft_assets.store import Store
@@ -409,6 +409,22 @@ def test_the_real_volume_can_be_read(instance: dg.DagsterInstance, tmp_path: Pat
     resources = {"alerts": Alerts(log_file=str(log)), "disk_levels": DiskLevels(warning=101, critical=102)}
     (observation,) = Ticker(disk_usage(live_settings(tmp_path)), instance, **resources).tick().asset_events
     assert 0 < observation.metadata["data_used_percent"].value <= 100
+
+
+def test_of_a_bucket_the_volume_of_its_mirror_is_read(
+    instance: dg.DagsterInstance, tmp_path: Path, log: Path, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATFT_CACHE", str(tmp_path / "mirrors"))
+    volume.used = 99
+    resources = {"alerts": Alerts(log_file=str(log)), "disk_levels": DiskLevels()}
+    (observation,) = (
+        Ticker(disk_usage(live_settings("s3://bucket/atft"), usage=volume), instance, **resources).tick().asset_events
+    )
+    assert observation.metadata["cache_used_percent"].value == 99.0 and "data_used_percent" not in observation.metadata
+    (told,) = [record for record in read_log(log) if record["where"]["volume of"] == "ATFT_CACHE"]
+    assert f"folders in {tmp_path / 'mirrors'}" in told["todo"] and "fetched from the bucket again" in told["todo"]
+    instance.report_runless_asset_event(observation)
+    assert {*free_before(instance, 0.0)} == {"cache", "dagster_home"}
 
 
 def test_folder_sizes_count_every_file_once(tmp_path: Path) -> None:

@@ -1,19 +1,23 @@
 """Tables in a bucket, by a real server of S3's kind on loopback: whoever publishes at once, no month is lost."""
 
+import shutil
 import signal
 import subprocess
 import sys
-import textwrap
-from datetime import date
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 import pytest
 from upath import UPath
 
 from atft_assets.settings import Plan, Settings
-from atft_assets.store import Store, swap
-from atft_assets.store.errors import DamagedTable
+from atft_assets.store import Store, leftovers, swap
+from atft_assets.store.errors import DamagedTable, MissingTable
 from atft_assets.store.manifest import Manifest
+from atft_assets.store.tables import MANIFEST, Table
 from atft_assets.tools import doctor
 from tests.patience import PATIENCE
 from tests.store.bucket import ROOT
@@ -29,20 +33,58 @@ def key(month: int) -> str:
 
 def published(store: Store, month: int, value: float = 1.0) -> None:
     table = store.table("raw", "quotes")
-    staged = [table.stage(key(month), frame(month, value), code_version="t")]
-    table.publish(staged)
-    table.discard(staged)  # of what was there already
+    table.publish([table.stage(key(month), frame(month, value), code_version="t")])
 
 
-def publisher(months: list[int], value: float, *before: str) -> subprocess.Popen[str]:
-    """A process that publishes months of the table one by one, as a run would."""
-    script = textwrap.dedent(f"""
-        from tests.store.test_bucket import *; from tests.store.bucket import ROOT
-        {"; ".join(before)}
-        for month in {months}:
-            published(Store(root=ROOT), month, {value})
-    """)
-    return subprocess.Popen([sys.executable, "-c", script], text=True, stderr=subprocess.PIPE)
+SCRIPT = """
+import os, sys
+from datetime import date
+import polars as pl
+from atft_assets.store import Store, swap
+
+table = Store(root=sys.argv[1]).table("raw", "quotes")
+
+def staged(month, value):
+    rows = {"date": [date(2024, month, 1)] * 50, "code": [f"{n:05d}" for n in range(50)], "x": value}
+    return table.stage(f"2024-{month:02d}", pl.DataFrame(rows), code_version="t")
+"""
+ROUNDS = 4
+PUBLISHING = """
+for turn in range(int(sys.argv[3])):
+    value = float(100 * int(sys.argv[2]) + turn)
+    table.publish([staged(month, value) for month in (int(sys.argv[2]), 4, 5, 6)])
+"""
+
+
+def process(script: str, *arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT + script, ROOT, *map(str, arguments)]
+    return subprocess.Popen(command, text=True, stderr=subprocess.PIPE)
+
+
+@contextmanager
+def ended(processes: list[subprocess.Popen[str]]) -> Iterator[list[subprocess.Popen[str]]]:
+    try:
+        yield processes
+    finally:
+        for one in processes:
+            one.kill()
+
+
+def files(table: Table) -> list[str]:
+    """What lies beside the manifest."""
+    return sorted(path.name for path in table.folder.glob("*") if path.name != MANIFEST)
+
+
+def named(table: Table) -> list[str]:
+    """What the manifest names."""
+    return sorted(table.place(key, entry).name for key, entry in table.manifest().entries.items())
+
+
+def values(table: Table, months: list[str] | None = None) -> dict[str, float]:
+    """Of each month the one value that it holds."""
+    rows = table.read(months).group_by("date").agg(pl.col("x").unique()).sort("date")
+    assert all(len(x) == 1 for x in rows["x"]), "of two publishers' rows"
+    return {f"{day:%Y-%m}": x[0] for day, x in rows.rows()}
 
 
 def test_what_is_published_is_read_and_scanned(bucket: Store) -> None:
@@ -54,52 +96,124 @@ def test_what_is_published_is_read_and_scanned(bucket: Store) -> None:
     version = table.version()
     published(bucket, 2, 2.0)
     assert table.version() == version, "the same again is the same"
-    assert [path.name for path in table.folder.iterdir() if path.name.endswith(".staged")] == []
+    assert not [name for name in files(table) if name.endswith(".staged")]
 
 
-def test_two_publishers_lose_none_of_each_others_months(bucket: Store) -> None:
-    both = [publisher(list(months), value) for months, value in ((range(1, 13, 2), 1.0), (range(2, 13, 2), 2.0))]
-    for one in both:
-        _, said = one.communicate(timeout=PATIENCE)
-        assert one.returncode == 0, said
+def test_of_many_publishers_at_once_nothing_is_lost_and_every_month_can_be_read_at_any_moment(bucket: Store) -> None:
+    """Three machines, each with a month of its own and three months that all of them publish, again and again."""
     table = bucket.table("raw", "quotes")
-    assert table.keys() == [key(month) for month in range(1, 13)]
-    for month in range(1, 13):
-        assert table.read([key(month)])["x"].unique().to_list() == [1.0 if month % 2 else 2.0]
-    assert Manifest.model_validate_json((table.folder / "manifest.json").read_bytes()).pending == {}
+    for month in range(1, 7):
+        published(bucket, month, 0.0)
+    own, reads = {number: (0, *range(100 * number, 100 * number + ROUNDS)) for number in (1, 2, 3)}, 0
+    with ended([process(PUBLISHING, number, ROUNDS) for number in own]) as machines:
+        while any([machine.poll() is None for machine in machines]):
+            seen = values(table)
+            assert list(seen) == [key(month) for month in range(1, 7)]
+            assert all(seen[key(number)] in turns for number, turns in own.items())
+            assert len({seen[key(month)] for month in (4, 5, 6)}) == 1, "what is published together is seen together"
+            reads += 1
+    assert reads > 5
+    for machine in machines:
+        _, said = machine.communicate(timeout=PATIENCE)
+        assert machine.returncode == 0, said
+    last = values(table)
+    assert [last[key(number)] for number in (1, 2, 3)] == [100 * number + ROUNDS - 1 for number in (1, 2, 3)]
+    assert last[key(4)] % 100 == ROUNDS - 1 and Manifest.model_validate_json(raw(table)).pending == {}
 
 
-def test_two_publishers_of_one_month_leave_it_whole(bucket: Store) -> None:
-    """Whose it is nobody can say; that file and manifest belong together must hold."""
-    for round_ in range(3):
-        both = [publisher([5] * 6, 10 * round_ + value) for value in (1.0, 2.0)]
-        for one in both:
-            _, said = one.communicate(timeout=PATIENCE)
-            assert one.returncode == 0, said
-        (value,) = bucket.table("raw", "quotes").read(["2024-05"])["x"].unique().to_list()
-        assert value in (10 * round_ + 1, 10 * round_ + 2)
+def raw(table: Table) -> bytes:
+    return (table.folder / MANIFEST).read_bytes()
 
 
-@pytest.mark.parametrize("renames", [0, 1])
-def test_a_publisher_that_is_killed_between_announcing_and_confirming_leaves_every_month_readable(
-    bucket: Store, renames: int
-) -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_of_a_publisher_that_is_killed_all_months_are_seen_or_none(bucket: Store, when: str) -> None:
     published(bucket, 1)
     table = bucket.table("raw", "quotes")
-    die = (
-        "import os; from atft_assets.store import files",
-        f"left, real = [{renames}], files.replace",
-        "struck = lambda: os.kill(os.getpid(), 9)",
-        "files.replace = lambda a, b: (real(a, b), left.append(left.pop() - 1)) if left[-1] else struck()",
-    )
-    process = publisher([], 0.0, *die, "t = Store(root=ROOT).table('raw', 'quotes')",
-                        "t.publish([t.stage(key(m), frame(m, 7.0), code_version='t') for m in (1, 2)])")  # fmt: skip
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == -signal.SIGKILL
-    assert table.read(["2024-01"])["x"].unique().to_list() == [7.0 if renames else 1.0]
-    assert table.keys() == ["2024-01"]
+    die = """
+real, struck = swap.write, lambda: os.kill(os.getpid(), 9)
+swap.write = lambda *what: (struck(), real(*what)) if sys.argv[2] == "before" else (real(*what), struck())
+table.publish([staged(month, 7.0) for month in (1, 2)])
+"""
+    killed = process(die, when)
+    killed.communicate(timeout=PATIENCE)
+    assert killed.returncode == -signal.SIGKILL
+    assert values(table) == ({key(1): 1.0} if when == "before" else {key(1): 7.0, key(2): 7.0})
     published(bucket, 2, 9.0)
-    assert table.keys() == ["2024-01", "2024-02"] and table.read()["x"].n_unique() == 2
+    assert values(table) == {key(1): 1.0 if when == "before" else 7.0, key(2): 9.0}
+
+
+def test_what_was_replaced_stays_for_its_readers_and_goes_with_a_later_publication(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, now = bucket.table("raw", "quotes"), datetime.now(UTC)
+
+    def found(after: timedelta) -> list[str]:
+        return sorted(one.path.name for one in leftovers.leftovers(table.folder, table.manifest(), now + after))
+
+    published(bucket, 1, 1.0)
+    early, (old,) = table.manifest(), files(table)
+    table.stage(key(2), frame(2), code_version="t")  # by somebody who died
+    (dead,) = set(files(table)) - {old}
+    published(bucket, 1, 2.0)
+    assert found(timedelta(0)) == [] and found(timedelta(days=3)) == sorted([old, dead])
+    monkeypatch.setattr(Table, "manifest", lambda _, manifests=[early]: manifests[0])
+    assert values(table) == {key(1): 1.0}, "a reader goes on with what it began with"
+    monkeypatch.undo()
+    monkeypatch.setattr(leftovers, "LONGEST_PUBLICATION", timedelta(seconds=-5))
+    published(bucket, 3, 3.0)
+    assert dead not in files(table) and old in files(table), "replaced a moment ago"
+    monkeypatch.setattr(leftovers, "GRACE", timedelta(seconds=-5))
+    published(bucket, 3, 4.0)
+    assert files(table) == named(table) and values(table) == {key(1): 2.0, key(3): 4.0}
+
+
+def test_a_reader_whose_file_is_gone_reads_what_the_manifest_says_by_then(
+    bucket: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(bucket, 1, 1.0)
+    table = bucket.table("raw", "quotes")
+    early = table.manifest()
+    published(bucket, 1, 2.0)
+    table.place(key(1), early.entries[key(1)]).unlink()
+    manifests, real = [early], Table.manifest
+    monkeypatch.setattr(Table, "manifest", lambda of: manifests.pop() if manifests else real(of))
+    assert values(table) == {key(1): 2.0} and not manifests
+
+
+def test_partitions_that_are_not_published_leave_nothing(bucket: Store) -> None:
+    table = bucket.table("raw", "quotes")
+    table.discard([table.stage(key(1), frame(1), code_version="t")])
+    assert files(table) == []
+    with pytest.raises(MissingTable):
+        table.read()
+
+
+def test_a_table_can_be_moved_to_a_bucket_and_back(bucket: Store, tmp_path: Path) -> None:
+    """By any tool that copies files; each side goes on with the names of the other."""
+    disk, there = Store(root=str(tmp_path / "disk")), bucket.table("raw", "quotes")
+    published(disk, 1), published(disk, 2)
+    for path in Path(str(disk.table("raw", "quotes").folder)).iterdir():
+        if not path.name.startswith("."):
+            there.place("").with_name(path.name).write_bytes(path.read_bytes())
+    published(bucket, 2, 5.0)
+    assert values(there) == {key(1): 1.0, key(2): 5.0} and files(there)[0] == "2024-01.parquet"
+    back = Store(root=str(tmp_path / "back")).table("raw", "quotes")
+    shutil.copytree(str(disk.table("raw", "quotes").folder), str(back.folder))
+    for path in there.folder.iterdir():
+        (back.folder / path.name).write_bytes(path.read_bytes())
+    assert values(back) == {key(1): 1.0, key(2): 5.0} and back.path(key(2)).name == there.path(key(2)).name
+    published(Store(root=str(tmp_path / "back")), 2, 6.0)
+    assert values(back) == {key(1): 1.0, key(2): 6.0} and back.path(key(2)).name == "2024-02.parquet"
+
+
+def test_the_page_tells_how_other_tools_read_a_table(bucket: Store) -> None:
+    table = bucket.table("features", "labels")
+    table.publish([table.stage("all", frame(1), code_version="t")])
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "bucket.md").read_text()
+    code = page.partition("```python\n")[2].partition("```")[0].replace("s3://my-bucket/atft", ROOT)
+    names: dict[str, pl.LazyFrame] = {}
+    exec(code, names)
+    assert names["labels"].collect().height == 50
 
 
 def test_a_conditional_write_is_refused_where_another_was_first(bucket: Store) -> None:
