@@ -6,6 +6,7 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -20,20 +21,22 @@ BASE64 = re.compile(
 SQLITE = b"SQLite format 3\0"
 
 
-def forms(secret: str) -> set[bytes]:
+@cache
+def forms(secret: str) -> frozenset[bytes]:
     """How a secret may be written: as it is, in URLs, JSON and Python, UTF-16, hexadecimal, and base64 wherever it may
     begin in what is encoded."""
     plain = secret.encode()
     written = {
         plain, secret.encode("utf-16-le"), plain.hex().encode(), repr(secret)[1:-1].encode(),
-        repr(plain)[2:-1].encode(), *(encode(secret, safe="").encode() for encode in (quote, quote_plus)), quote(secret).encode(),
+        repr(plain)[2:-1].encode(), quote(secret).encode(),
+        *(encode(secret, safe="").encode() for encode in (quote, quote_plus)),
     }  # fmt: skip
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         for before in range(3):
             text = encode(b"\0" * before + plain)
             # six bits a letter: without those letters that hold bits of what stands before, or comes after
             written.add(text[-(-before * 8 // 6) : (before + len(plain)) * 8 // 6])
-    return written
+    return frozenset(written)
 
 
 def unpacked(data: bytes, depth: int = DEPTH) -> Iterator[bytes]:

@@ -24,7 +24,6 @@ from tests.attack.lab import END, START
 from tests.attack.leaks import leaks, packed, told
 from tests.deploy.postgres import PASSWORD
 from tests.ports import free_port
-from tests.training.conftest import _world, world  # noqa: F401
 from tests.training.jobs_server import jobs_server
 from tests.training.ordering import fan_out, requests_of
 from tests.training.small_market import World
@@ -109,7 +108,7 @@ def test_a_key_as_a_plain_value_stands_in_the_snapshot_and_ours_does_not(
 # ── what a user runs ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def environment(world: World, home: Path, sandbox: SandboxServer, **more: str) -> dict[str, str]:  # noqa: F811
+def environment(world: World, home: Path, sandbox: SandboxServer, **more: str) -> dict[str, str]:
     """As a person exports it, every secret of SECRETS among it."""
     clean = {n: v for n, v in os.environ.items() if not n.startswith(("ATFT_", "JQUANTS_", "DAGSTER", "PG", "AWS_"))}
     return {
@@ -136,7 +135,7 @@ def user_runs(environ: dict[str, str]) -> None:
         assert told((done.stdout + done.stderr).encode(), SECRETS) == set()
 
 
-def prove_the_runs_left_something(world: World, home: Path) -> None:  # noqa: F811
+def prove_the_runs_left_something(world: World, home: Path) -> None:
     """Else there is nothing in which to find a secret."""
     trained = list(world.runs(0).glob("*/environ"))
     assert trained and "PGPASSWORD" not in trained[0].read_text()
@@ -147,7 +146,7 @@ def prove_the_runs_left_something(world: World, home: Path) -> None:  # noqa: F8
 def test_secrets_are_in_nothing_that_runs_leave_on_sqlite(
     world: World,
     sandbox: SandboxServer,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -162,7 +161,7 @@ def test_secrets_are_in_nothing_that_runs_leave_on_sqlite(
 def test_secrets_are_in_nothing_that_runs_leave_on_postgresql(
     world: World,
     sandbox: SandboxServer,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     """Over TCP, with the password that libpq is given; and its dump, into which the same is planted afterwards."""
     from tests.deploy.postgres import made
@@ -191,7 +190,7 @@ def dump(socket: Path, port: int, database: str) -> bytes:
     return subprocess.run(command, check=True, capture_output=True).stdout
 
 
-def test_the_clusters_token_is_in_nothing_that_a_job_leaves(world: World, tmp_path: Path) -> None:  # noqa: F811
+def test_the_clusters_token_is_in_nothing_that_a_job_leaves(world: World, tmp_path: Path) -> None:
     (tmp_path / "token").write_text(CLUSTER)
     home = tmp_path / "home"
     home.mkdir()

@@ -110,8 +110,13 @@ def test_no_program_and_no_time_are_no_audit(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("text", "why"),
-    [("one>=1\n", "pins no version"), ("-r other.txt\n", "pins no version"), ("# none\n", "pins nothing"), (None, "cannot be read")],
-)  # fmt: skip
+    [
+        ("one>=1\n", "pins no version"),
+        ("-r other.txt\n", "pins no version"),
+        ("# none\n", "pins nothing"),
+        (None, "cannot be read"),
+    ],
+)
 def test_a_file_without_pins_is_no_audit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, why: str
 ) -> None:
