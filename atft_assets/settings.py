@@ -25,6 +25,7 @@ WALK_FORWARD_VARIABLE = "ATFT_WALK_FORWARD"
 PG_URL_VARIABLE = "ATFT_PG_URL"
 TRAININGS_VARIABLE = "ATFT_TRAININGS"
 RAY_URL_VARIABLE = "ATFT_RAY_URL"
+PLAIN_SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN")  # of clients we use
 SHORTEST_SECRET = 6  # shorter pieces of an address are words ("json", "chat"), and masking them would eat sentences
 
 JQUANTS_URL = "https://api.jquants.com/v2"
@@ -175,10 +176,10 @@ def clean_key(text: str, variable: str = KEY_VARIABLE) -> str:
 
 
 def secrets(environ: Mapping[str, str] | None = None) -> list[str]:
-    """The secrets that this process was given, longest first: keys, and what alert addresses hold of passwords and
+    """The secrets that this process was given, longest first: keys, passwords, and what addresses hold of passwords and
     tokens. For whoever must keep them out of a text."""
     exported = os.environ if environ is None else environ
-    found = {exported.get(name, "") for name in (KEY_VARIABLE, SANDBOX_KEY_VARIABLE)}
+    found = {exported.get(name, "") for name in (KEY_VARIABLE, SANDBOX_KEY_VARIABLE, *PLAIN_SECRETS)}
     for url in exported.get(ALERT_URLS_VARIABLE, "").split():
         found |= _parts_of(url)
     base = urlsplit(exported.get("JQUANTS_BASE_URL", "").strip())

@@ -65,7 +65,7 @@ case $role in
         ;;
     metrics)
         instance
-        exec "$ATFT_PYTHON" -m atft_assets.operations.metrics --port "${ATFT_METRICS_PORT:-9464}"
+        exec "$ATFT_PYTHON" -m atft_assets.operations.metrics --host "$host" --port "${ATFT_METRICS_PORT:-9464}"
         ;;
     "") fail "say what to do: code, webserver, view, daemon, metrics, or a command" ;;
     *) exec "$@" ;;

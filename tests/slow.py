@@ -9,6 +9,7 @@ SLOW = (
     "tests/attack/test_api.py",
     "tests/attack/test_corruption.py",
     "tests/attack/test_kill.py",
+    "tests/attack/test_leaks.py",
     "tests/attack/test_secrets.py::test_the_key_is_in_no_file_after_an_attack",
     "tests/attack/test_wrong_settings.py",
     # real runs of Dagster with a daemon, a killed process, or every table
@@ -70,6 +71,7 @@ SLOW = (
     "tests/trading/test_backtest_asset.py",
     "tests/trading/test_daily_scores.py",
     "tests/trading/test_promotion.py",
+    "tests/trading/test_brokers.py",
     "tests/trading/test_two_weeks.py",
     "tests/trading/test_orders.py::test_whatever_is_held_orders_keep_to_lots_ticks_bands_caps_and_cash",
     "tests/trials/test_ledger.py::test_of_two_writers_neither_loses_a_line",

@@ -9,6 +9,7 @@ from atft_assets.settings import (
     DEMO_END,
     DEMO_START,
     JQUANTS_URL,
+    PLAIN_SECRETS,
     Plan,
     Settings,
     SettingsError,
@@ -113,11 +114,15 @@ def test_the_secrets_of_the_environment() -> None:
         "JQUANTS_BASE_URL": f"http://u:{word}0@host/v2",  # pragma: allowlist secret
         "ATFT_ALERT_URLS": f"slack://TokenA1/TokenB2/TokenC3/#alerts jsons://taro.y:{word}@h/services?token=quer7777",
         "ATFT_DATA": "folder99",
+        **{name: f"of-{name.lower()}" for name in PLAIN_SECRETS},
+        "AWS_ACCESS_KEY_ID": "no-secret-by-itself",
         "ATFT_PG_URL": "postgresql+psycopg2://atft_user:data%40base@db.example:5432/atft",  # pragma: allowlist secret
     }
     found = secrets(environ)
     assert {"data%40base", "data@base"} <= set(found) and not {"atft_user", "db.example"} & set(found)
     assert {"abcd1234", "abcd1234\r\n", "sand5678", "TokenA1", "TokenB2", "TokenC3", "pass0word"} <= set(found)
+    assert {"of-pgpassword", "of-aws_secret_access_key", "of-aws_session_token", "of-ray_auth_token"} <= set(found)
+    assert "no-secret-by-itself" not in found
     assert "quer7777" in found and not {"services", "host", "u", "folder99"} & set(found)
     assert found == sorted(found, key=len, reverse=True)
 

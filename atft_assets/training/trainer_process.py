@@ -18,8 +18,12 @@ POLL_SECONDS = 0.2
 
 STARTED_BY = "ATFT_DAGSTER_RUN"  # variable of the process: the Dagster run that started it
 
-# Secrets of other rooms: a training needs none, so its process gets none.
-WITHHELD = ("JQUANTS_API_KEY", "ATFT_ALERT_URLS", "ATFT_SANDBOX_KEY")
+# Secrets of other rooms, and addresses that may hold one: a training needs none, so its process gets none. It speaks to
+# no database and no bucket: what lies in one is fetched and pushed by the step that started it.
+WITHHELD = (
+    "JQUANTS_API_KEY", "ATFT_SANDBOX_KEY", "JQUANTS_BASE_URL", "ATFT_ALERT_URLS", "ATFT_PG_URL", "PGPASSWORD",
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN",
+)  # fmt: skip
 
 
 class TrainerProcess:

@@ -5,6 +5,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ DEPLOY = REPOSITORY / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
 EXAMPLE = DEPLOY / "atft.env.example"
 ENTRYPOINT = DEPLOY / "entrypoint.sh"
-OURS = {"code", "code-gpu", "webserver", "view", "daemon"}
+OURS = {"code", "code-gpu", "webserver", "view", "daemon", "metrics"}
 SECRETS = {"JQUANTS_API_KEY", "ATFT_ALERT_URLS", "ATFT_SANDBOX_KEY", "PGPASSWORD", "AWS_ACCESS_KEY_ID",
            "AWS_SECRET_ACCESS_KEY"}  # fmt: skip
 SKIPPED = 77
@@ -25,8 +28,10 @@ pytestmark = pytest.mark.deploy
 
 
 def program(name: str, where: str) -> str:
-    """A linter on PATH, or the test is skipped."""
-    return shutil.which(name) or pytest.skip(f"no {name} on this machine ({where})")
+    """A linter on PATH or beside the interpreter, or the test is skipped."""
+    beside = str(Path(sys.executable).parent)
+    path = f"{os.environ['PATH']}:{beside}"
+    return shutil.which(name, path=path) or pytest.skip(f"no {name} on this machine ({where})")
 
 
 def document() -> dict[str, Any]:
@@ -65,7 +70,7 @@ def test_the_schema_of_compose_is_kept(tmp_path: Path, wrong: bool, good: bool) 
     assert (done.returncode == 0) is good, done.stdout
 
 
-@pytest.mark.parametrize("profile", ["cpu", "gpu", "view"])
+@pytest.mark.parametrize("profile", ["cpu", "gpu", "view", "metrics"])
 def test_podman_compose_understands_it(profile: str) -> None:
     compose = program("podman-compose", "pip install podman-compose")
     done = subprocess.run(
@@ -104,12 +109,45 @@ def test_a_service_may_do_no_more_than_it_must() -> None:
         assert keys == ({"jquants_api_key", "alert_urls"} if name.startswith("code") else set()), name
 
 
+def test_a_check_of_health_that_asks_postgresql_is_given_the_password() -> None:
+    """The engine starts it beside the entrypoint, not below it: what that exported is not there."""
+    for name in OURS:
+        words = services()[name]["healthcheck"]["test"]
+        asks = "liveness-check" in words  # the others ask a port
+        assert ("/opt/atft/deploy/entrypoint.sh" in words) is asks, name
+    assert "liveness-check" in services()["daemon"]["healthcheck"]["test"]
+
+
 def test_a_run_may_wait_for_its_database_and_a_webserver_may_not() -> None:
     waiting = {name for name, service in services().items() if "ATFT_PG_PATIENCE" in service["environment"]}
     assert waiting == {"code", "code-gpu"}
     assert services()["code"]["profiles"] == ["cpu"] and services()["code-gpu"]["profiles"] == ["gpu"]
     stops = {service["stop_grace_period"] for name, service in services().items() if name in OURS}
     assert stops == {"90s"}
+
+
+def test_a_reference_that_is_not_there_would_be_seen() -> None:
+    """By podman-compose: an undefined volume or network; dependencies and secrets are looked at above."""
+    found = document()
+    found["services"]["webserver"]["networks"] = ["elsewhere"]
+    compose = program("podman-compose", "pip install podman-compose")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "compose.yaml")
+        path.write_text(yaml.safe_dump(found))
+        done = subprocess.run([compose, "-f", str(path), "config"], capture_output=True, text=True, cwd=folder)
+    assert done.returncode != 0 and "elsewhere" in done.stdout + done.stderr
+
+
+def test_the_images_have_what_their_roles_need() -> None:
+    """Extras of pyproject.toml; torch comes with `trainer` alone."""
+    text = (DEPLOY / "Containerfile").read_text()
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    app, trainer = (
+        re.findall(rf"^ARG {name}=(.*)$", text, re.M)[0].split(",") for name in ("EXTRAS", "TRAINER_EXTRAS")
+    )
+    assert {*app, *trainer} <= set(extras)
+    assert {"postgres", "s3", "metrics"} <= set(app) and "train" not in app and "train" in trainer
+    assert not [one for name in app for one in extras[name] if one.startswith("torch")]
 
 
 def test_every_role_is_known_to_the_entrypoint_and_every_target_to_the_build() -> None:

@@ -111,6 +111,51 @@ def test_view_reads_and_refuses_whatever_changes_something(ui: Nginx) -> None:
     assert runs(ui) == before
 
 
+# each is refused before it looks for what it is about, so nothing of it needs to exist
+CHANGES = (
+    'deletePipelineRun(runId: "x")',
+    'terminateRun(runId: "x")',
+    'wipeAssets(assetPartitionRanges: [{assetKey: {path: ["trivial"]}}])',
+    'shutdownRepositoryLocation(repositoryLocationName: "atft")',
+    'reportRunlessAssetEvents(eventParams: {eventType: ASSET_MATERIALIZATION, assetKey: {path: ["trivial"]}})',
+    'cancelPartitionBackfill(backfillId: "x")',
+)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda text: text.partition("(")[0])
+def test_view_refuses_each_kind_of_change(ui: Nginx, change: str) -> None:
+    document = f"mutation {{{change} {{__typename}}}}"
+    (answer,) = query(ui, document, "viewers", "/view/graphql")["data"].values()
+    assert answer["__typename"] == "UnauthorizedError"
+
+
+def test_view_takes_no_report_of_an_asset_without_graphql(ui: Nginx) -> None:
+    """Dagster's own address for programs that materialize something elsewhere."""
+    path = "/report_asset_materialization/trivial"
+    assert ui.ask("POST", f"/view{path}", "viewers", "{}", JSON).status == 401
+    assert ui.ask("POST", path, "operators", "{}", {**JSON, "Origin": "https://evil.example"}).status == 403
+    materialized = '{assetOrError(assetKey: {path: ["trivial"]}) {... on Asset {assetMaterializations {timestamp}}}}'
+    assert not query(ui, materialized)["data"]["assetOrError"].get("assetMaterializations")
+    assert ui.ask("POST", path, "operators", "{}", JSON).status == 200  # the control
+    assert query(ui, materialized)["data"]["assetOrError"]["assetMaterializations"]
+
+
+@pytest.mark.parametrize(("path", "login"), [("/graphql", "operators"), ("/view/graphql", "viewers")])
+def test_a_websocket_changes_nothing_whoever_opens_it(ui: Nginx, path: str, login: str) -> None:
+    """It is for subscriptions alone."""
+    before = runs(ui)
+    opened = handshake(ui, path, {**authorization(*LOGINS[login]), "Origin": ui.origin})
+    assert isinstance(opened, socket.socket)
+    with opened:
+        send(opened, {"type": "connection_init", "payload": {}})
+        assert receive(opened)["type"] == "connection_ack"
+        for number, document in enumerate((RELOAD, " ".join(LAUNCH.split()))):
+            send(opened, {"type": "start", "id": f"{number}", "payload": {"query": document}})
+            told = receive(opened)
+            assert (told["type"], told["id"]) == ("error", f"{number}"), told
+    assert runs(ui) == before
+
+
 def handshake(one: Nginx, path: str, headers: dict[str, str]) -> socket.socket | int:
     """A websocket that was opened (RFC 6455), or the status that refused it."""
     plain = socket.create_connection((NAME, one.port), timeout=PATIENCE)
@@ -132,15 +177,16 @@ def handshake(one: Nginx, path: str, headers: dict[str, str]) -> socket.socket |
 
 
 def send(open_socket: socket.socket, message: dict) -> None:
-    """A text of less than 126 bytes, masked with zeros."""
+    """A text of less than 64 KiB, masked with zeros."""
     text = json.dumps(message).encode()
-    open_socket.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+    size = bytes([0x80 | len(text)]) if len(text) < 126 else bytes([0x80 | 126]) + len(text).to_bytes(2, "big")
+    open_socket.sendall(b"\x81" + size + bytes(4) + text)
 
 
 def receive(open_socket: socket.socket) -> dict:
-    """A text of less than 126 bytes."""
-    head = read(open_socket, 2)
-    return json.loads(read(open_socket, head[1] & 0x7F))
+    """A text of less than 64 KiB."""
+    size = read(open_socket, 2)[1] & 0x7F
+    return json.loads(read(open_socket, size if size < 126 else int.from_bytes(read(open_socket, 2), "big")))
 
 
 def read(open_socket: socket.socket, count: int) -> bytes:

@@ -178,6 +178,19 @@ def test_the_guard_stands_before_the_webserver(stack: Stack) -> None:
         urllib.request.urlopen(f"{stack.url}/graphql?query=mutation%7BsetNuxSeen%7D", timeout=PATIENCE)
 
 
+def test_it_is_reached_from_this_machine_alone(stack: Stack) -> None:
+    listening = {
+        (connection.laddr.ip, connection.laddr.port)
+        for process in stack.group()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert {ip for ip, _ in listening} == {"127.0.0.1"}
+    assert {port for _, port in listening} >= {
+        int(stack.environ[f"ATFT_{name}_PORT"]) for name in ("UI", "VIEW", "CODE")
+    }
+
+
 def test_every_sensor_ticks_without_an_error(stack: Stack, history: dg.DagsterInstance) -> None:
     """Those that are on by themselves: they look at an almost empty history."""
 

@@ -10,9 +10,17 @@ import dagster as dg
 import pytest
 
 from atft_assets.reports.spark import INLINE_LIMIT
+from atft_assets.settings import (
+    ALERT_URLS_VARIABLE,
+    KEY_VARIABLE,
+    PG_URL_VARIABLE,
+    PLAIN_SECRETS,
+    SANDBOX_KEY_VARIABLE,
+)
 from atft_assets.training.lanes import MAIN_LANE
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import latest_run
+from atft_assets.training.trainer_process import WITHHELD
 from atft_model.interchange.panel import point_latest, write_description
 from atft_model.interchange.phases import PHASES
 from atft_model.interchange.request import TrainRequest, read_document, train_request
@@ -87,13 +95,15 @@ def test_the_four_phases_in_one_run(world: World, instance) -> None:
 
 
 def test_trainer_gets_threads_but_no_secrets(world: World, instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JQUANTS_API_KEY", "very-secret")
+    for name in WITHHELD:
+        monkeypatch.setenv(name, f"very-secret-{name}")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")  # what is inherited does not count
     assert train(world, instance, "train_phase0").success
     run = latest_run(world.runs(0))
     environ = json.loads((run.folder / "environ").read_text())
     assert environ["OMP_NUM_THREADS"] == "1" and environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert "very-secret" not in json.dumps(environ)
+    assert "very-secret" not in json.dumps(environ) and not set(WITHHELD) & set(environ)
+    assert {KEY_VARIABLE, SANDBOX_KEY_VARIABLE, ALERT_URLS_VARIABLE, PG_URL_VARIABLE, *PLAIN_SECRETS} <= set(WITHHELD)
 
 
 @pytest.mark.parametrize(
