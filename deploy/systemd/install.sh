@@ -32,7 +32,7 @@ esac
 
 units=$root/etc/systemd/system
 install -d "$units/atft-.service.d" "$root/usr/lib/sysusers.d"
-install -d -m 0700 "$root/etc/atft"
+install -d -m 0711 "$root/etc/atft" # the services find their own files in it (ray-token), and may not look around
 for path in "$here"/*.service "$here"/*.timer "$here"/*.target "$here"/atft-.service.d/*.conf; do
     target=$units/${path#"$here"/}
     sed "s|/opt/atft|$prefix|g" "$path" >"$target.new"

@@ -134,7 +134,7 @@ def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     stack = started(tmp_path_factory.mktemp("stack"), cluster)
     try:
         for url in (stack.url, stack.view):
-            until(partial(loaded, url), f"the code at {url}", process=stack.process, log=stack.log)
+            until(partial(loaded, url), f"the code at {url}", process=stack.process, log=stack.log, patience=280)
         yield stack
     finally:
         stack.process.terminate()

@@ -167,7 +167,7 @@ def parsed(path: Path) -> RawConfigParser:
 
 def test_installing_twice_changes_nothing_and_keeps_what_a_person_wrote(tree: Path, tmp_path: Path) -> None:
     environment = tree / "etc/atft/atft.env"
-    assert environment.stat().st_mode & 0o777 == 0o600
+    assert environment.stat().st_mode & 0o777 == 0o600 and environment.parent.stat().st_mode & 0o777 == 0o711
     environment.write_text("ATFT_DATA=/srv/other\n")
     first = contents(tree)
     assert install(tree, "--env", str(tmp_path / "atft.env")).returncode == 0
