@@ -7,7 +7,9 @@ root=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.." && pwd -P)
 exec "${ATFT_PYTHON:-$root/.venv/bin/python}" - <<'PYTHON'
 import json, os, sys, urllib.request
 
-url = f"http://{os.environ.get('ATFT_UI_HOST', '127.0.0.1')}:{os.environ.get('ATFT_UI_PORT', '3000')}/graphql"
+host = os.environ.get("ATFT_UI_HOST") or "127.0.0.1"
+host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # all addresses of the machine: no name to ask it by
+url = f"http://{f'[{host}]' if ':' in host else host}:{os.environ.get('ATFT_UI_PORT') or 3000}/graphql"
 query = """mutation {reloadRepositoryLocation(repositoryLocationName: "atft") {
   __typename
   ... on WorkspaceLocationEntry {locationOrLoadError {__typename ... on PythonError {message}}}

@@ -67,9 +67,11 @@ trap 'finish; exit 0' TERM INT HUP
 start env ATFT_PG_PATIENCE="$patience" "$python" -m dagster code-server start --host "$ATFT_CODE_HOST" \
     --port "$ATFT_CODE_PORT" --module-name "$module" --location-name atft --log-format "$format" \
     --use-python-environment-entry-point --inject-env-vars-from-instance
-start "$python" -m atft_assets.tools.webserver --workspace "$workspace" --host "$host" --port "$port" "${names[@]}"
-start "$python" -m dagster_webserver --workspace "$workspace" --host "$host" --port "$view" --path-prefix /view \
-    --read-only --log-format "$format"
+# for runs alone, which are children of the code server
+for name in JQUANTS_API_KEY ATFT_ALERT_URLS AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN; do unset "$name"; done
+web=("$python" -m atft_assets.tools.webserver --workspace "$workspace" --host "$host" "${names[@]}")
+start "${web[@]}" --port "$port"
+start "${web[@]}" --port "$view" --read-only --path-prefix /view
 start "$python" -m dagster._daemon run --workspace "$workspace" --log-format "$format"
 say "http://$host:$port, to look only http://$host:$view/view; Ctrl-C ends all"
 

@@ -22,7 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.patience import PATIENCE, until
+from tests.patience import until
 from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
@@ -30,6 +30,8 @@ PROGRAMS = ("systemd-nspawn", "debootstrap", "nsenter", "systemd-sysusers", "tar
 PYTHON_OF_DEBIAN = (3, 11)
 PACKAGES = ("systemd", "systemd-sysv", "dbus", "postgresql-15", "procps", "libgomp1")
 SERVICES = ("atft-code", "atft-webserver", "atft-view", "atft-daemon")
+METRICS = "atft-metrics"
+PATIENCE = 600.0  # seconds; beside a busy suite the start of the code server alone has taken two minutes
 LEFT_OUT = ("torch", "torch-*", "torchgen", "sympy", "nvidia", "triton", "__pycache__", "__editable__*")
 OURS = ("atft_assets", "atft_model", "deploy", "pyproject.toml", "dagster.yaml", "workspace.yaml")
 
@@ -50,12 +52,12 @@ class Machine:
     """A tree that boots.
 
     Attributes:
-        ports: of the UI, the view, the code server and PostgreSQL.
+        ports: of the UI, the view, the code server, PostgreSQL and the metrics.
     """
 
     def __init__(self, root: Path):
         self.root = root
-        self.ports = {name: free_port() for name in ("ui", "view", "code", "postgres")}
+        self.ports = {name: free_port() for name in ("ui", "view", "code", "postgres", "metrics")}
         self.log = root.parent / "boot.log"
         self.nspawn: subprocess.Popen[bytes] | None = None
 
@@ -109,13 +111,14 @@ class Machine:
             "DAGSTER_HOME=/var/lib/atft/home\nATFT_DATA=/var/lib/atft/data\nATFT_PG_PATIENCE=900\n"
             f'ATFT_PG_URL="postgresql+psycopg2:///atft?host=/run/postgresql&port={self.ports["postgres"]}"\n'
             f"ATFT_UI_PORT={self.ports['ui']}\nATFT_VIEW_PORT={self.ports['view']}\n"
-            f"ATFT_CODE_PORT={self.ports['code']}\n"
+            f"ATFT_CODE_PORT={self.ports['code']}\nATFT_METRICS_PORT={self.ports['metrics']}\n"
+            "AWS_ACCESS_KEY_ID=of-runs-alone\n"  # pragma: allowlist secret
         )
         (self.root / "etc/atft/atft.env").unlink(missing_ok=True)
         install = [str(REPOSITORY / "deploy/systemd/install.sh"), "--root", str(self.root), "--prefix", "/opt/atft"]
         self.here(*install, "--env", str(environment))
         shutil.rmtree(self.root / "var/lib/atft", ignore_errors=True)
-        units = [*(f"{name}.service" for name in SERVICES), "atft-reaper.timer", "atft.target", "postgresql.service"]
+        units = ("atft.target", f"{METRICS}.service", "postgresql.service")
         self.here("chroot", str(self.root), "systemctl", "enable", *units)
         shutil.rmtree(self.root / "var/lib/postgresql/15", ignore_errors=True)
         shutil.rmtree(self.root / "etc/postgresql/15", ignore_errors=True)
@@ -140,8 +143,9 @@ class Machine:
                 ],
                 stdin=subprocess.DEVNULL, stdout=said, stderr=said,
             )  # fmt: skip
-        until(lambda: self.init(), "systemd", process=self.nspawn, log=self.log)
-        until(lambda: self.told("systemctl", "is-system-running") in ("running", "degraded"), "the boot", log=self.log)
+        until(lambda: self.init(), "systemd", process=self.nspawn, log=self.log, patience=PATIENCE)
+        up = ("running", "degraded")
+        until(lambda: self.told("systemctl", "is-system-running") in up, "the boot", log=self.log, patience=PATIENCE)
 
     def init(self) -> int:
         """Number, outside, of its process 1; 0 where there is none."""
@@ -169,6 +173,10 @@ class Machine:
         done = subprocess.run([*enter, *words], capture_output=True, text=True, timeout=PATIENCE)
         return done.stdout.strip() or done.stderr.strip()
 
+    def by_hand(self, *words: str) -> str:
+        """What a person's command prints that runs as a service does."""
+        return self.told("/opt/atft/deploy/systemd/run.sh", *words)
+
     def main_pid(self, unit: str) -> int:
         """The main process of a unit, as numbered inside; 0 while there is none."""
         return int(self.told("systemctl", "show", "-P", "MainPID", unit) or 0)
@@ -192,7 +200,7 @@ class Machine:
     def wait(self, condition: Any, what: str) -> Any:
         """As `until`; in vain it tells the journal."""
         try:
-            return until(condition, what)
+            return until(condition, what, patience=PATIENCE)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.journal()}") from error
 

@@ -3,11 +3,13 @@
 The tests stand in the order in which they run; each leaves the machine up, with every service running.
 """
 
+import re
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
-from tests.deploy.machine import SERVICES, Machine, machine
+from tests.deploy.machine import METRICS, PATIENCE, SERVICES, Machine, machine
 from tests.e2e.locations import DOCUMENT, LOADED
 
 pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -84,9 +86,49 @@ def test_only_the_code_server_holds_the_keys(box: Machine) -> None:
     """As the kernel tells the environment of each process."""
     for unit in SERVICES:
         environment = box.told("cat", f"/proc/{box.main_pid(unit)}/environ")
-        assert ("ATFT_PG_PATIENCE=900" in environment) is (unit == "atft-code"), unit
+        for secret in ("ATFT_PG_PATIENCE=900", "AWS_ACCESS_KEY_ID=of-runs-alone"):
+            assert (secret in environment) is (unit == "atft-code"), unit
     assert box.told("stat", "-c", "%a %U", "/etc/atft/atft.env") == "600 root"
+    asked = "select distinct auth_method from pg_hba_file_rules where type = $$local$$"
+    psql = f"psql -p {box.ports['postgres']} -Atc '{asked}'"
+    assert box.told("su", "postgres", "-c", psql) == "peer"  # nobody has a password that could be lost
     assert box.told("stat", "-c", "%a %U", "/var/lib/atft") == "700 atft"
+
+
+def test_a_person_runs_what_a_service_runs_with_its_home_its_user_and_its_database(box: Machine) -> None:
+    assert box.by_hand("id", "-un") == "atft"
+    said = box.by_hand("python", "-m", "atft_assets.tools.doctor")
+    assert "data in /var/lib/atft/data" in said and "daemon     it runs" in said, said
+    assert "fail " not in said, said
+
+
+def test_the_lock_of_a_gpu_is_seen_by_hand(box: Machine) -> None:
+    """A service has no /tmp of its own: one training a GPU, whoever starts it."""
+    box.by_hand("touch", "/tmp/atft-gpu0.lock")
+    code = box.main_pid("atft-code")
+    seen = [box.told("stat", "-c", "%d:%i", f"{root}/tmp/atft-gpu0.lock") for root in ("", f"/proc/{code}/root")]
+    assert re.fullmatch(r"\d+:\d+", seen[0]) and seen[0] == seen[1]
+
+
+def measured(box: Machine) -> dict[str, float]:
+    """What the service for Prometheus tells; nothing while it does not answer."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{box.ports['metrics']}/metrics", timeout=PATIENCE) as answer:
+            lines = answer.read().decode().splitlines()
+    except OSError:
+        return {}
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def test_metrics_are_told_and_come_back_when_they_are_killed(box: Machine) -> None:
+    found = box.wait(lambda: measured(box), "the metrics")
+    assert {name: value for name, value in found.items() if name.startswith("atft_source_up")} == {
+        name: 1.0 for name in found if name.startswith("atft_source_up")
+    }
+    assert found['atft_runs{status="success"}'] >= 1
+    before = box.main_pid(METRICS)
+    box.told("kill", "-9", str(before))
+    box.wait(lambda: box.main_pid(METRICS) not in (0, before) and measured(box), "the metrics")
 
 
 @pytest.mark.parametrize("unit", SERVICES)

@@ -18,10 +18,17 @@ pytestmark = pytest.mark.deploy
 REPOSITORY = Path(__file__).parents[2]
 DEPLOY = REPOSITORY / "deploy"
 EXAMPLE = DEPLOY / "atft.env.example"
-NAME = re.compile(r"\b(?:(?:ATFT|JQUANTS|DAGSTER)_[A-Z0-9_]*[A-Z0-9]|PG[A-Z]+)\b")
+NAME = re.compile(r"\b(?:(?:ATFT|JQUANTS|DAGSTER|AWS)_[A-Z0-9_]*[A-Z0-9]|PG[A-Z]+)\b")
 
 SET_THERE = {"DAGSTER_DISABLE_TELEMETRY"}  # that a file of deploy/ sets itself, to one value
 READ_BY_PROGRAMS = {HOST_VARIABLE, "PGPASSFILE"}  # by ours (not through settings), by PostgreSQL's library
+READ_BY_CLIENTS_OF_BUCKETS = {
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP",
+}  # fmt: skip
+TAKEN_AWAY = {"AWS_SESSION_TOKEN"}  # that nobody sets here, and a service must not have
+# A container is given secrets as files, by compose.yaml; what the entrypoint makes of them is in no environment file.
+OF_CONTAINERS = {"JQUANTS_API_KEY_FILE", "ATFT_ALERT_URLS_FILE", "PGPASSWORD_FILE", "PGPASSWORD"}
+OF_TRIALS = {"deploy/image_test.sh", "deploy/ray/netns.sh"}  # try things out; their first lines say what they read
 
 
 def assigned() -> dict[str, str]:
@@ -59,13 +66,34 @@ def test_the_instance_file_differs_from_the_canonical_one_in_its_storage_alone()
 
 
 def test_every_variable_that_is_used_is_in_the_example() -> None:
-    lacking = {name: where for name, where in used().items() if name not in {*assigned(), *SET_THERE}}
+    elsewhere = {*SET_THERE, *TAKEN_AWAY, *OF_CONTAINERS}
+    lacking = {
+        name: where for name, where in used().items() if name not in {*assigned(), *elsewhere} and where - OF_TRIALS
+    }
     assert lacking == {}, f"write them into {EXAMPLE.name}, with what they mean"
     assert variables_read() - set(assigned()) == set(), "what the platform reads can be set on a server too"
 
 
 def test_every_variable_of_the_example_is_used() -> None:
-    assert set(assigned()) - {*used(), *variables_read(), *READ_BY_PROGRAMS} == set()
+    read = {*used(), *variables_read(), *READ_BY_PROGRAMS, *READ_BY_CLIENTS_OF_BUCKETS}
+    assert set(assigned()) - read == set()
+
+
+def test_what_is_not_in_the_example_is_told_where_it_is_read() -> None:
+    compose, entrypoint = (DEPLOY / name for name in ("compose.yaml", "entrypoint.sh"))
+    for name in OF_CONTAINERS:
+        assert name.removesuffix("_FILE") in entrypoint.read_text() and name in compose.read_text(), name
+    for name, where in used().items():
+        if where <= OF_TRIALS and name not in assigned():
+            for file in where:
+                head = (REPOSITORY / file).read_text().partition("\nset -euo pipefail")[0]
+                assert re.search(rf"^# {name} ", head, re.M), f"{file} does not say what {name} is"
+
+
+def test_keys_are_not_exported_empty() -> None:
+    """An empty key reads as one that did not arrive, and the source warns of it at every run."""
+    uncommented = re.findall(r"^([A-Z_]+)=$", EXAMPLE.read_text(), re.M)
+    assert uncommented == []
 
 
 def test_the_example_holds_no_secret() -> None:
@@ -86,7 +114,7 @@ def test_a_shell_reads_the_example_as_it_is_meant() -> None:
     assert printed.stdout == assigned()["ATFT_PG_URL"] and printed.stderr == ""
 
 
-@pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda path: path.name)
+@pytest.mark.parametrize("script", sorted(DEPLOY.rglob("*.sh")), ids=lambda path: path.name)
 def test_scripts_can_be_run_and_parsed(script: Path) -> None:
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
@@ -123,3 +151,41 @@ def test_a_cluster_that_is_there_is_not_made_again_and_none_is_not_started(tmp_p
     done = postgres_sh("init", **place)
     assert done.returncode == 2 and "is there already; nothing was changed" in done.stderr
     assert list((tmp_path / "data").iterdir()) == []
+
+
+def proxy_sh(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [DEPLOY / "nginx" / "install.sh", "--root", root, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_proxy_is_installed_and_its_logins_stay(tmp_path: Path) -> None:
+    nginx, pair = tmp_path / "root/etc/nginx", [tmp_path / "crt", tmp_path / "key"]
+    for path in pair:
+        path.write_text(path.name)
+    words = ("atft.example.com", *map(str, pair))
+    assert "apt-get install nginx-light" in proxy_sh(tmp_path / "root", *words).stderr
+    (nginx / "conf.d").mkdir(parents=True)
+    (nginx / "sites-enabled").mkdir()
+    (nginx / "sites-enabled/default").touch()
+    for logins in ("", "taro:$2y$05$x"):
+        done = proxy_sh(tmp_path / "root", *words)
+        assert done.returncode == 0, done.stderr
+        assert (nginx / "atft/operators").read_text() == logins
+        (nginx / "atft/operators").write_text("taro:$2y$05$x")
+    text = (nginx / "atft/atft.conf").read_text()
+    assert text.count("server_name atft.example.com;") == 1 and "example.org" not in text
+    named = set(re.findall(r"/etc/nginx/(atft/\w[\w.]*)", text)) | {"atft/atft.conf"}
+    modes = {name: (nginx / name).stat().st_mode & 0o777 for name in named - {"atft/atft.conf"}}
+    secret = {"atft/tls.key": 0o600, "atft/operators": 0o640, "atft/viewers": 0o640}
+    assert modes == {"atft/proxy_params.conf": 0o644, "atft/tls.crt": 0o644, **secret}
+    assert os.readlink(nginx / "conf.d/atft.conf") == "/etc/nginx/atft/atft.conf"
+    assert list((nginx / "sites-enabled").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("x",), "give a name"), (("a/b", "c", "k"), "a/b is no name"), (("a", "absent", "k"), "absent cannot be read")],
+)
+def test_the_proxys_script_says_what_is_missing(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = proxy_sh(tmp_path, *words)
+    assert done.returncode == 2 and said in done.stderr

@@ -138,6 +138,8 @@ def test_only_the_code_server_is_given_the_keys() -> None:
         unit = parsed(SYSTEMD / name)
         taken = unit.get("Service", "UnsetEnvironment", fallback="").split()
         wanted = set() if name == "atft-code.service" else {"JQUANTS_API_KEY", "ATFT_ALERT_URLS", "ATFT_PG_PATIENCE"}
+        if name in ("atft-webserver.service", "atft-view.service", "atft-daemon.service"):  # read nothing of the data
+            wanted |= {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
         assert set(taken) == wanted, name
 
 
@@ -145,6 +147,7 @@ def test_a_stop_ends_the_runs_with_their_server_and_leaves_a_training_its_time()
     common = parsed(SYSTEMD / "atft-.service.d" / "atft.conf")
     assert common.get("Service", "KillMode") == "control-group"
     assert common.getint("Service", "TimeoutStopSec") == 90
+    # a lock of a GPU in a /tmp of its own would be seen by nobody
     assert "PrivateTmp" not in common["Service"] and "PrivateDevices" not in common["Service"]
     assert parsed(SYSTEMD / "atft-reaper.timer").get("Timer", "AccuracySec") == "1s"
 
@@ -164,7 +167,7 @@ def parsed(path: Path) -> RawConfigParser:
 
 def test_installing_twice_changes_nothing_and_keeps_what_a_person_wrote(tree: Path, tmp_path: Path) -> None:
     environment = tree / "etc/atft/atft.env"
-    assert environment.stat().st_mode & 0o777 == 0o600
+    assert environment.stat().st_mode & 0o777 == 0o600 and environment.parent.stat().st_mode & 0o777 == 0o711
     environment.write_text("ATFT_DATA=/srv/other\n")
     first = contents(tree)
     assert install(tree, "--env", str(tmp_path / "atft.env")).returncode == 0
@@ -174,6 +177,15 @@ def test_installing_twice_changes_nothing_and_keeps_what_a_person_wrote(tree: Pa
     assert changed == {"etc/systemd/system/atft-.service.d/places.conf"}  # the other place that the person named
     assert "ReadWritePaths=/srv/other\n" in second[changed.pop()].decode()
     assert "\natft:" in "\n" + (tree / "etc/passwd").read_text()
+
+
+def test_without_an_environment_file_the_example_is_taken_with_debians_database(tmp_path: Path) -> None:
+    assert install(tmp_path).returncode == 0
+    written = tmp_path / "etc/atft/atft.env"
+    assert written.stat().st_mode & 0o777 == 0o600
+    ours, example = (path.read_text().splitlines() for path in (written, REPOSITORY / "deploy/atft.env.example"))
+    changed = [line for line, before in zip(ours, example, strict=True) if line != before]
+    assert changed == ['ATFT_PG_URL="postgresql+psycopg2:///atft?host=/run/postgresql"']
 
 
 def contents(root: Path) -> dict[str, bytes]:
