@@ -24,7 +24,6 @@ from atft_assets.calendar import TOKYO
 from atft_assets.dagster_private import NOT_FINISHED_STATUSES
 from atft_assets.sandbox import SandboxServer
 from tests.deploy.clock import Clock
-from tests.deploy.fortnight_code import SERVER
 from tests.deploy.postgres import REPOSITORY, Cluster
 from tests.e2e.locations import locations
 from tests.patience import PATIENCE, until
@@ -32,8 +31,8 @@ from tests.ports import free_port
 
 PATIENT = 4 * PATIENCE  # seconds; for an evening's run
 CODE = "tests.deploy.fortnight_code"
+SERVER = "ATFT_SERVER_OF_TESTS"  # by which that code knows the sandbox
 REFRESH = "nightly_refresh"
-NEVER_OVER = ("monthly_training", "weekly_training")
 AGAIN = """mutation($id: String!) { launchRunReexecution(reexecutionParams: {parentRunId: $id, strategy: ALL_STEPS}) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 
@@ -232,12 +231,15 @@ class Platform:
         return list(instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=3)) if state else []
 
     def look(self, instance: dg.DagsterInstance, to: datetime) -> None:
-        """Let it be so late, and every sensor look twice: what the first look starts, the second sees ended."""
-        for minutes in (0, 15):
-            self.turn(to + timedelta(minutes=minutes))
+        """Let it be so late, and every sensor look; and again a quarter of an hour later if a look started a run."""
+        known = -1
+        while (count := instance.get_runs_count()) != known:
+            known = count
+            self.turn(to)
             since = self.clock.now().timestamp()
             self.patiently(partial(self.looked, instance, since), f"a look of every sensor after {to}")
             self.patiently(partial(self.idle, instance), "the end of what sensors started")
+            to += timedelta(minutes=15)
 
     def looked(self, instance: dg.DagsterInstance, since: float) -> bool:
         names = [

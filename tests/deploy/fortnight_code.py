@@ -16,12 +16,10 @@ from atft_assets.dagster_private import rest_while_pools_are_full
 from atft_assets.jquants.resource import JQuantsResource
 from atft_assets.settings import Settings
 
-SERVER = "ATFT_SERVER_OF_TESTS"  # address of the sandbox
-
 rest_while_pools_are_full()
 settings = Settings.from_env()
 jquants = JQuantsResource(
-    api_key=dg.EnvVar("JQUANTS_API_KEY"), base_url=os.environ[SERVER], plan=settings.plan.value,
+    api_key=dg.EnvVar("JQUANTS_API_KEY"), base_url=os.environ["ATFT_SERVER_OF_TESTS"], plan=settings.plan.value,
     requests_per_minute=0, attempts=3, first_wait=0.05,
 )  # fmt: skip
 with mock.patch.object(raw, "definitions", functools.partial(raw.definitions, waits=(0.1, 0.1))):

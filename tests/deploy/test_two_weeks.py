@@ -54,7 +54,7 @@ def before() -> Iterator[Platform]:
         root = Path(name)
         root.chmod(0o755)
         clock = Clock(root)
-        market = MarketConfig(n_names=60, start=START, end=LAST + timedelta(28))
+        market = MarketConfig(n_names=120, start=START, end=LAST + timedelta(28))
         with made(free_port(), clock.environ) as cluster, serve(market, now=at(FRIDAY, "20:30")) as server:
             one = Platform(root / "before", clock, cluster, server, cluster.empty(), START)
             one.root.mkdir()
