@@ -318,7 +318,7 @@ def run_program(place: Place, program: str, arguments: Sequence[str]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 if it was done, 1 if it cannot be."""
     parser = argparse.ArgumentParser(prog="python -m atft_assets.tools.backup", description=__doc__.split("\n\n")[0])
-    parser.add_argument("what", choices=("save", "check", "restore"))
+    parser.add_argument("what", choices=("save", "check", "restore"), help="what to do with the folder")
     parser.add_argument("folder", type=Path, help="the backup's folder; for `save` a new one")
     parser.add_argument("--history-only", action="store_true", help="save Dagster's history, nothing of the data root")
     given = parser.parse_args(arguments)

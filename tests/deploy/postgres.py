@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -39,8 +39,12 @@ def storage(url: Any) -> dict[str, Any]:
 class Cluster:
     """A cluster with a socket, and with TCP for those who give PASSWORD."""
 
-    def __init__(self, folder: Path, port: int):
-        self.folder, self.port = folder, port
+    def __init__(self, folder: Path, port: int, environ: Mapping[str, str]):
+        """
+        Args:
+            environ: what the server is given beside our own environment.
+        """
+        self.folder, self.port, self.environ = folder, port, environ
         self.socket = folder / "pg" / "socket"
         self._numbers = count(1)
 
@@ -52,6 +56,7 @@ class Cluster:
             "ATFT_PG_PORT": str(self.port),
             "ATFT_PG_LISTEN": "127.0.0.1",
             "ATFT_PG_PASSWORD_FILE": str(self.folder / "password"),
+            **self.environ,
         }
         done = subprocess.run([SCRIPT, command], env=environ, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, done.stderr
@@ -93,7 +98,7 @@ class Cluster:
 
 
 @contextmanager
-def made(port: int) -> Iterator[Cluster]:
+def made(port: int, environ: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """A running cluster, gone afterwards."""
     require_postgres()
     # not pytest's folder: the server runs as another user when root tests, and a socket's path is short
@@ -101,7 +106,7 @@ def made(port: int) -> Iterator[Cluster]:
         folder = Path(name)
         folder.chmod(0o755)
         (folder / "password").write_text(PASSWORD)
-        cluster = Cluster(folder, port)
+        cluster = Cluster(folder, port, environ or {})
         cluster.run("init")
         try:
             cluster.run("start")

@@ -1,4 +1,7 @@
-"""Corrections and retention of Dagster's history, the same tests as in tests/operations, on PostgreSQL."""
+"""Corrections and retention of Dagster's history, the same tests as in tests/operations, on PostgreSQL.
+
+Those that take longest are in `test_history_whole`.
+"""
 
 import shutil
 import tempfile
@@ -21,9 +24,6 @@ from tests.operations.test_corrections import (
     settings,
     test_a_corrected_month_is_carried_through_what_reads_it_and_nothing_else,
     test_a_request_is_made_once_and_not_again_after_a_restart_or_a_failure,
-    test_a_tick_during_a_refresh_waits_for_it,
-    test_corrections_far_apart_are_runs_of_their_own_and_whole_tables_are_built_once,
-    test_labels_alone_follow,
     test_unchanged_bytes_ask_for_nothing,
 )
 
@@ -32,9 +32,6 @@ pytestmark = [pytest.mark.deploy, pytest.mark.slow]
 __all__ = [
     "test_a_corrected_month_is_carried_through_what_reads_it_and_nothing_else",
     "test_a_request_is_made_once_and_not_again_after_a_restart_or_a_failure",
-    "test_a_tick_during_a_refresh_waits_for_it",
-    "test_corrections_far_apart_are_runs_of_their_own_and_whole_tables_are_built_once",
-    "test_labels_alone_follow",
     "test_unchanged_bytes_ask_for_nothing",
 ]
 
@@ -61,13 +58,6 @@ def road(history: tuple[Path, str], cluster: Cluster) -> Iterator[Road]:
         shutil.copytree(history[0], data)
         with opened(cluster, cluster.copy(history[1])) as instance:
             yield Road(instance, data, settings(data))
-
-
-def test_every_answer_is_the_same_after_retention(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(on_sqlite, "opened", lambda *_: opened(cluster, cluster.copy()))
-    on_sqlite.test_every_answer_is_the_same_afterwards(tmp_path, "PostgreSQL", 4)
 
 
 def test_retention_deletes_a_runs_rows_and_its_compute_log(cluster: Cluster) -> None:

@@ -1,0 +1,308 @@
+"""Two weeks of evenings on PostgreSQL by the real daemon, with what goes wrong in two weeks, against the same without.
+
+The clock of every process is set (`tests.deploy.clock`): schedules and sensors tick by themselves as they would by the
+exchange's evenings, and nothing is evaluated by hand. Between the evenings a person does what the alerts say.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from atft_assets.calendar import next_trading_day, trading_days
+from atft_assets.dagster_private import CheckStatus
+from atft_assets.sandbox import MarketConfig, serve
+from atft_assets.trading.daily_scores import PUBLISHED
+from tests.deploy.clock import Clock
+from tests.deploy.fortnight import Platform, Sink, at, copied
+from tests.deploy.postgres import REPOSITORY, Cluster, made
+from tests.patience import until
+from tests.ports import free_port
+
+pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow]
+
+START, FRIDAY = date(2022, 10, 3), date(2024, 4, 19)
+FIRST, LAST = date(2024, 4, 22), date(2024, 5, 3)
+EVENINGS = trading_days(FIRST, LAST)
+AWAY, SCHEMA, KILLED, FULL = EVENINGS[1], EVENINGS[3], EVENINGS[4], EVENINGS[5]
+CLOSED = [day for day in (FIRST + timedelta(n) for n in range(12)) if day.weekday() < 5 and day not in EVENINGS]
+VOLUME_MB, LEFT_KB = 400, 200
+BARS = "/equities/bars/daily"
+EXPECTED = {
+    AWAY: ["data_freshness", "run_failure"],
+    SCHEMA: ["data_freshness", "schema_failure"],
+    KILLED: ["run_failure"],
+    FULL: ["disk_usage", "disk_usage", "run_failure"],  # it fills, and has room again
+}
+
+
+@pytest.fixture(scope="module")
+def before() -> Iterator[Platform]:
+    """A platform on the Friday before: nineteen months of tables, and a champion."""
+    with TemporaryDirectory(prefix="atft-weeks-", dir="/tmp") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        clock = Clock(root)
+        market = MarketConfig(n_names=120, start=START, end=LAST + timedelta(28))
+        with made(free_port(), clock.environ) as cluster, serve(market, now=at(FRIDAY, "20:30")) as server:
+            one = Platform(root / "before", clock, cluster, server, cluster.empty(), START)
+            one.root.mkdir()
+            one.turn(at(FRIDAY, "20:30"))
+            process = one.runs("before")
+            process.communicate()
+            assert process.returncode == 0, one.log.read_text()[-4000:]
+            yield one
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a small volume of its own."""
+    if os.getuid() != 0:
+        pytest.skip("only root mounts a small volume")
+    mounted = ["mount", "-t", "tmpfs", "-o", f"size={VOLUME_MB}m", "tmpfs", str(tmp_path)]
+    if (done := subprocess.run(mounted, capture_output=True, text=True, check=False)).returncode:
+        pytest.skip(f"no volume can be mounted here: {done.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def restarted(one: Platform, day: date) -> None:
+    """PostgreSQL on an earlier day again."""
+    one.cluster.run("stop")
+    one.turn(at(day, "20:30"))
+    one.cluster.run("start")
+
+
+@pytest.fixture(scope="module")
+def plain(before: Platform) -> Platform:
+    """The same evenings, one run each; nothing is ordered on the one that the service is away, whose open passes."""
+    one = copied(before, before.root.parent / "plain")
+    process = one.runs("evenings")
+    assert process.stdin is not None and process.stdout is not None
+    for day in EVENINGS:
+        one.turn(at(day, "18:30"))
+        process.stdin.write(f"{day}{'!' if day == AWAY else ''}\n")
+        process.stdin.flush()
+        assert process.stdout.readline().startswith("done"), one.log.read_text()[-4000:]
+    process.stdin.close()
+    assert process.wait() == 0
+    restarted(before, FRIDAY)
+    return one
+
+
+@dataclass
+class Told:
+    """What was told, as far as it was read."""
+
+    platform: Platform
+    lines: int = 0
+
+    def news(self) -> list[dict[str, str]]:
+        """The alerts since the last look, in order of time."""
+        paths = (self.platform.data / "alerts.log", self.platform.home / "alerts.log")
+        found = [json.loads(line) for path in paths if path.exists() for line in path.read_text().splitlines()]
+        found.sort(key=lambda record: record["at"])
+        fresh, self.lines = found[self.lines :], len(found)
+        return fresh
+
+
+def fill(folder: Path) -> Path:
+    """Leave next to nothing of a volume; the file that fills it."""
+    ballast = folder / "ballast"
+    with ballast.open("wb") as file:
+        left = shutil.disk_usage(folder).free - LEFT_KB * 1024
+        while left > 0:
+            left -= file.write(b"\0" * min(left, 1 << 20))
+    return ballast
+
+
+def live(one: Platform, instance: dg.DagsterInstance, day: date) -> dg.DagsterRun:
+    """A trading evening, whatever happens on it; its last run."""
+    if day == AWAY:
+        one.server.faults.add("503")
+        run = one.evening(instance, day)
+        one.look(instance, at(day, "20:05"))
+        one.server.faults.clear()  # in the night
+    elif day == SCHEMA:
+        one.server.faults.add("drop_column", path=BARS, column="C")
+        run = one.evening(instance, day)
+        one.look(instance, at(day, "20:05"))
+        one.server.faults.clear()
+        one.again(run)
+        run = one.over(instance, day, after=run.run_id)
+    elif day == KILLED:
+        one.turn(at(day, "18:29:55"))
+        first = one.patiently(lambda: started(one, instance, day), "a run to strike")
+        one.kill()
+        postmaster = int((one.cluster.folder / "pg/data/postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, 9)
+        until(lambda: one.cluster.run("start", check=False).returncode == 0, "PostgreSQL again")
+        one.begin()
+        run = one.over(instance, day, after=first.run_id)
+    elif day == FULL:
+        ballast = fill(one.data)
+        run = one.evening(instance, day)
+        one.look(instance, at(day, "19:00"))
+        ballast.unlink()
+        one.look(instance, at(day, "19:20"))
+        one.again(run)
+        run = one.over(instance, day, after=run.run_id)
+    else:
+        run = one.evening(instance, day)
+    one.look(instance, at(day, "21:30"))
+    return run
+
+
+def started(one: Platform, instance: dg.DagsterInstance, day: date) -> dg.DagsterRun | None:
+    """The refresh of a day once it has published something."""
+    run = one.run_of(instance, day)
+    done = run and instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    return run if done else None
+
+
+def frame(one: Platform, table: str, day: date | None = None) -> pl.DataFrame:
+    """A table of the trading room, of an evening."""
+    whole = pl.concat(
+        [pl.read_parquet(path) for path in sorted((one.data / "trading" / table).glob("????-??.parquet"))]
+    )
+    return whole if day is None else whole.filter(pl.col("date") == day)
+
+
+@pytest.mark.timeout(7200)
+def test_two_weeks(before: Platform, plain: Platform, volume: Path) -> None:
+    root = before.root.parent / "lived"
+    root.mkdir()
+    (root / "data").symlink_to(volume)
+    with Sink() as sink:
+        one = copied(before, root, alert_urls=sink.url)
+        one.prepare()
+        one.begin()
+        told, rows = Told(one), []
+        try:
+            with one.history() as instance:
+                one.look(instance, at(FRIDAY, "21:30"))
+                assert told.news() == []
+                for day in (FIRST + timedelta(n) for n in range((LAST - FIRST).days + 1)):
+                    if day in CLOSED:
+                        said = one.skipped(instance, day)
+                        assert "is closed" in said and one.run_of(instance, day) is None
+                        one.look(instance, at(day, "21:30"))
+                    elif day in EVENINGS:
+                        run = live(one, instance, day)
+                        said = run.status.value
+                    elif day.weekday() == 6:
+                        one.look(instance, at(day, "05:59:50"))  # the hour of retention
+                        continue
+                    else:
+                        continue
+                    kinds = sorted(record["kind"] for record in told.news())
+                    rows.append((day, said, kinds))
+                    print(day, said, kinds, flush=True)
+                over(one, instance)
+        finally:
+            one.end()
+    print(table_of(one, rows))
+    assert {day: kinds for day, _, kinds in rows if kinds} == EXPECTED
+    records = Told(one).news()
+    assert Counter(sink.titles) == Counter(f"ATFT: {record['what']}" for record in records)
+    assert max(Counter(record["fingerprint"] for record in records).values()) == 1
+    same(one, plain)
+
+
+def over(one: Platform, instance: dg.DagsterInstance) -> None:
+    """What Dagster says in the end: nothing waits, no check is red, and both months are there."""
+    assert one.idle(instance)
+    checks = one.cluster.execute("SELECT DISTINCT asset_key, check_name FROM asset_check_executions", one.database)
+    keys = [dg.AssetCheckKey(dg.AssetKey(json.loads(asset)), name) for asset, name in checks]
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    red = {str(key) for key, record in latest.items() if record.status is not CheckStatus.SUCCEEDED}
+    assert red == set()
+    for name in ("daily_quotes", "listed_info", "all_features", "daily_scores", "portfolio", "orders"):
+        assert {"2024-04", "2024-05"} <= set(instance.get_materialized_partitions(dg.AssetKey(name))), name
+
+
+def same(one: Platform, plain: Platform) -> None:
+    """Every table is that of the weeks without a fault."""
+    for evening in EVENINGS:
+        scores = frame(one, "daily_scores", evening)
+        assert scores.height > 20 and set(scores["status"].cast(pl.String)) == {PUBLISHED}, evening
+        orders = one.data / "trading" / "orders" / f"{next_trading_day(evening)}.csv"
+        assert orders.exists() == (evening != AWAY), evening  # its open had passed when the scores came
+    paths = {
+        path.relative_to(plain.data)
+        for folder in ("raw", "features", "graph", "trading")
+        for path in (plain.data / folder).glob("*/*")
+        if path.suffix in (".parquet", ".csv") and path.parent.name != "panel"
+    }
+    assert len(paths) > 100
+    for path in sorted(paths):
+        if path.suffix == ".csv":
+            assert (one.data / path).read_bytes() == (plain.data / path).read_bytes(), path
+            continue
+        ours, theirs = pl.read_parquet(one.data / path), pl.read_parquet(plain.data / path)
+        assert ours.equals(theirs), path
+
+
+def table_of(one: Platform, rows: list[tuple[date, str, list[str]]]) -> str:
+    """Evening by run, scores, orders and alerts."""
+    lines = [f"{'evening':10}  {'run':10}  {'scores':>6}  {'orders':>6}  alerts"]
+    for day, said, kinds in rows:
+        if day in CLOSED:
+            lines.append(f"{day}  closed      {'':6}  {'':6}  {', '.join(kinds) or '-'}")
+            continue
+        path = one.data / "trading" / "orders" / f"{next_trading_day(day)}.csv"
+        orders = str(len(path.read_text("utf-8-sig").splitlines()) - 1) if path.exists() else "-"
+        scores = frame(one, "daily_scores", day).height
+        lines.append(f"{day}  {said:10}  {scores:6}  {orders:>6}  {', '.join(kinds) or '-'}")
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(3600)
+def test_a_restored_machine_lives_the_next_evening(before: Platform, plain: Platform) -> None:
+    """An empty machine with an empty database takes the backup, and says of Monday what the old one said."""
+    root = before.root.parent
+    new = replace(before, root=root / "new", database=before.cluster.empty())
+    new.root.mkdir()
+    before.turn(at(FRIDAY, "22:00"))
+    for one, word in ((before, "save"), (new, "check"), (new, "restore")):
+        one.prepare()
+        command = [sys.executable, "-m", "atft_assets.tools.backup", word, str(root / "backup")]
+        done = subprocess.run(command, env=one.environ, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    monday = EVENINGS[0]
+    new.turn(at(monday, "18:30"))
+    process = new.runs("evenings")
+    said, _ = process.communicate(f"{monday}\n")
+    assert process.returncode == 0 and said == f"done {monday}\n", new.log.read_text()[-4000:]
+    for table in ("daily_scores", "portfolio", "orders"):
+        ours, theirs = frame(new, table, monday), frame(plain, table, monday)
+        assert ours.height and ours.equals(theirs), table
+    orders = Path("trading", "orders", f"{next_trading_day(monday)}.csv")
+    assert (new.data / orders).read_bytes() == (plain.data / orders).read_bytes()
+    with new.history() as instance:
+        (run,) = instance.get_runs(dg.RunsFilter(tags={"atft/trading_day": str(monday)}))
+        assert run.status is dg.DagsterRunStatus.SUCCESS
+        assert instance.get_runs_count() == runs_of(before) + 1
+    restarted(before, FRIDAY)
+
+
+def runs_of(one: Platform) -> int:
+    with one.history() as instance:
+        return instance.get_runs_count()
+
+
+def test_the_cluster_is_of_the_set_clock(before: Platform) -> None:
+    ((now,),) = before.cluster.execute("SELECT now()")
+    assert abs((now - before.clock.now()).total_seconds()) < 60
+    assert isinstance(before.cluster, Cluster)
