@@ -35,7 +35,7 @@ from tests.training.test_fan_out import SEEDS, pids
 from tests.training.test_launcher import gone, hanging_run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt '.[ray]'")
-pytestmark = [pytest.mark.deploy, pytest.mark.slow]
+pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 HERE = Path(__file__).parent
 
@@ -46,12 +46,12 @@ class Cluster:
 
     url: str
     token_path: str
-    process: subprocess.Popen
 
     def launcher(self, module: str = "fake_trainer", **given) -> RayLauncher:
         return RayLauncher(
-            url=self.url, token_path=self.token_path, module=module, python=sys.executable, poll_seconds=0.2, **given
-        )
+            url=self.url, token_path=self.token_path, module=module, python=sys.executable, poll_seconds=0.2,
+            silence_seconds=PATIENCE, **given,
+        )  # fmt: skip
 
     @property
     def api(self) -> JobsApi:
@@ -74,6 +74,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[C
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_JOB_STOP_WAIT_TIME_S": "30",
+        "RAY_worker_register_timeout_seconds": "300",  # a machine that has much else to do
+        "RAY_agent_register_timeout_ms": "300000",
         "FAKE_TRAINER": f"@{words}",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
@@ -85,24 +87,37 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[C
             f"--temp-dir={sockets}",
         ]
         log = folder / "log"
-        head = subprocess.Popen(
-            command, env={**os.environ, **variables}, stdout=log.open("wb"), stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        made = Cluster(f"http://127.0.0.1:{dashboard}", str(folder / "token"), head)
+        made = Cluster(f"http://127.0.0.1:{dashboard}", str(folder / "token"))
         try:
-            until(lambda: _answers(made.api), "the head", process=head, log=log)
+            for _ in range(5):  # Ray gives its raylet 30 s to come up, which no variable changes
+                with log.open("wb") as said:
+                    head = subprocess.Popen(
+                        command, env={**os.environ, **variables}, stdout=said, stderr=said, start_new_session=True
+                    )
+                until(lambda: head.poll() is not None or _answers(made.api), "the head", log=log)  # noqa: B023
+                if head.poll() is None:
+                    break
+                _killed(made.token_path)
+            assert head.poll() is None, log.read_text()[-3000:]
             yield made
         finally:
-            family = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
             head.terminate()
             with suppress(subprocess.TimeoutExpired):
                 head.wait(20)
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            head.kill()
+            # its children in the end too, whoever adopted them: all inherited the token's place
+            until(lambda: not _killed(made.token_path), "the end of every process of the cluster")
             head.wait()
+
+
+def _killed(token_path: str) -> list[int]:
+    """Processes of the cluster that still live; each is killed."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("RAY_AUTH_TOKEN_PATH") == token_path and not gone(process.pid):
+                found.append(process.pid)
+                process.kill()
+    return found
 
 
 def _answers(api: JobsApi) -> bool:
