@@ -59,6 +59,7 @@ environment() {
     # two hosts share the cores of one machine, with whatever else it does
     RAY_worker_register_timeout_seconds=300
     RAY_agent_register_timeout_ms=300000
+    RAY_DASHBOARD_STARTUP_TIMEOUT_S=300
     set +a
 }
 
@@ -66,7 +67,7 @@ boot() {
     local host=$1 place
     place=$(address "$host")
     if [ "$host" = a ]; then
-        set -- --head --port=6379 --dashboard-host="$place" --dashboard-port=8265
+        set -- --head --port=6379 --include-dashboard=true --dashboard-host="$place" --dashboard-port=8265
     else
         set -- --address="$HEAD:6379"
     fi

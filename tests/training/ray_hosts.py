@@ -15,11 +15,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.patience import PATIENCE
-
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "deploy" / "ray" / "netns.sh"
 NETNS = 0x40000000  # CLONE_NEWNET
+SECONDS = 600  # that Ray may take to come up; on two idle cores it takes a quarter of a minute a host
 URL = "http://10.77.0.1:8265"
 MISSING = [program for program in ("ip", "unshare", "setsid") if shutil.which(program) is None]
 
@@ -58,6 +57,7 @@ class Hosts:
             ),
             "ATFT_NETNS": str(self.state),
             "ATFT_NETNS_SHARED": ":".join(map(str, whole)),
+            "ATFT_NETNS_SECONDS": str(SECONDS),
             "ATFT_NETNS_OWNER": str(os.getpid()),
             **variables,
         }
@@ -74,7 +74,7 @@ class Hosts:
         """Carry out a command of netns.sh; what it says goes to a file, for Ray's processes keep what they inherit."""
         with (self.folder / "said").open("w+") as said:
             done = subprocess.run(
-                [SCRIPT, *command], env=self.environment, stdout=said, stderr=said, timeout=2 * PATIENCE
+                [SCRIPT, *command], env=self.environment, stdout=said, stderr=said, timeout=3 * SECONDS
             )
             said.seek(0)
             text = said.read()

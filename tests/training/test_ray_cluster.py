@@ -76,6 +76,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[C
         "RAY_JOB_STOP_WAIT_TIME_S": "30",
         "RAY_worker_register_timeout_seconds": "300",  # a machine that has much else to do
         "RAY_agent_register_timeout_ms": "300000",
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
         "FAKE_TRAINER": f"@{words}",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
@@ -83,6 +84,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[C
         command = [
             *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
             *("--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1"),
+            "--include-dashboard=true",  # else a head whose API comes up too late stays without one
             *(f"--dashboard-port={dashboard}", "--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000"),
             f"--temp-dir={sockets}",
         ]

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.deploy,
     pytest.mark.machine,
     pytest.mark.slow,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(why_not()), reason=why_not() or "-"),
 ]
 
