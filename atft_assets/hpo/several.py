@@ -64,11 +64,10 @@ class SideBySide:
                 while self.live:
                     self._step()
                     self._fill()
-        except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-            self._close(again=True)
-            raise
-        except BaseException:
-            self._close(again=False)
+        except BaseException as struck:
+            for one in self.live:
+                one.trainings.close()
+                self._end(one.trial, struck)
             raise
 
     def _fill(self) -> None:
@@ -114,20 +113,18 @@ class SideBySide:
             self.after(self.study.tell(trial, state=State.FAIL))
         except optuna.TrialPruned:
             self.after(self.study.tell(trial, state=State.PRUNED))
-        except BaseException:
-            self.study.tell(trial, state=State.FAIL)
+        except BaseException as struck:
+            self._end(trial, struck)
             raise
 
-    def _close(self, *, again: bool) -> None:
-        """End the trials that are under way."""
+    def _end(self, trial: "optuna.Trial", struck: BaseException) -> None:
+        """End a trial that came to no end of its own; what was interrupted is tried again."""
         import optuna
 
-        for one in self.live:
-            values = dict(one.trial.params)
-            one.trainings.close()
-            self.study.tell(one.trial, state=optuna.trial.TrialState.FAIL)
-            if again:
-                self.study.enqueue_trial(values)
+        values = dict(trial.params)
+        self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        if isinstance(struck, KeyboardInterrupt | dg.DagsterExecutionInterruptedError):
+            self.study.enqueue_trial(values)
 
     @contextmanager
     def _beating(self) -> Iterator[None]:

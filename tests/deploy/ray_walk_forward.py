@@ -2,8 +2,8 @@
 
 The hosts are network namespaces of this machine (`deploy/ray/netns.sh`, as root), with a CPU each. Each way carries out
 the whole chain on a copy of one data root: four phases of every fold and seed, the scores of their test blocks, the
-judgement. Then what must hold is counted: bits, publications, attempts, processes that are left. The first run builds
-the panel, in minutes; `--folder` keeps it for the next.
+judgement. Then what must hold is counted: bits, publications, attempts, processes that are left. The column `ratio` is
+phases and scores against one host, one at a time. The first run builds the panel, in minutes; `--folder` keeps it.
 """
 
 import argparse
@@ -233,11 +233,15 @@ def prepared(folder: Path, chain: Chain) -> None:
         subprocess.run(command, cwd=REPOSITORY, env={**environ}, stdout=log, stderr=log, check=True)
 
 
+def trained(found: Found) -> float:
+    """Seconds of what a launcher does: trainings and scores. The judgement takes the same everywhere."""
+    return found.seconds.get("phases", 0.0) + found.seconds.get("scores", 0.0)
+
+
 def line_of(way: str, found: Found, alone: Found | None) -> str:
     """One row of the table."""
-    total = sum(found.seconds.values())
-    against = sum(alone.seconds.values()) if alone else 0.0
-    ratio = f"{total / against:6.2f}" if against and found.seconds else "     -"
+    total, mine = sum(found.seconds.values()), trained(found)
+    ratio = f"{mine / trained(alone):6.2f}" if alone and mine else "     -"
     parts = " ".join(f"{found.seconds.get(part, 0.0):8.1f}" for part in ("phases", "scores", "judged"))
     same = "-"
     if alone:

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 REPOSITORY = Path(__file__).parents[2]
+PATIENT = Path(__file__).parent / "patient_ray.py"
 SCRIPT = REPOSITORY / "deploy" / "ray" / "netns.sh"
 NETNS = 0x40000000  # CLONE_NEWNET
 SECONDS = 600  # that Ray may take to come up; on two idle cores it takes a quarter of a minute a host
@@ -44,7 +45,7 @@ class Hosts:
         self.state = Path(tempfile.mkdtemp(prefix="atft-", dir="/var/tmp"))
         programs = folder / "bin"
         programs.mkdir(parents=True)
-        (programs / "ray").write_text(f'#!/bin/sh\nexec {sys.executable} -m ray.scripts.scripts "$@"\n')
+        (programs / "ray").write_text(f'#!/bin/sh\nexec {sys.executable} {PATIENT} "$@"\n')
         (programs / "ray").chmod(0o755)
         paths = [REPOSITORY, *seen, *(Path(p).resolve() for p in sys.path if p)]
         shared = sorted({path for path in paths if path.is_dir() and path.is_relative_to("/tmp")})

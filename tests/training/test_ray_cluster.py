@@ -82,25 +82,20 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[C
     }
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as sockets:  # the paths of its sockets must be short
         command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+            *(sys.executable, str(HERE / "patient_ray.py"), "start", "--head", "--block", "--disable-usage-stats"),
             *("--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1"),
             "--include-dashboard=true",  # else a head whose API comes up too late stays without one
             *(f"--dashboard-port={dashboard}", "--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000"),
             f"--temp-dir={sockets}",
         ]
         log = folder / "log"
+        with log.open("wb") as said:
+            head = subprocess.Popen(
+                command, env={**os.environ, **variables}, stdout=said, stderr=said, start_new_session=True
+            )
         made = Cluster(f"http://127.0.0.1:{dashboard}", str(folder / "token"))
         try:
-            for _ in range(5):  # Ray gives its raylet 30 s to come up, which no variable changes
-                with log.open("wb") as said:
-                    head = subprocess.Popen(
-                        command, env={**os.environ, **variables}, stdout=said, stderr=said, start_new_session=True
-                    )
-                until(lambda: head.poll() is not None or _answers(made.api), "the head", log=log)  # noqa: B023
-                if head.poll() is None:
-                    break
-                _killed(made.token_path)
-            assert head.poll() is None, log.read_text()[-3000:]
+            until(lambda: _answers(made.api), "the head", process=head, log=log)
             yield made
         finally:
             head.terminate()
