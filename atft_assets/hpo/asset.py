@@ -10,6 +10,7 @@ from pydantic import Field
 from atft_assets.failures import PermanentFailure, Refusal, permanent
 from atft_assets.groups import TRAINING
 from atft_assets.hpo.page import best_config, importances, knob, page_name, picture, render, trials_table
+from atft_assets.hpo.several import SideBySide
 from atft_assets.hpo.space import DEFAULT, Dimension, check_space, starting_point, value_of
 from atft_assets.hpo.study import WHY, best_of, counted, database_of, open_study
 from atft_assets.hpo.trial import Plan, TrialFailed, run_trial, tidy
@@ -77,6 +78,12 @@ class HpoConfig(Knobs):
     )
     startup_trials: int = Field(
         6, description="Trials at random before the sampler learns, and before any is pruned", ge=1
+    )
+    trials_at_a_time: int = Field(
+        1,
+        description="Trials whose trainings run side by side, as many as this machine (ATFT_TRAININGS) or the Ray "
+        "cluster has room for",
+        ge=1,
     )
     keep_runs: bool = Field(False, description="Keep the run directories of all trials, not of the best one alone")
 
@@ -234,7 +241,7 @@ def _search(
             study.enqueue_trial(values)
             raise
 
-    def after(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def told(trial: optuna.trial.FrozenTrial) -> None:
         knobs = ", ".join(f"{name} {knob(value)}" for name, value in trial.params.items())
         figure = f"{trial.value:+.4f}" if trial.state.name == "COMPLETE" else trial.user_attrs.get(WHY, "")
         seen(store.local(), tried(study))
@@ -242,10 +249,15 @@ def _search(
         context.log.info(f"trial {trial.number} {trial.state.name.lower()} {figure} ({knobs})")
         if not config.keep_runs:
             tidy(study, plan)
+
+    def after(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        told(trial)
         if counted(study) >= config.trials:
             study.stop()
 
-    if counted(study) < config.trials:
+    if config.trials_at_a_time > 1:
+        SideBySide(study, plan, context, launcher, config.trials_at_a_time, config.trials, told).search()
+    elif counted(study) < config.trials:
         study.optimize(objective, catch=(TrialFailed,), callbacks=[after])
 
 

@@ -148,7 +148,10 @@ def open_study(
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=startup_trials),
         )
-        study.sampler = optuna.samplers.TPESampler(n_startup_trials=startup_trials, seed=seed + len(study.trials))
+        # trials that are under way, of this worker or another, count as bad: nobody draws near them meanwhile
+        study.sampler = optuna.samplers.TPESampler(
+            n_startup_trials=startup_trials, seed=seed + len(study.trials), constant_liar=True
+        )
         ours, theirs = to_plain(dict(identity)), study.user_attrs.get(IDENTITY)
         if theirs is None:
             study.set_user_attr(IDENTITY, ours)

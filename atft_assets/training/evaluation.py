@@ -51,7 +51,7 @@ from atft_model.interchange.fold import BLOCKS, MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
 from atft_model.interchange.records import write_json
-from atft_model.interchange.request import PredictRequest
+from atft_model.interchange.request import PredictRequest, Scoring
 
 VALIDATION_FILE, TEST_FILE = "validation.json", "test.json"
 AGREEMENT = "agreement"
@@ -301,11 +301,11 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
                 raise NothingToScore(_scored_before(before[-1], found.fold, folder / MAIN / TEST_FILE))
         _warn(context, found)
         block = Block.of(found.panel, found.fold, "test")
-        rows = []
-        for phase, runs in found.runs.items():
-            asset = lane.phase(phase)
-            frames = predicted(context, launcher, TEST_EVALUATION, asset, runs, found, folder / MAIN / "scores")
-            rows.append(phase_row(asset, phase, runs, block, averaged(frames)))
+        frames = predicted(context, launcher, TEST_EVALUATION, lane, found.runs, found, folder / MAIN / "scores")
+        rows = [
+            phase_row(lane.phase(phase), phase, runs, block, averaged(frames[phase]))
+            for phase, runs in found.runs.items()
+        ]
         rows += found.baseline_rows(block)
         rows += blend_rows(block, rows)
         if oracle := oracle_row(settings, block):
@@ -331,30 +331,36 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
 
 
 def predicted(
-    context: dg.AssetExecutionContext, launcher: TrainingLauncher, asking: str, asset: str, runs: Ensemble,
-    found: Candidates, folder: Path,
-) -> list[pl.DataFrame]:  # fmt: skip
-    """Scores of the fold's test block by each run of a phase; `<asset>-<run_id>-test.parquet` in a folder keeps them.
+    context: dg.AssetExecutionContext, launcher: TrainingLauncher, asking: str, lane: Lane,
+    runs: Mapping[Phase, Ensemble], found: Candidates, folder: Path,
+) -> dict[Phase, list[pl.DataFrame]]:  # fmt: skip
+    """Scores of the fold's test block by each run of the phases, kept in a folder as `<asset>-<run_id>-test.parquet`.
+
+    One process makes them all: it takes longer to begin, on a cluster much longer, than to score.
 
     Args:
         asking: the asset that asks, for messages.
-        asset: the phase's.
 
     Raises:
         PermanentFailure: a run could not score the block.
     """
-    frames = []
     first, last = found.fold.test
-    for run in runs.runs:
-        path = folder / scores_file(asset, run.run_id)
-        request = PredictRequest(found.panel.folder, run.folder, path, first=first, last=last)
-        try:
-            launcher.predict(context, request)
-        except TrainingFailed as failure:
-            raise PermanentFailure(f"{asking}: {asset} {run.run_id}: {failure}") from failure
-        with permanent(f"{asking}: {asset} {run.run_id}"):
-            frames.append(scores_of(path))
-    return frames
+    wanted = {
+        phase: [Scoring(run.folder, folder / scores_file(lane.phase(phase), run.run_id)) for run in ensemble.runs]
+        for phase, ensemble in runs.items()
+    }
+    every = [one for scorings in wanted.values() for one in scorings]
+    if not every:
+        return {}
+    head, *also = every
+    request = PredictRequest(found.panel.folder, head.run, head.out, first=first, last=last, also=tuple(also))
+    try:
+        launcher.predict(context, request)
+    except TrainingFailed as failure:
+        who = ", ".join(f"{lane.phase(phase)} {', '.join(ensemble.run_ids)}" for phase, ensemble in runs.items())
+        raise PermanentFailure(f"{asking}: {who}: {failure}") from failure
+    with permanent(asking):
+        return {phase: [scores_of(one.out) for one in scorings] for phase, scorings in wanted.items()}
 
 
 def scores_file(asset: str, run_id: str) -> str:

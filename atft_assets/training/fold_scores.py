@@ -152,11 +152,8 @@ def fold_scores_asset(lane: Lane) -> dg.AssetsDefinition:
             yield in_partition(verdict, lane, name)
             raise PermanentFailure(f"{FOLD_SCORES} refuses the fold {name}, nothing was scored: {'; '.join(said)}")
         folder = store.local("evaluation", name)
-        rows = {}
-        for phase, ensemble in runs.items():
-            asset = lane.phase(phase)
-            frames = predicted(context, launcher, FOLD_SCORES, asset, ensemble, found, folder / "scores")
-            rows[asset] = averaged(frames).height
+        frames = predicted(context, launcher, FOLD_SCORES, lane, runs, found, folder / "scores")
+        rows = {lane.phase(phase): averaged(made).height for phase, made in frames.items()}
         ids = {phase.key: ensemble.run_ids for phase, ensemble in runs.items()}
         kept = {scores_file(lane.phase(phase), one) for phase, ensemble in runs.items() for one in ensemble.run_ids}
         with permanent(f"{FOLD_SCORES} cannot be kept"):

@@ -17,6 +17,7 @@ import dagster as dg
 from atft_model.interchange.batch import MESSAGES
 
 POLL_SECONDS = 0.5
+LAST_LOOK_SECONDS = 60.0  # at what came until the session closed: a share that hangs must not hold the run
 
 
 class FolderMessageReader(dg.PipesMessageReader):
@@ -41,7 +42,7 @@ class FolderMessageReader(dg.PipesMessageReader):
             yield {"path": str(self.folder / f"attempt-1{MESSAGES}")}
         finally:
             over.set()
-            reader.join(timeout=10 * POLL_SECONDS)  # a share that hangs must not hold the run
+            reader.join(timeout=LAST_LOOK_SECONDS)
 
     def no_messages_debug_text(self) -> str:
         """What Dagster adds to its warning when nothing came."""

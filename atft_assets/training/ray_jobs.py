@@ -27,6 +27,10 @@ class NoAnswer(Exception):
     """The head does not answer, or not with a job."""
 
 
+class Late(NoAnswer):
+    """It took the call and has not answered in time: whether it did what was asked is not known."""
+
+
 @dataclass(frozen=True)
 class Job:
     """A job as the head tells it."""
@@ -62,7 +66,7 @@ class JobsApi:
             variables: environment of the driver and of its tasks.
 
         Raises:
-            Refused, NoAnswer: it may not be started, or nobody answers.
+            Refused, NoAnswer, Late: it may not be started, or nobody answers.
         """
         document = {
             "submission_id": job_id,
@@ -117,6 +121,8 @@ class JobsApi:
             if answer.status_code != 200:
                 raise NoAnswer(f"{self.url} answers {answer.status_code}")
             return answer.json()
+        except requests.ReadTimeout:
+            raise Late(f"{self.url} does not answer (ReadTimeout)") from None
         except requests.RequestException as error:  # its text may hold headers; its kind says enough
             raise NoAnswer(f"{self.url} does not answer ({type(error).__name__})") from None
 

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from atft_assets.training.endings import close, explain, failed, interrupted, lo
 from atft_assets.training.folder_messages import FolderMessageReader
 from atft_assets.training.launcher import runs_of
 from atft_assets.training.protocol import Message, TrainingFailed, unheard
-from atft_assets.training.ray_jobs import RUN_ID, Job, JobsApi, NoAnswer, Refused
+from atft_assets.training.ray_jobs import RUN_ID, Job, JobsApi, Late, NoAnswer, Refused
 from atft_assets.training.trainer_process import STARTED_BY
 from atft_model.interchange.attempts import settle
 from atft_model.interchange.batch import ENDED, Batch, Ending, Task, read_outcome, write_batch
@@ -199,10 +199,7 @@ class RayLauncher(dg.ConfigurableResource):
         metadata = {RUN_ID: context.run.run_id, "atft/asset": context.asset_key.to_user_string()}
         context.log.info(f"Ray job {job_id} at {self.url}, {len(tasks)} tasks: {entrypoint}")
         try:
-            try:
-                api.submit(job_id, entrypoint, metadata, {})
-            except NoAnswer as error:
-                raise Refused(f"{error}: is the head up, and ATFT_RAY_URL its address?") from None
+            self._order(api, job_id, entrypoint, metadata)
             job, why = self._wait(api, job_id, while_waiting)
         except Refused:
             (folder / ENDED).touch()  # the order may have arrived, and its answer been lost
@@ -218,6 +215,24 @@ class RayLauncher(dg.ConfigurableResource):
         elif job.status != "SUCCEEDED":
             why = f"the Ray job {job_id} ended as {job.status}: {' '.join(job.message.split())[-600:] or 'no message'}"
         return _Carried(why, _endings(folder, len(tasks)), job is not None)
+
+    def _order(self, api: JobsApi, job_id: str, entrypoint: str, metadata: Mapping[str, str]) -> None:
+        """Submit a job. A head that has much to do may take an order and answer late, so it is asked what it knows.
+
+        Raises:
+            Refused: it could not be started, or nobody knows.
+        """
+        end = time.monotonic() + self.silence_seconds
+        while True:
+            try:
+                return api.submit(job_id, entrypoint, metadata, {})
+            except NoAnswer as error:
+                if not isinstance(error, Late) or time.monotonic() > end:
+                    raise Refused(f"{error}: is the head up, and ATFT_RAY_URL its address?") from None
+            with suppress(NoAnswer, Refused):
+                api.job(job_id)
+                return None
+            time.sleep(self.poll_seconds)
 
     def _wait(self, api: JobsApi, job_id: str, while_waiting: Callable[[], None]) -> tuple[Job | None, str]:
         """Wait for a job's end; without a job, the reason why nobody waits any longer."""

@@ -5,8 +5,8 @@ a stranger would.
 
 Words of FAKE_TRAINER, or of the file that it names after an @, separated by commas: `hang` (train for ever), `deaf`
 (ignore SIGINT and SIGTERM), `exit=N` (fail with N after a message), `frail` (fails at learning rates above .003),
-`starved`, `degenerate` (guards that fail without saying so), `wrong_ic`, `tampered`, `meet` (wait until two trainings
-of the phase are under way), `seed=N` (the others count for these seeds alone).
+`starved`, `degenerate` (guards that fail without saying so), `wrong_ic`, `tampered`, `meet` (wait until another
+training of the phase has begun as well), `seed=N` (the others count for these seeds alone).
 """
 
 import argparse
@@ -42,12 +42,13 @@ from atft_model.interchange.run import RunRecord, held, read_finished, write_rec
 RATE = 1e-3  # the learning rate that the fake likes best
 FRAIL_ABOVE = 3e-3
 TOLD = os.environ.get("FAKE_TRAINER", "")
-WORDS: list[str] = []
+WORDS: list[str] = []  # for this seed
+SAID: list[str] = []  # for anybody
 
 
 def heed(seed: int) -> None:
     """Read the words; forget them if they are meant for another seed."""
-    WORDS[:] = (Path(TOLD[1:]).read_text() if TOLD.startswith("@") else TOLD).split(",")
+    SAID[:] = WORDS[:] = (Path(TOLD[1:]).read_text() if TOLD.startswith("@") else TOLD).split(",")
     seeds = [word for word in WORDS if word.startswith("seed=")]
     if seeds and f"seed={seed}" not in seeds:
         WORDS.clear()
@@ -213,8 +214,10 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
 
 
 def wait(out: Path, seed: int) -> None:
-    """For another training to be under way, or for ever."""
-    while "meet" in WORDS and len(list(out.parents[2].glob("*/attempt-*/*/ready"))) < 2:
+    """For another training to have begun, or for ever."""
+    if "meet" in SAID:  # a file that stays, so that whoever looks late sees it, too
+        (out.parents[2] / f".begun-{out.name}").write_text("")
+    while "meet" in WORDS and len(list(out.parents[2].glob(".begun-*"))) < 2:
         time.sleep(0.02)
     while "hang" in WORDS:
         time.sleep(0.05)

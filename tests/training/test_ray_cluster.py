@@ -35,7 +35,7 @@ from tests.training.test_fan_out import SEEDS, pids
 from tests.training.test_launcher import gone, hanging_run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -c constraints.txt '.[ray]'")
-pytestmark = [pytest.mark.deploy, pytest.mark.slow]
+pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 HERE = Path(__file__).parent
 
@@ -46,12 +46,12 @@ class Cluster:
 
     url: str
     token_path: str
-    process: subprocess.Popen
 
     def launcher(self, module: str = "fake_trainer", **given) -> RayLauncher:
         return RayLauncher(
-            url=self.url, token_path=self.token_path, module=module, python=sys.executable, poll_seconds=0.2, **given
-        )
+            url=self.url, token_path=self.token_path, module=module, python=sys.executable, poll_seconds=0.2,
+            silence_seconds=PATIENCE, **given,
+        )  # fmt: skip
 
     @property
     def api(self) -> JobsApi:
@@ -74,35 +74,47 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[C
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
         "RAY_JOB_STOP_WAIT_TIME_S": "30",
+        "RAY_worker_register_timeout_seconds": "300",  # a machine that has much else to do
+        "RAY_agent_register_timeout_ms": "300000",
+        "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "180",
         "FAKE_TRAINER": f"@{words}",
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as sockets:  # the paths of its sockets must be short
         command = [
-            *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"),
+            *(sys.executable, str(HERE / "patient_ray.py"), "start", "--head", "--block", "--disable-usage-stats"),
             *("--node-ip-address=127.0.0.1", f"--port={port}", "--dashboard-host=127.0.0.1"),
+            "--include-dashboard=true",  # else a head whose API comes up too late stays without one
             *(f"--dashboard-port={dashboard}", "--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000"),
             f"--temp-dir={sockets}",
         ]
         log = folder / "log"
-        head = subprocess.Popen(
-            command, env={**os.environ, **variables}, stdout=log.open("wb"), stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        made = Cluster(f"http://127.0.0.1:{dashboard}", str(folder / "token"), head)
+        with log.open("wb") as said:
+            head = subprocess.Popen(
+                command, env={**os.environ, **variables}, stdout=said, stderr=said, start_new_session=True
+            )
+        made = Cluster(f"http://127.0.0.1:{dashboard}", str(folder / "token"))
         try:
             until(lambda: _answers(made.api), "the head", process=head, log=log)
             yield made
         finally:
-            family = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
             head.terminate()
             with suppress(subprocess.TimeoutExpired):
                 head.wait(20)
-            for process in family:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            head.kill()
+            # its children in the end too, whoever adopted them: all inherited the token's place
+            until(lambda: not _killed(made.token_path), "the end of every process of the cluster")
             head.wait()
+
+
+def _killed(token_path: str) -> list[int]:
+    """Processes of the cluster that still live; each is killed."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("RAY_AUTH_TOKEN_PATH") == token_path and not gone(process.pid):
+                found.append(process.pid)
+                process.kill()
+    return found
 
 
 def _answers(api: JobsApi) -> bool:
