@@ -38,6 +38,9 @@ from dagster._core.execution.plan.execute_step import _build_data_version_tags, 
 # By which a run asks for places in pools (see `rest_while_pools_are_full`).
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 
+# Where a queued run's code is served (see `job_origin`).
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
 # State of an evaluation of a check in the event log: planned, succeeded, failed. Storage takes and returns it; the
 # public `AssetCheckResult` knows only the evaluation of the running step.
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as CheckStatus
@@ -84,6 +87,7 @@ __all__ = [
     "data_version_tags",
     "input_versions",
     "interrupt_waits",
+    "job_origin",
     "rest_while_pools_are_full",
     "webserver_app",
 ]
@@ -129,6 +133,15 @@ def rest_while_pools_are_full() -> None:
         return False
 
     InstanceConcurrencyContext.claim = claim  # type: ignore[method-assign]
+
+
+def job_origin(job: str, host: str, port: int) -> RemoteJobOrigin:
+    """What a run must carry to stand in the queue: the code server that has its job, which is not asked here.
+
+    Publicly a run is queued by the webserver alone; a bench and tests put runs there by themselves.
+    """
+    server = GrpcServerCodeLocationOrigin(host=host, port=port, location_name="atft")
+    return RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), job)
 
 
 @contextmanager

@@ -21,7 +21,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.." && pwd -P)
 export ATFT_PYTHON=${ATFT_PYTHON:-$root/.venv/bin/python}
 export ATFT_CODE_HOST=${ATFT_CODE_HOST:-127.0.0.1} ATFT_CODE_PORT=${ATFT_CODE_PORT:-4266}
 export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore:Parameter \`,ignore:Function \`,ignore:Class \`}"
-host=${ATFT_UI_HOST:-127.0.0.1} format=${ATFT_LOG_FORMAT:-json} role=${1:-}
+export ATFT_LOG_FORMAT=${ATFT_LOG_FORMAT:-json}
+host=${ATFT_UI_HOST:-127.0.0.1} format=$ATFT_LOG_FORMAT role=${1:-}
 workspace=$root/deploy/workspace.grpc.yaml
 umask 077
 

@@ -29,7 +29,8 @@ unset DAGSTER_MODULE_NAME # Dagster's services refuse it beside a workspace file
 patience=${ATFT_PG_PATIENCE:-900}
 unset ATFT_PG_PATIENCE # for the code server and its runs alone: a patient webserver would hang every browser
 host=${ATFT_UI_HOST:-127.0.0.1} port=${ATFT_UI_PORT:-3000} view=${ATFT_VIEW_PORT:-3001}
-format=${ATFT_LOG_FORMAT:-json}
+export ATFT_LOG_FORMAT=${ATFT_LOG_FORMAT:-json} # our own webserver reads it
+format=$ATFT_LOG_FORMAT
 names=()
 for name in ${ATFT_UI_NAMES:-}; do names+=(--allow-host "$name"); done
 

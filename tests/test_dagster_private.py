@@ -183,6 +183,18 @@ def test_the_webserver_is_an_asgi_application(tmp_path: Path) -> None:
     assert json.loads(sent[1]["body"])["dagster_version"] == dg.__version__
 
 
+def test_a_run_with_an_origin_may_stand_in_the_queue(instance: dg.DagsterInstance) -> None:
+    @dg.job
+    def waiting() -> None: ...
+
+    queued = dg.DagsterRunStatus.QUEUED
+    with pytest.raises(dg.DagsterError.__base__, match="remote_job_origin is required"):  # type: ignore[arg-type]
+        instance.create_run_for_job(waiting, status=queued)
+    origin = private.job_origin("waiting", "127.0.0.1", 9)
+    run = instance.create_run_for_job(waiting, status=queued, remote_job_origin=origin)
+    assert [one.run_id for one in instance.get_runs(dg.RunsFilter(statuses=[queued]))] == [run.run_id]
+
+
 def test_every_name_is_tested_here() -> None:
     tested = Path(__file__).read_text()
     assert [name for name in private.__all__ if f"private.{name}" not in tested] == []

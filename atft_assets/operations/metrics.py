@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from atft_assets.calendar import TOKYO, trading_days
 from atft_assets.dagster_private import CheckStatus
 from atft_assets.features.registry import complete
+from atft_assets.log_lines import set_up_logs
 from atft_assets.operations.alerts import alerts_resource
 from atft_assets.operations.disk import NO_GROWTH, TREND_DAYS, days_to_full, free_before, reading_of, volumes
 from atft_assets.operations.freshness import expected_through
@@ -34,7 +35,7 @@ from atft_assets.settings import Settings, SettingsError
 from atft_assets.store import Store, StoreError
 from atft_model.interchange.gpus import Gpus, NoGpu
 
-PORT = 9464
+PORT, PORT_VARIABLE = 9464, "ATFT_METRICS_PORT"
 RECENT = timedelta(hours=1)  # in which a failed run counts as a recent one
 CODE = "atft_assets.definitions"
 WITHOUT = "prometheus-client is not installed: pip install -c constraints.txt '.[metrics]'"
@@ -70,9 +71,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("atft_trading_days_behind", "Trading days that the daily quotes lack; only where the data have no end"),
         Metric("atft_disk_free_bytes", "Free on a volume, for this user", ("volume",)),
         Metric("atft_disk_used_ratio", "Share of a volume in use, of what this user may fill", ("volume",)),
-        Metric(
-            "atft_disk_days_to_full", "Days until a volume is full at its pace; +Inf if it does not fill", ("volume",)
-        ),
+        Metric("atft_disk_full_in_seconds", "Until a volume is full at its pace; +Inf: it does not fill", ("volume",)),
         Metric(
             "atft_alert_last_told_timestamp_seconds", "When our own alerts last told of a kind", ("kind", "severity")
         ),
@@ -164,7 +163,7 @@ def of_disks(instance: dg.DagsterInstance, settings: Settings, now: datetime) ->
         days = days_to_full([*past.get(name, []), (now.timestamp(), read["free_gb"])])
         yield Sample("atft_disk_free_bytes", read["free_gb"] * 1e9, labels)
         yield Sample("atft_disk_used_ratio", read["used_percent"] / 100, labels)
-        yield Sample("atft_disk_days_to_full", float("inf") if days == NO_GROWTH else float(days), labels)
+        yield Sample("atft_disk_full_in_seconds", float("inf") if days == NO_GROWTH else float(days) * 86_400, labels)
 
 
 def of_alerts(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Sample]:
@@ -288,17 +287,19 @@ def serve(sources: Mapping[str, Reader], host: str, port: int) -> Any:
 def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT; 1 with a sentence where that cannot be."""
     parser = argparse.ArgumentParser(prog="python -m atft_assets.operations.metrics", description=__doc__)
-    parser.add_argument("--port", type=int, default=PORT, help=f"to listen on (default: {PORT}; 0: any, printed)")
+    parser.add_argument("--port", help=f"to listen on (default: ${PORT_VARIABLE}, else {PORT}; 0: any, printed)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--code", default=CODE, metavar="MODULE", help=f"whose checks are read (default: {CODE})")
     arguments = parser.parse_args(argv)
     environ = os.environ if environ is None else environ
+    if (port := port_of(arguments.port or environ.get(PORT_VARIABLE, "").strip() or str(PORT))) is None:
+        return _refuse(f"no port can be listened on by this number: give --port, or {PORT_VARIABLE}, from 0 to 65535")
     if importlib.util.find_spec("prometheus_client") is None:
         return _refuse(WITHOUT)
     home = environ.get("DAGSTER_HOME", "")
     if not home or not Path(home).is_absolute():
         return _refuse("DAGSTER_HOME is not set to an absolute path: . ./env.sh, or name it in the unit's environment")
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    set_up_logs(environ)
     try:
         settings = Settings.from_env(environ)
     except SettingsError as error:
@@ -306,9 +307,9 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
     checks = sorted(importlib.import_module(arguments.code).defs.resolve_asset_graph().asset_check_keys, key=str)
     with dg.DagsterInstance.get() as instance:
         try:
-            server = serve(readers(instance, settings, checks, open_gpus()), arguments.host, arguments.port)
+            server = serve(readers(instance, settings, checks, open_gpus()), arguments.host, port)
         except OSError as error:
-            return _refuse(f"{arguments.host}:{arguments.port} cannot be listened on ({error.strerror}): give --port")
+            return _refuse(f"{arguments.host}:{port} cannot be listened on ({error.strerror}): give --port")
         print(f"metrics on http://{arguments.host}:{server.server_port}/metrics", flush=True)
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -317,6 +318,11 @@ def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = 
             continue
         server.shutdown()
     return 0
+
+
+def port_of(text: str) -> int | None:
+    """A port by its number; None where there is none."""
+    return int(text) if text.isascii() and text.isdigit() and int(text) < 1 << 16 else None
 
 
 def _refuse(why: str) -> int:

@@ -7,6 +7,7 @@ import dagster as dg
 import uvicorn
 
 from atft_assets.dagster_private import webserver_app
+from atft_assets.log_lines import set_up_logs
 from atft_assets.tools.guard import Guard
 
 STATEMENT_MILLISECONDS = 15_000  # what `dagster-webserver` gives a statement of a database
@@ -27,6 +28,7 @@ def main() -> None:
     parser.add_argument("--read-only", action="store_true", help="refuse whatever changes something")
     parser.add_argument("--path-prefix", default="", help="what all its paths begin with, e.g. /view")
     arguments = parser.parse_args()
+    set_up_logs()
     hosts = {*arguments.allow_host, *([] if everywhere(arguments.host) else [arguments.host])}
     with dg.DagsterInstance.get() as instance:
         instance.optimize_for_webserver(STATEMENT_MILLISECONDS, POOL_RECYCLE_SECONDS, POOL_OVERFLOW)
@@ -36,6 +38,7 @@ def main() -> None:
                 host=arguments.host,
                 port=arguments.port,
                 log_level="warning",
+                log_config=None,  # in our format
                 timeout_graceful_shutdown=GOODBYE_SECONDS,
             )
 

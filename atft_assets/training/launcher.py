@@ -24,7 +24,7 @@ from pydantic import Field
 
 from atft_assets.closing_words import note_interrupt
 from atft_assets.training.endings import explain, failed, interrupted
-from atft_assets.training.protocol import Message, TrainingFailed, unheard
+from atft_assets.training.protocol import Message, Share, TrainingFailed, unheard
 from atft_assets.training.trainer_process import (
     MAX_THREADS,
     POLL_SECONDS,
@@ -140,7 +140,7 @@ class LocalLauncher(dg.ConfigurableResource):
         """See `TrainingLauncher`; `trainings` processes at a time."""
         if len({request.out for request in requests}) < len(requests):
             raise ValueError("two requests of one fan-out have the same run directory")
-        count = max(1, min(self.trainings, len(requests)))
+        count = self.share(len(requests)).at_a_time
         waiting, running = deque(enumerate(requests)), list[_Training]()
         free = deque(self.places(requests[0].device, runs_of(requests[0].out), count) if requests else [])
         ends: list[TrainingFailed | None] = [None] * len(requests)
@@ -244,8 +244,13 @@ class LocalLauncher(dg.ConfigurableResource):
         guards = ["--threads", str(threads), "--lock", str(place.lock), "--die-with-parent"]
         return [sys.executable, "-m", self.module, verb, str(document), *guards]
 
+    def share(self, count: int) -> Share:
+        """See `TrainingLauncher`; `trainings` at a time."""
+        at_a_time = max(1, min(self.trainings, count))
+        return Share(at_a_time, self.thread_count(at_a_time))
+
     def thread_count(self, at_a_time: int = 1) -> int:
-        """See `TrainingLauncher`; so many for each of several trainings that run at a time."""
+        """CPU threads of each of so many trainings that run at a time."""
         return self.threads or max(1, min(len(os.sched_getaffinity(0)) // at_a_time, MAX_THREADS))
 
     def _environment(

@@ -5,12 +5,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from atft_model.interchange import devices
 from atft_model.interchange.gpus import HOW_TO_INSTALL, Gpu, Gpus, NoGpu
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -26,7 +27,7 @@ class Machine:
     """This machine now.
 
     Attributes:
-        gpus: that the driver shows.
+        gpus: that the driver shows, and that a trainer may use.
         why_unread: why nothing is known of a GPU that may be there; empty where all is known.
         ram_free: bytes that a new process may take, by the system and by the control group that holds this one.
         disk_free: bytes free on the volume of the run directory.
@@ -50,7 +51,7 @@ def this_machine(place: Path) -> Machine:
         place = place.parent
     gpus, why = visible_gpus()
     return Machine(
-        gpus=gpus,
+        gpus=usable(gpus),
         why_unread=why,
         ram_free=free_ram(),
         disk_free=shutil.disk_usage(place).free,
@@ -82,6 +83,20 @@ def visible_gpus(driver: Path = DRIVER, command: Sequence[str] = SMI) -> tuple[t
     except (subprocess.SubprocessError, OSError) as error:
         return (), f"{why}; {command[0]} failed too: {error}"
     return tuple(gpus_of(answer.stdout)), ""
+
+
+def usable(gpus: Sequence[Gpu], environ: Mapping[str, str] | None = None, driver: Path = DRIVER) -> tuple[Gpu, ...]:
+    """Those that CUDA_VISIBLE_DEVICES leaves to a trainer; all of them where it names a slice of a card.
+
+    Args:
+        environ: a trainer's environment; default: this process's, which it inherits.
+    """
+    if (os.environ if environ is None else environ).get(devices.VISIBLE) is None:
+        return tuple(gpus)
+    named = devices.gpus(environ, driver)
+    if any(name.startswith("MIG-") for name in named):
+        return tuple(gpus)
+    return tuple(gpu for gpu in gpus if gpu.uuid in named or str(gpu.index) in named)
 
 
 def gpus_of(text: str) -> list[Gpu]:

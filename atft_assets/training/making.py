@@ -70,61 +70,46 @@ class Making:
 
     def one(self, fold: str) -> Iterator[Event]:
         """Train, or import, and publish the phase of one fold."""
-        if self.config.import_run is None:
-            plan = yield from self.plan(fold)
-            yield from self.published(fold, plan, self.trained(plan.requests))
+        if self.config.import_run is not None:
+            yield from self._taken_in(fold, self.config.import_run)
             return
-        ready = yield from self.look(fold)
-        with permanent(f"{self.asset} cannot import a run"):
-            runs = [_imported(self.config, self.phase, ready, self.folder(fold))]
-        yield self._preflight(fold, [ok("device", "nothing is trained here: a run is imported")])
-        yield from self._judged(fold, ready, runs)
+        plan = yield from self.plan(fold)
+        yield from self.looked_at(fold, plan, len(plan.requests))
+        yield from self.published(fold, plan, self.trained(plan.requests))
 
     def many(self, folds: Sequence[str]) -> Iterator[Event]:
         """Train the phase on several folds at a time. What ended well is published and recorded, fold by fold, before
         the step fails for the others.
         """
-        plans: dict[str, FoldPlan] = {}
+        if self.config.import_run is not None:
+            raise PermanentFailure(f"{self.asset} cannot start: import_run brings the run of one fold: choose it")
         lost: dict[str, str] = {}
         verdicts: list[dg.AssetCheckResult] = []
-        for fold in folds:
+
+        def tried(fold: str, making: Made[T]) -> T | None:
             try:
-                if self.config.import_run is not None:
-                    raise PermanentFailure(
-                        f"{self.asset} cannot start: import_run brings the run of one fold: choose it"
-                    )
-                plans[fold] = self._record(fold, self.plan(fold, together=True), verdicts)
+                return self._record(fold, making, verdicts)
             except PermanentFailure as refused:
                 lost[fold] = str(refused.description)
-        ends = self.trained([request for plan in plans.values() for request in plan.requests])
+                return None
+
+        planned_folds = {fold: tried(fold, self.plan(fold, together=True)) for fold in folds}
+        plans = {fold: plan for fold, plan in planned_folds.items() if plan is not None}
+        trainings = sum(len(plan.requests) for plan in plans.values())  # which share the machine
         for fold, plan in plans.items():
-            try:
-                self._record(fold, self.published(fold, plan, ends), verdicts)
-            except PermanentFailure as failure:
-                lost[fold] = str(failure.description)
+            tried(fold, self.looked_at(fold, plan, trainings))
+        begun = {fold: plan for fold, plan in plans.items() if fold not in lost}
+        ends = self.trained([request for plan in begun.values() for request in plan.requests])
+        for fold, plan in begun.items():
+            tried(fold, self.published(fold, plan, ends))
         if lost:
             why = "; ".join(f"{fold}: {text.removeprefix(self.asset + ' ')}" for fold, text in lost.items())
-            raise PermanentFailure(
-                f"{self.asset}: {len(lost)} of {len(folds)} folds failed, the others are published. {why}"
-            )
+            well = "the others are published" if len(lost) < len(folds) else "nothing is published"
+            raise PermanentFailure(f"{self.asset}: {len(lost)} of {len(folds)} folds failed, {well}. {why}")
         yield from recorded(self.asset, verdicts)
 
-    def look(self, fold: str) -> Made[Ready]:
-        """What the training stands on; yields the failed check where it cannot start.
-
-        Raises:
-            PermanentFailure: it cannot start.
-        """
-        look = Preflight(self.phase, self.lane, fold, self.store, self.context.instance, self.catalogue)
-        try:
-            with permanent(f"{self.asset} cannot start"):
-                return look.check(allow_ephemeral_instance=self.config.allow_ephemeral_instance)
-        except PermanentFailure as refused:
-            yield self._preflight(fold, [fail("road", str(refused.description), "")])
-            raise
-
     def plan(self, fold: str, *, together: bool = False) -> Made[FoldPlan]:
-        """What is to be trained on a fold; yields the verdict on whether it can be.
+        """What is to be trained on a fold, and from what; yields the failed check where it cannot start.
 
         Args:
             together: with other folds, by this same step.
@@ -132,18 +117,57 @@ class Making:
         Raises:
             PermanentFailure: it cannot start.
         """
-        ready, run_id = (yield from self.look(fold)), self.context.run.run_id
-        with permanent(f"{self.asset} cannot start"):
-            runs = planned(self.config, self.phase, self.lane, ready, self.folder(fold), run_id, together=together)
-            todo = [run for run in runs if not run.done]
-            requests = [_request(self.config, self.phase, self.lane, ready, run, self.settings) for run in todo]
-            findings, need = [ok("device", "nothing is left to be trained")], None
-            if requests:  # they ask for the same of a machine
-                findings, need = looked_at(ready, requests[0], self.phase, self.launcher.thread_count())
+        try:
+            with permanent(f"{self.asset} cannot start"):
+                ready, run_id = self._ready(fold), self.context.run.run_id
+                runs = planned(self.config, self.phase, self.lane, ready, self.folder(fold), run_id, together=together)
+                todo = [run for run in runs if not run.done]
+                requests = [_request(self.config, self.phase, self.lane, ready, run, self.settings) for run in todo]
+        except PermanentFailure as refused:
+            yield self._preflight(fold, [fail("road", str(refused.description), "")])
+            raise
+        return FoldPlan(ready, runs, requests)
+
+    def looked_at(self, fold: str, plan: FoldPlan, trainings: int) -> Made[None]:
+        """Look at machine, panel, graph and labels; yields the check `preflight`.
+
+        Args:
+            trainings: that the step is about to order, those of other folds among them.
+
+        Raises:
+            PermanentFailure: the check fails.
+        """
+        findings, need = [ok("device", "nothing is left to be trained")], None
+        try:
+            with permanent(f"{self.asset} cannot start"):
+                if plan.requests:  # they ask for the same of a machine
+                    share = self.launcher.share(trainings)
+                    findings, need = looked_at(plan.ready, plan.requests[0], self.phase, share, trainings)
+        except PermanentFailure as refused:
+            yield self._preflight(fold, [fail("config", str(refused.description), "")])
+            raise
         yield self._preflight(fold, findings, need)
         if failed := [f"{one.found}: {one.todo}" for one in findings if one.level is Level.FAIL]:
             raise PermanentFailure(f"{self.asset} cannot start: {'; '.join(failed)}")
-        return FoldPlan(ready, runs, requests)
+
+    def _ready(self, fold: str) -> Ready:
+        look = Preflight(self.phase, self.lane, fold, self.store, self.context.instance, self.catalogue)
+        return look.check(allow_ephemeral_instance=self.config.allow_ephemeral_instance)
+
+    def _taken_in(self, fold: str, source: str) -> Iterator[Event]:
+        """Publish a run that was trained elsewhere; nothing is asked of this machine."""
+        try:
+            with permanent(f"{self.asset} cannot start"):
+                ready = self._ready(fold)
+        except PermanentFailure as refused:
+            yield self._preflight(fold, [fail("road", str(refused.description), "")])
+            raise
+        yield self._preflight(fold, [ok("device", "nothing is trained here: a run is imported")])
+        with permanent(f"{self.asset} cannot import a run"):
+            if others := self.config.beside_import():
+                raise NotImportable(f"import_run trains nothing, so leave out {', '.join(others)}")
+            run = take_in(source, self.phase, ready, self.folder(fold))
+        yield from self._judged(fold, ready, [run])
 
     def _preflight(self, fold: str, findings: Sequence[Finding], need: Footprint | None = None) -> Event:
         return in_partition(preflight_check(self.asset, findings, need), self.lane, fold)
@@ -235,18 +259,6 @@ class Making:
             self.context.log_event(
                 dg.AssetObservation(self.asset, metadata=epoch_figures(message), partition=partition)
             )
-
-
-def _imported(config: PhaseConfig, phase: Phase, ready: Ready, folder: Path) -> Run:
-    """The run that was trained elsewhere.
-
-    Raises:
-        NotImportable, RunError: it cannot stand for one that was trained here.
-    """
-    assert config.import_run is not None
-    if others := config.beside_import():
-        raise NotImportable(f"import_run trains nothing, so leave out {', '.join(others)}")
-    return take_in(config.import_run, phase, ready, folder)
 
 
 def _request(

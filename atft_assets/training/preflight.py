@@ -25,6 +25,7 @@ from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import Lane
 from atft_assets.training.machine import this_machine
+from atft_assets.training.protocol import Share
 from atft_assets.training.readiness import (
     device_of,
     estimate,
@@ -193,12 +194,13 @@ def chosen_preset(request: TrainRequest, parent: RunRecord | None) -> Preset:
 
 
 def looked_at(
-    ready: Ready, request: TrainRequest, phase: Phase, threads: int | None
+    ready: Ready, request: TrainRequest, phase: Phase, share: Share | None, trainings: int = 1
 ) -> tuple[list[Finding], Footprint]:
     """What is found of machine, panel, graph and labels before a training, and its estimated memory.
 
     Args:
-        threads: of a trainer on this machine; None: it runs elsewhere, and this machine says nothing of it.
+        share: how the step's trainings share this machine; None: they run elsewhere, of which it says nothing.
+        trainings: of the step, on this fold and others: each wants about what this one wants.
 
     Raises:
         ConfigError: the request asks for what no network can have.
@@ -211,8 +213,8 @@ def looked_at(
     config = chosen_preset(request, ready.parent.record if ready.parent else None)
     need = estimate(panel, fold, config, phase.on, device_of(request.device, machine), request.mode, request.n_seeds)
     there = (
-        list(machine_findings(request.device, machine, need, threads))
-        if threads is not None
+        list(machine_findings(request.device, machine, need, share, trainings))
+        if share is not None
         else [ok("device", "training runs on another machine, which is not looked at")]
     )
     return [*there, *whole, *graph_findings(panel, fold, phase.on), *label_findings(panel, fold)], need

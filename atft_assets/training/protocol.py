@@ -5,6 +5,7 @@ under the key `launcher`, and say in a request what is to be done.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dagster as dg
@@ -12,6 +13,14 @@ import dagster as dg
 from atft_model.interchange.request import PredictRequest, TrainRequest
 
 Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Share:
+    """How trainings share this machine: so many run at a time, each with so many CPU threads."""
+
+    at_a_time: int
+    threads: int
 
 
 class TrainingFailed(Exception):
@@ -85,6 +94,6 @@ class TrainingLauncher(Protocol):
         """
         ...
 
-    def thread_count(self) -> int | None:
-        """CPU threads that a trainer computes with on this machine; None: it runs elsewhere."""
+    def share(self, count: int) -> Share | None:
+        """How so many trainings of one step would share this machine; None: they run elsewhere."""
         ...

@@ -161,7 +161,7 @@ class RayLauncher(dg.ConfigurableResource):
             for job in stopped(self.api(), lambda job: job.metadata.get(RUN_ID) == dagster_run_id)
         ]
 
-    def thread_count(self) -> None:
+    def share(self, count: int) -> None:
         """See `TrainingLauncher`: the cluster's, of which this machine says nothing."""
 
     def api(self) -> JobsApi:

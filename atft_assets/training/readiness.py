@@ -4,12 +4,14 @@
 numbers. Each finding is a sentence with what to do.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from atft_assets.findings import Finding, fail, ok, warn
 from atft_assets.training.machine import Machine
+from atft_assets.training.protocol import Share
 from atft_model.interchange.config import Preset, Switches
 from atft_model.interchange.errors import PanelError
 from atft_model.interchange.fold import Fold
@@ -21,6 +23,7 @@ GRAPH_LEAST, GRAPH_GOOD = 0.1, 0.8  # shares of the eligible (day, name) pairs t
 LABELS_LEAST = 0.5  # share of the eligible names of the last training days whose labels are known
 GB = 1e9
 SMALLER = "choose a smaller preset, or fewer names, chunk_days or chunks_per_step in the config `training`"
+FEWER = "let fewer trainings run at a time (ATFT_TRAININGS)"
 
 
 def estimate(panel: Panel, fold: Fold, config: Preset, on: Switches, device: str, mode: str, members: int) -> Footprint:
@@ -42,8 +45,8 @@ def device_of(asked: str, machine: Machine) -> str:
     return "cuda" if asked != "cpu" and machine.gpus else "cpu"
 
 
-def device_finding(asked: str, machine: Machine, need: Footprint) -> Iterator[Finding]:
-    """The GPU, and its free memory against the estimate."""
+def device_finding(asked: str, machine: Machine, need: Footprint, share: Share) -> Iterator[Finding]:
+    """The GPU, and its free memory against the estimate for all that share it."""
     if asked == "cuda" and not machine.gpus:
         why = machine.why_unread or "the driver shows none"
         yield fail("device", f"the config asks for cuda, and there is no GPU ({why})", "set device: auto or cpu")
@@ -65,27 +68,36 @@ def device_finding(asked: str, machine: Machine, need: Footprint) -> Iterator[Fi
         return
     # CUDA's order need not be the driver's: the fullest card is the one that must do
     holder = f"end what holds the GPU (nvidia-smi names it), or {SMALLER}"
-    yield room("device", f"memory of {names}", min(free), need.device, holder)
+    on_each = math.ceil(share.at_a_time / len(machine.gpus))  # they take the cards in turn
+    yield room("device", f"memory of {names}", min(free), need.device, holder, on_each)
 
 
-def machine_findings(asked: str, machine: Machine, need: Footprint, threads: int) -> Iterator[Finding]:
+def machine_findings(
+    asked: str, machine: Machine, need: Footprint, share: Share, trainings: int = 1
+) -> Iterator[Finding]:
     """Device, memory, disk, quota and threads of this machine.
 
     Args:
         asked: device of the config: auto, cpu or cuda.
-        threads: that the trainer will compute with.
+        need: of one training.
+        share: how many run at a time, and with how many threads each.
+        trainings: of the step, all of which leave a run directory.
     """
-    yield from device_finding(asked, machine, need)
-    yield room("memory", "main memory", machine.ram_free, need.host, f"end other programs, or {SMALLER}")
+    yield from device_finding(asked, machine, need, share)
+    others = f"end other programs, or {SMALLER}"
+    yield room("memory", "main memory", machine.ram_free, need.host, others, share.at_a_time)
     retention = "see what may go: python -m atft_assets.tools.retention"
-    yield room("disk", "the volume of the runs", machine.disk_free, need.disk, retention)
+    yield room("disk", "the volume of the runs", machine.disk_free, trainings * need.disk, retention)
     if machine.quota_free is not None:
-        yield room("quota", "your quota there", machine.quota_free, need.disk, f"{retention}; or ask for more")
+        more = f"{retention}; or ask for more"
+        yield room("quota", "your quota there", machine.quota_free, trainings * need.disk, more)
+    threads = share.at_a_time * share.threads
     if threads > machine.cores:
         yield warn(
             "threads",
             f"the trainer would compute with {threads} threads on {machine.cores} cores, which take turns",
-            f"set the launcher's threads to {machine.cores} or 0",
+            f"set the launcher's threads to {max(1, machine.cores // share.at_a_time)} or 0"
+            + (f", or {FEWER}" if share.at_a_time > 1 else ""),
         )
     elif machine.load > machine.cores:
         yield warn(
@@ -97,9 +109,17 @@ def machine_findings(asked: str, machine: Machine, need: Footprint, threads: int
         yield ok("threads", f"{threads} of {machine.cores} cores; load {machine.load:.1f}")
 
 
-def room(subject: str, what: str, free: float, need: float, todo: str) -> Finding:
-    """What is free against what is estimated to be needed."""
+def room(subject: str, what: str, free: float, each: float, todo: str, at_a_time: int = 1) -> Finding:
+    """What is free against what is estimated to be needed.
+
+    Args:
+        each: bytes of one training.
+        at_a_time: trainings that want it at the same time.
+    """
+    need = at_a_time * each
     text = f"{what}: {free / GB:.1f} GB free, about {need / GB:.2f} GB needed"
+    if at_a_time > 1:
+        text, todo = f"{text} by {at_a_time} trainings at a time", f"{FEWER}, {todo}"
     if need > free:
         return fail(subject, f"{text}: too little", todo)
     if need > TIGHT * free:

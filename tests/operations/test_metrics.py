@@ -20,6 +20,7 @@ import polars as pl
 import pytest
 import yaml
 
+from atft_assets.dagster_private import job_origin
 from atft_assets.operations import metrics
 from atft_assets.operations.alerts import Alert, alerts_resource
 from atft_assets.operations.metrics import METRICS, Sample, readers, scrape
@@ -85,7 +86,7 @@ def test_everything_is_read(world) -> None:
     assert value(found, "atft_trading_days_behind") == 2, "Thursday and, after 20:00, Friday"
     assert value(found, "atft_table_through_timestamp_seconds", table="daily_quotes") == 1767711600
     assert 0 < value(found, "atft_disk_used_ratio", volume="data") < 1
-    assert math.isinf(value(found, "atft_disk_days_to_full", volume="data"))
+    assert math.isinf(value(found, "atft_disk_full_in_seconds", volume="data"))
     told = value(found, "atft_alert_last_told_timestamp_seconds", kind="withheld", severity="failure")
     assert told == (NOW - timedelta(hours=2)).timestamp()
     assert value(found, "atft_gpu_temperature_celsius", gpu="0", name="Card") == 44
@@ -101,7 +102,8 @@ def test_a_run_that_waits_has_an_age(world) -> None:
     graph = dg.Definitions([well]).resolve_asset_graph()
     with dg.instance_for_test() as other:
         job = dg.define_asset_job("waiting").resolve(asset_graph=graph)
-        other.create_run_for_job(job, status=dg.DagsterRunStatus.QUEUED)
+        origin = job_origin("waiting", "127.0.0.1", 9)
+        other.create_run_for_job(job, status=dg.DagsterRunStatus.QUEUED, remote_job_origin=origin)
         later = datetime.now(UTC) + timedelta(hours=2)
         found = scrape(readers(other, settings, [], clock=lambda: later))
         assert value(found, "atft_queued_run_age_seconds") >= 7200
@@ -154,12 +156,17 @@ class TestTheProcess:
 
     @pytest.mark.slow
     def test_it_is_scraped_and_ends_by_a_signal(self, tmp_path: Path) -> None:
-        process, log = self.start(tmp_path, "--port", "0")
+        broken = tmp_path / "data" / "raw" / "daily_quotes" / "manifest.json"
+        broken.parent.mkdir(parents=True)
+        broken.write_text("{")
+        process, log = self.start(tmp_path, ATFT_METRICS_PORT="0", ATFT_LOG_FORMAT="json")
         try:
             line = until(lambda: re.search(r"http://\S+", log.read_text()), "the address", process=process, log=log)
             text = urllib.request.urlopen(line[0], timeout=PATIENCE).read().decode()
             assert 'atft_runs{status="failure"} 0.0' in text and 'atft_source_up{source="runs"} 1.0' in text
-            assert "# TYPE atft_disk_used_ratio gauge" in text
+            assert "# TYPE atft_disk_used_ratio gauge" in text and 'atft_source_up{source="tables"} 0.0' in text
+            said = json.loads(log.read_text().splitlines()[-1])
+            assert said["level"] == "warning" and said["event"].startswith("tables cannot be read: ")
             assert set(re.findall(r"^# TYPE (atft_\w+)", text, re.M)) <= METRICS.keys()
             if promtool := shutil.which("promtool"):
                 done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
@@ -175,6 +182,11 @@ class TestTheProcess:
             process, log = self.start(tmp_path, "--port", str(taken.getsockname()[1]))
             assert process.wait(PATIENCE) == 1
         assert "cannot be listened on (Address already in use): give --port" in log.read_text()
+
+    @pytest.mark.parametrize(("words", "port"), [(["--port", "web"], ""), ([], "70000"), (["--port=-1"], "9464")])
+    def test_what_is_no_port_is_a_sentence(self, words: list[str], port: str, capsys) -> None:
+        assert metrics.main(words, {"ATFT_METRICS_PORT": port}) == 1
+        assert "give --port, or ATFT_METRICS_PORT, from 0 to 65535" in capsys.readouterr().err
 
     def test_without_a_home_it_says_so(self, tmp_path: Path) -> None:
         process, log = self.start(tmp_path, DAGSTER_HOME="")
@@ -258,7 +270,7 @@ FIRES = {  # series that make an alert fire, one that must not
     "AtftQueueStuck": "atft_queued_run_age_seconds 4000",
     "AtftRunTooLong": "atft_started_run_age_seconds 50000",
     "AtftDataLate": "atft_trading_days_behind 1",
-    "AtftDiskFilling": 'atft_disk_days_to_full{volume="data"} 3',
+    "AtftDiskFilling": 'atft_disk_full_in_seconds{volume="data"} 259200',
     "AtftDiskFull": 'atft_disk_used_ratio{volume="data"} 0.96',
     "AtftDaemonSilent": 'atft_daemon_heartbeat_age_seconds{daemon="SENSOR"} 900',
     "AtftSourceUnread": 'atft_source_up{source="runs"} 0',

@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from atft_assets.training import machine
 from atft_assets.training.lanes import MAIN_LANE, Lane
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.preflight import latest_evaluation
@@ -141,11 +142,65 @@ def test_a_fold_that_was_never_cut_is_told_and_the_others_are_trained(cut: World
     assert latest_run(cut.runs(0, "winter")) is not None and latest_run(cut.runs(0, "summer")) is not None
 
 
+def preflights(instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
+    found = {fold: latest_evaluation(instance, "fold_phase0", "preflight", fold) for fold in FOLDS}
+    return {fold: verdict for fold, verdict in found.items() if verdict is not None}
+
+
+def test_each_fold_has_its_preflight_and_all_share_the_machine(cut: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut.store.local("fold", cut.newest().panel_id, "spring.json").unlink()
+    with dg.instance_for_test() as instance:
+        assert not train(cut, instance, "fold_phase0", seeds=[0, 7]).success
+        verdicts = preflights(instance)
+        assert {fold: verdict.passed for fold, verdict in verdicts.items()} == {
+            "winter": True, "spring": False, "summer": True
+        }  # fmt: skip
+        assert "has not been cut on the newest panel" in str(verdicts["spring"].description)
+        rows = {row.data["subject"]: row.data["found"] for row in verdicts["winter"].metadata["findings"].value.records}
+        assert "by 3 trainings at a time" in str(rows["memory"])
+        each = float(verdicts["winter"].metadata["estimated_disk_gb"].value)  # type: ignore[arg-type]
+        assert f"about {4 * each:.2f} GB needed" in str(rows["disk"]), "two seeds on each of two folds"
+
+
+def test_memory_for_one_training_is_not_memory_for_three(cut: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with dg.instance_for_test() as instance:
+        assert train(cut, instance, "fold_phase0", fold="winter").success
+        each = float(preflights(instance)["winter"].metadata["estimated_host_gb"].value)  # type: ignore[arg-type]
+        free = type("Memory", (), {"available": int(2.5e9 * each)})()
+        monkeypatch.setattr(machine.psutil, "virtual_memory", lambda: free)
+        assert train(cut, instance, "fold_phase0", fold="spring").success
+        result = train(cut, instance, "fold_phase0")
+        said = failure(result)
+        assert said.startswith(
+            "fold_phase0: 3 of 3 folds failed, nothing is published. winter: cannot start: main memory"
+        )
+        assert "by 3 trainings at a time: too little: let fewer trainings run at a time (ATFT_TRAININGS)" in said
+        assert not any(verdict.passed for verdict in preflights(instance).values())
+        assert not cut.runs(0, "summer").exists(), "nothing was started"
+
+
+def test_folds_with_nothing_left_to_train_say_so(cut: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = Reseeding(module="fake_trainer", threads=1, trainings=3, fold="spring")
+    with dg.instance_for_test() as instance:
+        monkeypatch.setenv("FAKE_TRAINER", "exit=130,seed=99")
+        assert not train(cut, instance, "fold_phase0", launcher=launcher).success
+        (begun,) = (path for path in cut.runs(0, "spring").iterdir() if path.is_dir())
+        ended = latest_run(cut.runs(0, "winter"))
+        monkeypatch.setenv("FAKE_TRAINER", "")
+        assert train(cut, instance, "fold_phase0", launcher=launcher, resume_run=begun.name).success
+        verdicts = preflights(instance)
+        assert verdicts["winter"].passed and "estimated_host_gb" not in verdicts["winter"].metadata
+        (row,) = verdicts["winter"].metadata["findings"].value.records  # type: ignore[union-attr]
+        assert row.data["found"] == "nothing is left to be trained"
+        assert "estimated_host_gb" in verdicts["spring"].metadata
+        assert latest_run(cut.runs(0, "winter")) == ended, "published again as it was"
+
+
 def test_the_run_of_one_fold_is_not_imported_into_several(
     cut: World, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     said = failure(train(cut, instance, "fold_phase0", import_run=str(tmp_path)))
-    assert said.count("import_run brings the run of one fold") == 3
+    assert said == "fold_phase0 cannot start: import_run brings the run of one fold: choose it"
 
 
 def test_a_run_a_fold_where_there_is_room_for_one_training() -> None:

@@ -11,7 +11,18 @@ import pytest
 
 from atft_assets.findings import Level
 from atft_assets.training import machine as machines
-from atft_assets.training.machine import Machine, free_ram, gpus_of, least_left, quota_left, this_machine, visible_gpus
+from atft_assets.training.launcher import LocalLauncher
+from atft_assets.training.machine import (
+    Machine,
+    free_ram,
+    gpus_of,
+    least_left,
+    quota_left,
+    this_machine,
+    usable,
+    visible_gpus,
+)
+from atft_assets.training.protocol import Share
 from atft_assets.training.readiness import graph_findings, label_findings, machine_findings, panel_findings
 from atft_model.interchange.config import NEWEST_ROW, Switches
 from atft_model.interchange.footprint import Footprint
@@ -26,8 +37,10 @@ GPU = Gpu(0, "GPU-a", "Card", None, 2 * GB, 10 * GB, None, None)
 ROOMY = Machine((), "", ram_free=64 * GB, disk_free=100 * GB, quota_free=None, cores=8, load=0.5)
 
 
-def found(asked: str = "auto", threads: int = 4, **changes) -> dict[str, tuple[Level, str, str]]:
-    findings = machine_findings(asked, replace(ROOMY, **changes), NEED, threads)
+def found(
+    asked: str = "auto", threads: int = 4, at_a_time: int = 1, trainings: int = 1, **changes
+) -> dict[str, tuple[Level, str, str]]:
+    findings = machine_findings(asked, replace(ROOMY, **changes), NEED, Share(at_a_time, threads), trainings)
     return {one.subject: (one.level, one.found, one.todo) for one in findings}
 
 
@@ -54,6 +67,15 @@ class TestMachine:
             ({"asked": "cuda"}, "device", Level.FAIL, "there is no GPU", "auto or cpu"),
             ({"asked": "cpu", "gpus": (replace(GPU, memory_used=9 * GB),)}, "device", Level.OK, "as the config", ""),
             ({"threads": 16}, "threads", Level.WARN, "16 threads on 8 cores", "to 8 or 0"),
+            ({"at_a_time": 3, "threads": 4}, "threads", Level.WARN, "12 threads on 8 cores", "ATFT_TRAININGS"),
+            ({"at_a_time": 8, "threads": 1}, "threads", Level.OK, "8 of 8 cores", ""),
+            ({"at_a_time": 3, "ram_free": 20 * GB}, "memory", Level.OK, "12.00 GB needed by 3 trainings", ""),
+            ({"at_a_time": 3, "ram_free": 11 * GB}, "memory", Level.FAIL, "too little", "ATFT_TRAININGS"),
+            ({"trainings": 30, "disk_free": 29 * GB}, "disk", Level.FAIL, "30.00 GB needed", "retention"),
+            ({"trainings": 30, "quota_free": 29 * GB}, "quota", Level.FAIL, "30.00 GB needed", "ask for more"),
+            ({"at_a_time": 2, "gpus": (GPU,)}, "device", Level.OK, "6.00 GB needed by 2 trainings at a time", ""),
+            ({"at_a_time": 3, "gpus": (GPU,)}, "device", Level.FAIL, "too little", "ATFT_TRAININGS"),
+            ({"at_a_time": 3, "gpus": (GPU, GPU)}, "device", Level.OK, "6.00 GB needed by 2 trainings", ""),
             ({"load": 9.0}, "threads", Level.WARN, "9.0 processes want the 8 cores already", "wait"),
         ],
     )
@@ -61,6 +83,26 @@ class TestMachine:
         ours = found(**changes)[subject]
         assert ours[0] is level and said in ours[1] and todo in ours[2]
         assert bool(ours[2]) is (level is not Level.OK)
+
+    def test_so_many_share_the_machine(self) -> None:
+        launcher = LocalLauncher(trainings=3, threads=2)
+        assert [launcher.share(count) for count in (0, 1, 2, 9)] == [
+            Share(1, 2), Share(1, 2), Share(2, 2), Share(3, 2)
+        ]  # fmt: skip
+
+    def test_a_gpu_that_is_hidden_from_a_trainer_is_not_counted(self, tmp_path: Path) -> None:
+        cards = (GPU, replace(GPU, index=1, uuid="GPU-b"))
+        for place, card in enumerate(cards):
+            folder = tmp_path / "gpus" / f"0000:0{place}:00.0"
+            folder.mkdir(parents=True)
+            (folder / "information").write_text(f"GPU UUID:  {card.uuid}\n")
+
+        def left(visible: str | None) -> tuple[Gpu, ...]:
+            return usable(cards, {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}, tmp_path)
+
+        assert left(None) == cards and left("") == left("-1") == ()
+        assert left("1") == left("GPU-b") == cards[1:]
+        assert left("MIG-5c") == cards, "whose slice it is nobody tells"
 
     def test_this_machine_is_read(self, tmp_path: Path) -> None:
         read = this_machine(tmp_path / "not" / "yet")
@@ -185,6 +227,35 @@ class TestBeforeATraining:
         result = train(world, instance, "train_phase2")
         verdict = checks(result)["train_phase2", "preflight"]
         assert not verdict.passed and "which has no finished run" in verdict.description
+
+    @pytest.mark.parametrize(
+        ("phase", "config", "said"),
+        [
+            ("train_phase1", {"network": {"hidden_size": 32}}, "hidden_size 16, not 32"),
+            ("train_phase1", {"seeds": [0, 5]}, "seed 5 starts from the run of its own seed"),
+            ("train_phase0", {"resume_run": "nothing"}, "there is no run nothing to resume"),
+            ("train_phase0", {"training": {"chunk_days": 0}}, "chunk_days"),
+        ],
+    )
+    def test_what_the_config_asks_in_vain_is_the_check_too(
+        self, world: World, instance, phase: str, config: dict, said: str
+    ) -> None:
+        assert train(world, instance, "train_phase0", network={"hidden_size": 16}).success
+        before = sorted(world.root.glob("runs/*/*/*"))
+        result = train(world, instance, phase, **config)
+        verdict = checks(result)[phase, "preflight"]
+        assert not verdict.passed and said in verdict.description and said in failure(result)
+        assert sorted(world.root.glob("runs/*/*/*")) == before, "nothing was begun"
+
+    def test_an_imported_run_asks_nothing_of_the_machine(
+        self, world: World, instance, tmp_path: Path, monkeypatch
+    ) -> None:
+        monkeypatch.setattr(machines.psutil, "virtual_memory", lambda: type("M", (), {"available": 1000})())
+        result = train(world, instance, "train_phase0", import_run=str(tmp_path))
+        verdict = checks(result)["train_phase0", "preflight"]
+        assert verdict.passed and not result.success and "cannot import a run" in failure(result)
+        refused = train(world, instance, "train_phase1", import_run=str(tmp_path))
+        assert not checks(refused)["train_phase1", "preflight"].passed
 
     def test_gpu_demanded_where_there_is_none(self, world: World, instance) -> None:
         if Path("/proc/driver/nvidia").exists():
