@@ -41,7 +41,8 @@ def seaweedfs(folder: Path, port: int) -> list[str]:
     return [
         str(program()), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
         f"-s3.config={config}", "-s3.iam=false", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
-        "-master.telemetry=false", "-master.volumeSizeLimitMB=100", "-volume.max=20", *(f"{name}={given}" for name, given in ports.items()),
+        "-master.telemetry=false", "-master.volumeSizeLimitMB=100", "-volume.max=20",
+        *(f"{name}={given}" for name, given in ports.items()),
     ]  # fmt: skip
 
 
