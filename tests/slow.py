@@ -30,6 +30,9 @@ SLOW = (
     "tests/tools/test_ui.py",
     "tests/tools/test_road.py",
     "tests/tools/test_test_alert.py",
+    # a server of S3's kind, and processes that publish into it
+    "tests/store/test_bucket.py",
+    "tests/operations/test_retention.py::test_of_a_bucket_only_what_tables_left_behind_goes",
     "tests/store/test_tables.py::test_kill_at_every_step_of_a_publication_leaves_each_file_old_or_new",
     "tests/store/test_tables.py::test_two_writers_lose_nothing",
     # tables by real runs: from the sandbox with its faults and real waiting, and from raw months to features

@@ -40,8 +40,9 @@ def seaweedfs(folder: Path, port: int) -> list[str]:
     ports = dict(zip(parts, free_ports(len(parts)), strict=True)) | {"-s3.port": port}
     return [
         str(program()), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
-        f"-s3.config={config}", "-s3.iam=false", "-s3.port.iceberg=0", "-master.telemetry=false",
-        "-master.volumeSizeLimitMB=100", "-volume.max=20", *(f"{name}={given}" for name, given in ports.items()),
+        f"-s3.config={config}", "-s3.iam=false", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
+        "-master.telemetry=false", "-master.volumeSizeLimitMB=100", "-volume.max=20",
+        *(f"{name}={given}" for name, given in ports.items()),
     ]  # fmt: skip
 
 

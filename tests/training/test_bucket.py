@@ -130,10 +130,12 @@ def test_a_training_that_one_machine_lost_power_over_ends_on_another_as_if_nothi
     shutil.rmtree(tmp_path / "first")
     begun = state[0].parent.name
     monkeypatch.setenv("ATFT_CACHE", str(tmp_path / "second"))
-    assert read_record(shared.store.local("runs", "main", "phase0", begun)).status == "running"
+    there = shared.store.local("runs", "main", "phase0", begun)
+    assert read_record(there).status == "running"
+    said = (there / "log.jsonl").read_text()
     run(shared, instance, "train_phase0", module=NETWORK, train_phase0={**EPOCHS, "resume_run": begun})
-    ended = open_run(shared.store.local("runs", "main", "phase0", begun))
-    assert "resuming" in (ended.folder / "log.jsonl").read_text()
+    ended = open_run(there)
+    assert (there / "log.jsonl").read_text().startswith(said) and '"epoch": 1,' in said, "it began anew"
     monkeypatch.setenv("ATFT_CACHE", str(tmp_path / "third"))
     run(shared, instance, "train_phase0", module=NETWORK, train_phase0=EPOCHS)
     phase0 = shared.store.local("runs", "main", "phase0")
