@@ -75,7 +75,8 @@ class Lab:
         os.environ[KEY_VARIABLE] = KEY  # as `jquants_resource` takes it: a plain value would stand in every snapshot
         jquants = JQuantsResource(
             api_key=dg.EnvVar(KEY_VARIABLE), base_url=proxy.base_url, plan=Plan.STANDARD.value, now=EVENING,
-            requests_per_minute=0, attempts=3, first_wait=0.001, first_freeze=0.001, next_freeze=0.001, read_timeout=0.5,
+            requests_per_minute=0, attempts=3, first_wait=0.001, first_freeze=0.001, next_freeze=0.001,
+            read_timeout=0.5,
         )  # fmt: skip
         # faults that may pass are given up at once: what a run waits for them is tested where it is done
         with mock.patch.object(raw, "definitions", functools.partial(raw.definitions, waits=())):

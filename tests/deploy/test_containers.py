@@ -202,7 +202,7 @@ def test_only_runs_are_patient_with_the_database() -> None:
 
 
 @pytest.mark.machine
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_images_are_built_and_run_read_only_without_capabilities() -> None:
     """Minutes; ATFT_IMAGE_TARGETS="app" leaves torch out."""
     targets = os.environ.get("ATFT_IMAGE_TARGETS", "app trainer").split()

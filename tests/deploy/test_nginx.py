@@ -118,7 +118,6 @@ CHANGES = (
     'wipeAssets(assetPartitionRanges: [{assetKey: {path: ["trivial"]}}])',
     'shutdownRepositoryLocation(repositoryLocationName: "atft")',
     'reportRunlessAssetEvents(eventParams: {eventType: ASSET_MATERIALIZATION, assetKey: {path: ["trivial"]}})',
-    'cancelPartitionBackfill(backfillId: "x")',
 )
 
 

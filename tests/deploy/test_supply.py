@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 
-pytestmark = [pytest.mark.deploy, pytest.mark.slow]
+pytestmark = [pytest.mark.deploy, pytest.mark.slow]  # half a minute of computing
 
 
 def canonical(name: str) -> str:
@@ -27,6 +27,7 @@ def command() -> list[str]:
     return words[:at] + words[at + 2 :]
 
 
+@pytest.mark.machine
 def test_it_lists_every_distribution_and_is_valid(tmp_path: Path) -> None:
     pytest.importorskip("cyclonedx_py", reason="the extra `deploy` is not installed: pip install -e '.[deploy]'")
     from cyclonedx.schema import SchemaVersion
