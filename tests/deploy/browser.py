@@ -23,7 +23,7 @@ class Page:
     Attributes:
         statuses: of every answer over HTTP that its page may read, with its address.
         codes: of every answer on the wire.
-        sockets: status of every websocket that was opened, or 0 for one that could not be.
+        sockets: status of every websocket that was answered, and 0 for one that broke.
         dialogs: how often a login was asked for.
     """
 

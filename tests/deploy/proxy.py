@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dagster as dg
 import yaml
 
 from tests.patience import PATIENCE, until
@@ -209,7 +210,8 @@ def webservers(folder: Path) -> Iterator[tuple[int, int]]:
     (folder / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [location]}))
     environment = {**os.environ, "DAGSTER_HOME": str(home)}
     environment.pop("DAGSTER_MODULE_NAME", None)
-    subprocess.run([sys.executable, "-m", "dagster", "instance", "migrate"], env=environment, check=True)
+    with dg.DagsterInstance.from_config(str(home)):  # makes the tables, before two webservers would
+        pass
     started, ports = [], []
     try:
         for name, more in {"operator": [], "view": ["--read-only", "--path-prefix", "/view"]}.items():

@@ -246,7 +246,8 @@ def test_the_ui_works_in_a_browser_its_websocket_included(ui: Nginx, tmp_path: P
         tab.open(f"{ui.origin}{prefix}/assets/trivial")
         until(lambda: "trivial" in tab.text() and tab.sockets, "the page and its websocket")
         until(lambda: tab.text() and (200, f"{ui.origin}{prefix}/graphql") in tab.addressed(), "an answer")
-    assert tab.dialogs >= 1 and set(tab.sockets) == {101}
+    # one that was opened may break where the machine is busy (0), and is opened anew; none may be refused
+    assert tab.dialogs >= 1 and set(tab.sockets) - {0} == {101}
     assert [(status, address) for status, address in tab.statuses if status in (401, 403, 405)] == []
 
 
