@@ -70,7 +70,7 @@ start env ATFT_PG_PATIENCE="$patience" "$python" -m dagster code-server start --
 start "$python" -m atft_assets.tools.webserver --workspace "$workspace" --host "$host" --port "$port" "${names[@]}"
 start "$python" -m dagster_webserver --workspace "$workspace" --host "$host" --port "$view" --path-prefix /view \
     --read-only --log-format "$format"
-start "$python" -m dagster._daemon run --workspace "$workspace" --log-format "$format"
+start "$root/deploy/await_code.sh" "$python" -m dagster._daemon run --workspace "$workspace" --log-format "$format"
 say "http://$host:$port, to look only http://$host:$view/view; Ctrl-C ends all"
 
 ended=0
