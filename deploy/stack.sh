@@ -73,7 +73,7 @@ for name in JQUANTS_API_KEY ATFT_ALERT_URLS AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_
 web=("$python" -m atft_assets.tools.webserver --workspace "$workspace" --host "$host" "${names[@]}")
 start "${web[@]}" --port "$port"
 start "${web[@]}" --port "$view" --read-only --path-prefix /view
-start "$python" -m dagster._daemon run --workspace "$workspace" --log-format "$format"
+start "$root/deploy/await_code.sh" "$python" -m dagster._daemon run --workspace "$workspace" --log-format "$format"
 say "http://$host:$port, to look only http://$host:$view/view; Ctrl-C ends all"
 
 ended=0

@@ -29,7 +29,7 @@ from tests.e2e.locations import locations
 from tests.patience import PATIENCE, until
 from tests.ports import free_port
 
-PATIENT = 4 * PATIENCE  # seconds; for an evening's run
+PATIENT = 8 * PATIENCE  # seconds; for an evening's run
 CODE = "tests.deploy.fortnight_code"
 SERVER = "ATFT_SERVER_OF_TESTS"  # by which that code knows the sandbox
 REFRESH = "nightly_refresh"

@@ -189,3 +189,18 @@ def test_the_proxy_is_installed_and_its_logins_stay(tmp_path: Path) -> None:
 def test_the_proxys_script_says_what_is_missing(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     done = proxy_sh(tmp_path, *words)
     assert done.returncode == 2 and said in done.stderr
+
+
+def test_the_daemon_begins_when_the_code_answers(tmp_path: Path) -> None:
+    """A python that answers the third time stands for the code server that is being loaded."""
+    python, asked = tmp_path / "python", tmp_path / "asked"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n[ "$(wc -l < {asked})" -ge 3 ]\n')
+    python.chmod(0o755)
+    environ = {"PATH": os.environ["PATH"], "ATFT_PYTHON": str(python), "ATFT_CODE_PORT": "4270"}
+    done = subprocess.run(
+        [DEPLOY / "await_code.sh", "echo", "begun"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "begun\n")
+    assert asked.read_text().splitlines() == ["-m dagster api grpc-health-check --host 127.0.0.1 --port 4270"] * 3
+    stack, unit = (DEPLOY / name for name in ("stack.sh", "systemd/atft-daemon.service"))
+    assert all(re.search(r"await_code\.sh\S* \S+ -m dagster\._daemon run", path.read_text()) for path in (stack, unit))
