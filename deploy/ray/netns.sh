@@ -71,8 +71,8 @@ boot() {
     else
         set -- --address="$HEAD:6379"
     fi
-    # A raylet waits 15 s for its agents to say on which ports they are, which no variable changes; told the ports it does
-    # not wait. What ends none the less is tried again, as a unit with Restart= does.
+    # A raylet waits 15 s for its agents to say on which ports they are, and is waited for 30 s, which no variable changes.
+    # Most ports it can be told; what ends none the less is tried again, as a unit with Restart= does.
     # shellcheck disable=SC2016
     on "$host" bash -c '
         space=$1
