@@ -71,7 +71,8 @@ boot() {
     else
         set -- --address="$HEAD:6379"
     fi
-    # Ray gives its raylet 30 s to come up, which no variable changes: so it is tried again, as a unit with Restart= does.
+    # A raylet waits 15 s for its agents to say on which ports they are, and is waited for 30 s, which no variable changes.
+    # Most ports it can be told; what ends none the less is tried again, as a unit with Restart= does.
     # shellcheck disable=SC2016
     on "$host" bash -c '
         space=$1
@@ -82,7 +83,8 @@ boot() {
             sleep 1
         done' tries "$(space "$host")" \
         ray start --block --node-ip-address="$place" --num-cpus="$CPUS" --num-gpus=0 \
-        --object-store-memory=100000000 --disable-usage-stats --resources="{\"host_$host\": 1}" "$@" \
+        --dashboard-agent-grpc-port=52365 --dashboard-agent-listen-port=52366 --metrics-export-port=52367 \
+        --runtime-env-agent-port=52368 --object-store-memory=100000000 --disable-usage-stats --resources="{\"host_$host\": 1}" "$@" \
         > "$STATE/$host/log" 2>&1 < /dev/null &
     disown
 }

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import dagster as dg
@@ -233,6 +233,14 @@ def prepared(folder: Path, chain: Chain) -> None:
         subprocess.run(command, cwd=REPOSITORY, env={**environ}, stdout=log, stderr=log, check=True)
 
 
+def remembered(path: Path) -> Found | None:
+    """What one training at a time was before, in the same folder; None if it was not gone."""
+    if not path.exists():
+        return None
+    told = json.loads(path.read_text())
+    return Found(**{**told, "bits": {name: tuple(pair) for name, pair in told["bits"].items()}})
+
+
 def trained(found: Found) -> float:
     """Seconds of what a launcher does: trainings and scores. The judgement takes the same everywhere."""
     return found.seconds.get("phases", 0.0) + found.seconds.get("scores", 0.0)
@@ -259,7 +267,7 @@ HEAD = (
 )
 
 
-def faults(way: str, found: Found, alone: Found | None) -> list[str]:
+def faults(found: Found, alone: Found | None) -> list[str]:
     """What does not hold."""
     wrong = [] if found.seconds else ["it came to no end"]
     wrong += ["other bits"] if alone and found.bits != alone.bits else []
@@ -303,12 +311,15 @@ def main() -> int:
             f"{given.folds} folds x {given.seeds} seeds x {given.phases} phases of {given.epochs} epoch(s)\n{HEAD}",
             flush=True,
         )
-        alone, wrong = None, []
+        measured = folder / f"alone-{given.folds}-{given.seeds}-{given.phases}-{given.epochs}.json"
+        alone, wrong = remembered(measured), []
         for way in ways:
             found = bench.go(way)
-            print(line_of(way, found, alone or (found if way == ALONE else None)), flush=True)
-            wrong += [f"{way}: {fault}" for fault in faults(way, found, alone)]
-            alone = found if way == ALONE else alone
+            print(line_of(way, found, found if way == ALONE else alone), flush=True)
+            wrong += [f"{way}: {fault}" for fault in faults(found, None if way == ALONE else alone)]
+            if way == ALONE:
+                alone = found
+                measured.write_text(json.dumps(asdict(found)))
         for fault in wrong:
             print(fault, file=sys.stderr)
     return 1 if wrong else 0

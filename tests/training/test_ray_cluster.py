@@ -38,6 +38,7 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install -c constrai
 pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 HERE = Path(__file__).parent
+AGENTS = ("dashboard-agent-grpc", "dashboard-agent-listen", "metrics-export", "runtime-env-agent")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, words: Path) -> Iterator[C
             "--include-dashboard=true",  # else a head whose API comes up too late stays without one
             *(f"--dashboard-port={dashboard}", "--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000"),
             f"--temp-dir={sockets}",
+            # told their ports, the raylet does not wait 15 s for its agents, which no variable changes
+            *(f"--{name}-port={free_port()}" for name in AGENTS),
         ]
         log = folder / "log"
         with log.open("wb") as said:
