@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty
 from statistics import median
 from typing import Any
 
@@ -36,6 +37,7 @@ from atft_model.interchange.request import TrainRequest
 WRITERS, EVENTS = (1, 10, 30, 50), 10
 PUBLISHERS, MONTHS = (1, 8), 6
 QUEUED, TASKS = 100, 100
+SECONDS = 600.0  # that a process is waited for
 OURS = "PostgreSQL, our class, socket"
 FORK = multiprocessing.get_context("fork")  # a writer that imports anew would cost this machine seconds and 150 MB
 ANYBODY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")  # the bucket here asks nobody
@@ -55,16 +57,20 @@ def together(work: Callable[[int, Any], Any], count: int) -> list[Any]:
     def one(number: int) -> None:
         answers.put(work(number, gate.wait))
 
-    processes = [FORK.Process(target=one, args=(number,)) for number in range(count)]
+    processes = [FORK.Process(target=one, args=(number,), daemon=True) for number in range(count)]
     for process in processes:
         process.start()
     try:
-        return [answers.get(timeout=300) for _ in processes]
-    except Exception as error:
-        raise RuntimeError(f"one of {count} processes did not answer: {error!r}") from error
-    finally:
+        found = [answers.get(timeout=SECONDS) for _ in processes]
         for process in processes:
             process.join(10)
+        return found
+    except Empty:
+        raise RuntimeError(
+            f"one of {count} processes did not answer within {SECONDS:.0f} s; what it said is above"
+        ) from None
+    finally:
+        for process in processes:
             process.kill()
 
 

@@ -1,13 +1,16 @@
 """The bench of scale: its processes begin together, and what it carries on is what larger axes are."""
 
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
 
+from atft_assets.benches import scale
 from atft_assets.benches.scale import PARTS, publication, together
 from atft_assets.benches.scale_panels import DAYS, NAMES, carried_on, larger
 from atft_model.interchange.footprint import Axes
+from tests.patience import until
 
 MEASURED = Axes(500, 300, 50, 10, 4, 290, 25, 11, False, file_bytes=500 * 300 * 150 + 25 * 300 * 11 * 17)
 
@@ -39,6 +42,20 @@ def test_processes_begin_at_the_same_moment(tmp_path: Path) -> None:
         return len(list(tmp_path.iterdir()))
 
     assert together(come, 3) == [3, 3, 3]
+
+
+def test_one_that_fails_leaves_no_other_behind(monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+    monkeypatch.setattr(scale, "SECONDS", 0.5)
+    before = set(active_children())
+
+    def fail(number: int, wait: Callable[[], int]) -> None:
+        if number == 0:
+            raise ValueError("on purpose")
+        wait()
+
+    with pytest.raises(RuntimeError, match="one of 3 processes did not answer"):
+        together(fail, 3)
+    until(lambda: set(active_children()) <= before, "the end of the others")
 
 
 @pytest.mark.slow
