@@ -11,43 +11,37 @@ import argparse
 import json
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from importlib.util import find_spec
 from pathlib import Path
+from queue import Empty
 from statistics import median
 from typing import Any
 
 import dagster as dg
+import sqlalchemy as sa
 
 from atft_assets.benches.events import milliseconds, missing, opened, server, storages
+from atft_assets.benches.scale_panels import panels, said
 from atft_assets.dagster_private import job_origin
-from atft_assets.panel.asset import build_audit_publish, catalogued
-from atft_assets.panel.config import PanelConfig
-from atft_assets.panel.sources import plan_panel
-from atft_assets.store import Store
 from atft_assets.training.launcher import LocalLauncher
-from atft_model.interchange.config import PRESETS
 from atft_model.interchange.fold import Fold
-from atft_model.interchange.footprint import Axes, axes_of, footprint
-from atft_model.interchange.phases import PHASES
 from atft_model.interchange.request import TrainRequest
 
-NAMES, DAYS = 10_000, 4_900  # the panel that is carried on to: every name of twenty years
-WRITERS, EVENTS = (1, 10, 50), 10
+WRITERS, EVENTS = (1, 10, 30, 50), 10
 PUBLISHERS, MONTHS = (1, 8), 6
 QUEUED, TASKS = 100, 100
-DAYS_A_MONTH = 20.4  # of trading
-SIZES = ((150, 500), (300, 1000))
+SECONDS = 600.0  # that a process is waited for
 OURS = "PostgreSQL, our class, socket"
 FORK = multiprocessing.get_context("fork")  # a writer that imports anew would cost this machine seconds and 150 MB
-ANYBODY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")  # the bucket here asks nobody
+ANYBODY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")  # the bucket here asks nobody
+REGION = {"AWS_DEFAULT_REGION": "us-east-1"}
 CLIENTS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 Lines = Iterator[str]
 
@@ -63,16 +57,20 @@ def together(work: Callable[[int, Any], Any], count: int) -> list[Any]:
     def one(number: int) -> None:
         answers.put(work(number, gate.wait))
 
-    processes = [FORK.Process(target=one, args=(number,)) for number in range(count)]
+    processes = [FORK.Process(target=one, args=(number,), daemon=True) for number in range(count)]
     for process in processes:
         process.start()
     try:
-        return [answers.get(timeout=300) for _ in processes]
-    except Exception as error:
-        raise RuntimeError(f"one of {count} processes did not answer: {error!r}") from error
-    finally:
+        found = [answers.get(timeout=SECONDS) for _ in processes]
         for process in processes:
             process.join(10)
+        return found
+    except Empty:
+        raise RuntimeError(
+            f"one of {count} processes did not answer within {SECONDS:.0f} s; what it said is above"
+        ) from None
+    finally:
+        for process in processes:
             process.kill()
 
 
@@ -88,28 +86,34 @@ def writers() -> Lines:
         alone = 0.0
         for count in WRITERS:
 
-            def write(number: int, wait: Callable[[], int], count: int = count) -> tuple[float, int]:
-                with opened(Path(folder) / f"{count}-{number}", storage) as instance:
-                    milliseconds(instance, 1)
+            def write(number: int, wait: Callable[[], int], count: int = count) -> tuple[float, int | None] | None:
+                with ExitStack() as stack:
+                    took = held = None
+                    try:
+                        instance = stack.enter_context(opened(Path(folder) / f"{count}-{number}", storage))
+                        milliseconds(instance, 1)
+                        wait()
+                        took = milliseconds(instance, EVENTS)
+                        held = connections(running.by_socket)
+                    except sa.exc.OperationalError:  # the server takes no more clients
+                        if took is None:
+                            wait()
                     wait()
-                    took = milliseconds(instance, EVENTS)
-                    held = connections(running.by_socket)
-                    wait()
-                    return took, held
+                return None if took is None else (took, held)
 
-            found = together(write, count)
-            took, held = median(one for one, _ in found), max(held for _, held in found)
+            answers = together(write, count)
+            found = [one for one in answers if one is not None]
+            took, counts = median(one for one, _ in found), [held for _, held in found if held is not None]
+            held = f"{max(counts)} connections" if counts else "every connection that the server gives"
             alone = alone or took
             yield (
                 f"writers of events {count:>4}: {took:7.1f} ms an event ({took / alone:5.1f} x), "
-                f"{1000 * count / took:6.0f} events a second, {held} connections"
+                f"{1000 * len(found) / took:6.0f} events a second, {held}; {count - len(found)} writers refused"
             )
 
 
 def connections(url: str) -> int:
     """Connections that the server holds for clients, the asking one not counted."""
-    import sqlalchemy as sa
-
     engine = sa.create_engine(url, poolclass=sa.pool.NullPool)
     with engine.connect() as connection:
         return int(connection.exec_driver_sql(CLIENTS).scalar_one())
@@ -137,7 +141,7 @@ def bucket() -> Iterator[None]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ALLOW_HTTP": "true"}
-    os.environ.update({**dict.fromkeys(ANYBODY, "anybody"), **address})
+    os.environ.update({**dict.fromkeys(ANYBODY, "anybody"), **REGION, **address})
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -238,7 +242,7 @@ def fan_out() -> Lines:
         subprocess.run([sys.executable, "-m", "atft_assets.benches.idle_trainer"], check=True)
     alone = (time.perf_counter() - began) / 5
     spent: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, dg.DagsterInstance.local_temp(folder) as instance:
+    with tempfile.TemporaryDirectory() as folder, opened(Path(folder) / "home", storages(None)["SQLite"]) as instance:
         runs = Path(folder) / "runs" / "main" / "phase0"
         requests = [TrainRequest(Path("panel"), fold, 0, runs / f"r{seed}", seed=seed) for seed in range(TASKS)]
 
@@ -277,98 +281,18 @@ def partitions() -> Lines:
         known = {name: value for name, value in os.environ.items() if not name.startswith(("ATFT_", "JQUANTS_"))}
         with tempfile.TemporaryDirectory() as data:
             known |= {"ATFT_START": first, "ATFT_END": last, "ATFT_DATA": data}
-            known |= {"JQUANTS_BASE_URL": "http://127.0.0.1:9/v2", "JQUANTS_PLAN": "premium"}
+            known |= {
+                "PYTHONWARNINGS": "ignore",
+                "JQUANTS_BASE_URL": "http://127.0.0.1:9/v2",
+                "JQUANTS_PLAN": "premium",
+            }
             found = []
             for _ in range(3):
-                found.append(json.loads(_said([sys.executable, "-c", LOADS], known)))
+                found.append(json.loads(said([sys.executable, "-c", LOADS], known)))
         _, assets, months, cells = found[0]
         seconds = median(one[0] for one in found)
         what = f"code location, {what}: {seconds:.1f} s of processor to load"
         yield f"{what}; {assets} assets, {months} months, {cells} partitions"
-
-
-def build(root: str) -> dict[str, Any]:
-    """Graph and panel under a root that `features` has filled: seconds of processor, peak memory and axes."""
-    from atft_assets.graph.asset import GraphConfig, month_graphs
-
-    store = Store(root=root)
-    universe = store.table("features", "universe")
-    start = universe.read(universe.keys()[:1], ["date"])["date"].min()
-    assert isinstance(start, date)
-    table = store.table("graph", "correlation_graph")
-    began = time.process_time()
-    keys = store.table("raw", "daily_quotes").keys()
-    graphs = month_graphs(store, start, keys, GraphConfig())
-    table.publish(table.stage_all(graphs, code_version="t"))
-    graph_seconds = time.process_time() - began
-    columns, digest = catalogued("core")
-    config = PanelConfig.model_validate({"feature_set": "core", "min_names": 10})
-    began = time.process_time()
-    plan = plan_panel(store, columns, feature_set="core", catalogue_hash=digest, config=config)
-    panel = build_audit_publish(store, plan).panel
-    axes = axes_of(panel.description, panel.tensors.shapes, int(panel.valid.sum(1).max()))
-    return {
-        "graph_s": graph_seconds,
-        "panel_s": time.process_time() - began,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-        "axes": vars(axes),
-    }
-
-
-def panels() -> Lines:
-    """Features, graph and panel of growing markets; then the panel of all names over twenty years, carried on."""
-    found: list[tuple[dict[str, Any], dict[str, Any], Axes]] = []
-    for names, days in SIZES:
-        with tempfile.TemporaryDirectory(prefix="atft-bench-") as root:
-            module = [sys.executable, "-m", "atft_assets.benches.features"]
-            subprocess.run([*module, "--fill", root, "--names", str(names), "--days", str(days)], check=True)
-            made = json.loads(_said([*module, "--build", root]))
-            panel = json.loads(_said([sys.executable, "-m", "atft_assets.benches.scale", "--build", root]))
-        axes = Axes(**panel["axes"])
-        found.append((made, panel, axes))
-        cells = axes.days * axes.names
-        yield (
-            f"market {names} x {days}: features {made['rows'] / made['wall_s']:,.0f} rows a second "
-            f"({1e6 * made['cpu_s'] / made['rows']:.0f} us of processor a row), graph {panel['graph_s']:.1f} s; "
-            f"panel {axes.days} x {axes.names} x {axes.features}: {axes.file_bytes / 1e6:.0f} MB, "
-            f"{axes.file_bytes / cells:.0f} bytes a cell, {panel['panel_s']:.1f} s of processor, "
-            f"peak {panel['peak_gb']:.2f} GB"
-        )
-    made, panel, axes = found[-1]
-    yield from carried_on(made, panel, axes)
-
-
-def _said(command: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
-    """The last line of a program."""
-    done = subprocess.run(command, env=environ, check=True, stdout=subprocess.PIPE, text=True)
-    return done.stdout.splitlines()[-1]
-
-
-def larger(axes: Axes, names: int = NAMES, days: int = DAYS) -> Axes:
-    """The axes of a larger panel of the same features, all of whose names are eligible, a graph a month."""
-    months = round(days / DAYS_A_MONTH)
-    graph = months * names * axes.neighbours * 17  # a place, a mask, three numbers
-    each = (axes.file_bytes - axes.periods * axes.names * axes.neighbours * 17) / (axes.days * axes.names)
-    wide = {**vars(axes), "days": days, "names": names, "eligible": names, "periods": months}
-    return Axes(**{**wide, "file_bytes": int(each * days * names + graph)})
-
-
-def carried_on(made: dict[str, Any], panel: dict[str, Any], axes: Axes) -> Lines:
-    """Computed from the largest that was measured: features and panel by their cells, memory as `footprint` has it."""
-    wide = larger(axes)
-    ratio = wide.days * wide.names / (axes.days * axes.names)
-    rows = NAMES * DAYS
-    yield (
-        f"carried on to {NAMES} x {DAYS}: features {rows * made['cpu_s'] / made['rows'] / 3600:.1f} h of processor; "
-        f"panel {wide.file_bytes / 1e9:.0f} GB, {ratio * panel['panel_s'] / 3600:.1f} h"
-    )
-    for name in ("small", "base"):
-        for device, mode in (("cpu", "safe"), ("cuda", "optimized")):
-            need = footprint(wide, PRESETS[name], PHASES[2].on, device=device, mode=mode)  # type: ignore[arg-type]
-            yield (
-                f"computed, phase 2, preset {name} on {device} ({mode}): panel {need.panel / 1e9:.0f} GB, step "
-                f"{need.step / 1e9:.1f} GB; device {need.device / 1e9:.0f} GB, host {need.host / 1e9:.0f} GB"
-            )
 
 
 PARTS: dict[str, Callable[[], Lines]] = {
@@ -381,11 +305,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m atft_assets.benches.scale", description=__doc__.split("\n\n")[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--build", metavar="ROOT", help="only graph and panel of the tables under ROOT, as JSON")
     given = parser.parse_args()
-    if given.build:
-        print(json.dumps(build(given.build)))
-        return 0
     if unknown := set(given.parts) - PARTS.keys():
         parser.error(f"there is no part {', '.join(sorted(unknown))}")
     print(f"{len(os.sched_getaffinity(0))} cores; load {os.getloadavg()[0]:.1f} at the beginning", flush=True)

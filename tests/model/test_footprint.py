@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -44,16 +46,53 @@ def expected(root: Path, preset: str, phase: int, **changes):
     return footprint(axes, PRESETS[preset], PHASES[phase].on, validation_days=60, **changes)
 
 
-def peak(root: Path, preset: str, phase: int, out: Path, init: Path | None = None) -> float:
-    """Bytes that the trainer had resident at most."""
+def command(root: Path, preset: str, phase: int, out: Path, init: Path | None = None) -> list[str]:
+    """The trainer, which says at its end what it had resident at most."""
     fields = {"panel": root / "panel", "fold": root / "fold.json", "phase": phase, "out": out, "preset": preset,
               "device": "cpu", "curriculum.epochs": 1, **({"init": init} if init else {})}  # fmt: skip
     words = [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
-    done = subprocess.run([sys.executable, "-c", TRAIN, "train", "--threads", "2", *words],
-                          capture_output=True, text=True, timeout=PATIENCE)  # fmt: skip
+    return [sys.executable, "-c", TRAIN, "train", "--threads", "2", *words]
+
+
+def peak(root: Path, preset: str, phase: int, out: Path, init: Path | None = None) -> float:
+    """Bytes that the trainer had resident at most."""
+    done = subprocess.run(command(root, preset, phase, out, init), capture_output=True, text=True, timeout=PATIENCE)
     found = re.search(r"^peak 0 (\d+)$", done.stdout, re.M)
     assert found, done.stderr[-2000:]
     return int(found[1]) * 1024
+
+
+def share_of(process: subprocess.Popen) -> int:
+    """Bytes of a process, of each page that others have too its part; 0 once it has ended."""
+    try:
+        text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^Pss:\s+(\d+)", text, re.M)
+    return int(found[1]) * 1024 if found else 0
+
+
+@pytest.mark.slow
+def test_several_at_a_time_take_what_the_sum_of_their_estimates_says(panel: Path, tmp_path: Path) -> None:
+    """What preflight holds against the free memory before a fan-out: no less than they take, and not much more."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        pytest.skip("the kernel does not tell how pages are shared (smaps_rollup)")
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                subprocess.Popen(
+                    command(panel, "small", 0, tmp_path / str(seed)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+                )
+            )
+            for seed in range(2)
+        ]
+        held = 0
+        while any(process.poll() is None for process in running):
+            held = max(held, sum(map(share_of, running)))
+            time.sleep(0.02)
+    assert [process.returncode for process in running] == [0, 0]
+    ours = 2 * expected(panel, "small", 0).host
+    assert 1 / FACTOR < ours / held < FACTOR, f"{ours / 1e6:.0f} MB, {held / 1e6:.0f} measured"
 
 
 @pytest.mark.slow
