@@ -1,4 +1,4 @@
-"""JSON logs as docs/how-to/metrics.md has them: each service of Dagster's says a line an object, and so do ours."""
+"""JSON logs as docs/metrics.md has them: each service of Dagster's says a line an object, and so do ours."""
 
 import json
 import os
