@@ -147,6 +147,14 @@ bench-trading: setup  ## seconds and memory of a back-test at 4,400 names x 2,45
 bench-events: setup  ## milliseconds of an event on SQLite, on PostgreSQL as shipped, and with our class
 	@$(IN_ENV) python -m atft_assets.benches.events
 
+.PHONY: bench-scale
+bench-scale: setup  ## what many workers, names, months and publishers do to events, queue, panel and features: docs/scale.md
+	@$(IN_ENV) python -W ignore -m atft_assets.benches.scale
+
+.PHONY: bench-ray
+bench-ray: $(DEPLOY)  ## a whole walk-forward of the real trainer on two hosts, one lost, one cut off, cancelled; as root
+	@$(BIN)/python -W ignore -m tests.deploy.ray_walk_forward
+
 .PHONY: bench-model
 bench-model: setup  ## training speed against a DataLoader of windows
 	@$(IN_ENV) python -m atft_model bench
