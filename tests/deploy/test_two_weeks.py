@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import dagster as dg
 import polars as pl
+import psutil
 import pytest
 
 from atft_assets.calendar import next_trading_day, trading_days
@@ -147,6 +148,7 @@ def live(one: Platform, instance: dg.DagsterInstance, day: date) -> dg.DagsterRu
         one.kill()
         postmaster = int((one.cluster.folder / "pg/data/postmaster.pid").read_text().split()[0])
         os.kill(postmaster, 9)
+        until(lambda: not psutil.pid_exists(postmaster), "the end of PostgreSQL")
         until(lambda: one.cluster.run("start", check=False).returncode == 0, "PostgreSQL again")
         one.begin()
         run = one.over(instance, day, after=first.run_id)
