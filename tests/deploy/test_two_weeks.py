@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import dagster as dg
 import polars as pl
+import psutil
 import pytest
 
 from atft_assets.calendar import next_trading_day, trading_days
@@ -32,7 +33,7 @@ from tests.ports import free_port
 
 pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow]
 
-START, FRIDAY = date(2022, 10, 3), date(2024, 4, 19)
+START, FRIDAY = date(2022, 1, 4), date(2024, 4, 19)  # the first year warms the features up
 FIRST, LAST = date(2024, 4, 22), date(2024, 5, 3)
 EVENINGS = trading_days(FIRST, LAST)
 AWAY, SCHEMA, KILLED, FULL = EVENINGS[1], EVENINGS[3], EVENINGS[4], EVENINGS[5]
@@ -49,7 +50,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def before() -> Iterator[Platform]:
-    """A platform on the Friday before: nineteen months of tables, and a champion."""
+    """A platform on the Friday before: twenty-eight months of tables, and a champion."""
     with TemporaryDirectory(prefix="atft-weeks-", dir="/tmp") as name:
         root = Path(name)
         root.chmod(0o755)
@@ -147,6 +148,7 @@ def live(one: Platform, instance: dg.DagsterInstance, day: date) -> dg.DagsterRu
         one.kill()
         postmaster = int((one.cluster.folder / "pg/data/postmaster.pid").read_text().split()[0])
         os.kill(postmaster, 9)
+        until(lambda: not psutil.pid_exists(postmaster), "the end of PostgreSQL")
         until(lambda: one.cluster.run("start", check=False).returncode == 0, "PostgreSQL again")
         one.begin()
         run = one.over(instance, day, after=first.run_id)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import text
 
 from tests.deploy.postgres import REPOSITORY, Cluster
 
@@ -90,13 +90,9 @@ def lived(environ: dict[str, str], python: Path) -> list[str]:
     return said[::2]
 
 
-def columns(instance: dg.DagsterInstance, table: str) -> set[str]:
-    with instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
-        return {column["name"] for column in inspect(connection).get_columns(table)}
-
-
 def version(instance: dg.DagsterInstance) -> str:
-    with instance.event_log_storage.index_connection() as connection:  # type: ignore[attr-defined]
+    """Of the schema of runs: on SQLite that of events is brought up to date by whoever opens it, this one is not."""
+    with instance.run_storage.connect() as connection:  # type: ignore[attr-defined]
         return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar())
 
 
@@ -128,7 +124,6 @@ def test_the_history_of_an_older_version_goes_on(
     (home / "dagster.yaml").symlink_to(REPOSITORY / instance_file)
     with opened(environ, monkeypatch) as instance:
         old = version(instance)
-        assert "default_limit" not in columns(instance, "concurrency_limits") or old != head()
     backup = home.parent / "backup"
     called(environ, sys.executable, "-m", "atft_assets.tools.backup", "save", backup)
     called({**environ, "ATFT_PYTHON": sys.executable}, REPOSITORY / "deploy" / "prepare.sh")
