@@ -28,7 +28,7 @@ class NoAnswer(Exception):
 
 
 class Late(NoAnswer):
-    """It took the call and has not answered in time: whether it did what was asked is not known."""
+    """It took the call and did not answer in time, or was not ready: whether it did what was asked is not known."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class JobsApi:
             if 400 <= answer.status_code < 500:
                 said = " ".join(answer.text.split())[:300]
                 raise Refused(f"the Ray head at {self.url} refuses {method} {path} ({answer.status_code}): {said}")
-            if answer.status_code != 200:
-                raise NoAnswer(f"{self.url} answers {answer.status_code}")
+            if answer.status_code != 200:  # a head that has just come up has nobody yet to start a job
+                raise Late(f"{self.url} answers {answer.status_code}")
             return answer.json()
         except requests.ReadTimeout:
             raise Late(f"{self.url} does not answer (ReadTimeout)") from None
