@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "closing_words",
         "home",
         "host",
+        "log_lines",
         "postgres",
         "groups",
         "code_version",
