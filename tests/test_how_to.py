@@ -178,7 +178,7 @@ def test_python_blocks_are_python_and_every_language_is_run_or_shown(page: Path)
         ast.parse(code)
     named = set(re.findall(r"^```(\w*)$", page.read_text(), re.M)) - {""}
     assert named <= {"python", "bash", "console", "text", "yaml"}
-    # run by this file, by test_docs.py of tests/features, test_walk_forward.py of tests/training, test_bucket.py of tests/store
+    # run by this file, tests/features/test_docs.py, tests/training/test_walk_forward.py, tests/store/test_bucket.py
     if blocks(page, "python"):
         assert page.name in ("notebook.md", "adding-a-feature.md", "walk-forward.md", "bucket.md")
 
