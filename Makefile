@@ -17,8 +17,8 @@ CONFIG ?=
 PORT ?= 3000
 # COVERAGE=1 makes `make test` count lines as well; the figure stands at the end
 COVERAGE ?=
-# what `make deploy-test` tries: TRIED=machine leaves out what `make test` runs too
-TRIED ?= deploy or machine
+# what `make deploy-test` tries: all rows of its table; TRIED=machine leaves out what `make test` runs too
+TRIED ?=
 # tests run on every core; a file stays with one worker (tests/conftest.py deals them)
 WORKERS := -n auto --dist loadgroup --no-loadscope-reorder
 
@@ -74,7 +74,7 @@ test-fast: setup  ## all but the slow ones and those that drive a real command l
 
 .PHONY: deploy-test
 deploy-test: $(DEPLOY)  ## what deploy/ describes, really run: services, proxy, machines, images, hosts; ends with what ran and what not
-	$(BIN)/python -m pytest -q -m "$(TRIED)" -p tests.deploy.table
+	$(BIN)/python -m pytest -q -p tests.deploy.table $(if $(TRIED),-m "$(TRIED)")
 
 .PHONY: coverage
 coverage: setup  ## the fast tests again, with the lines that none of them reaches

@@ -49,6 +49,7 @@ from atft_model.interchange.request import (
     write_request,
 )
 from atft_model.interchange.run import REQUEST, STATE
+from atft_model.interchange.withheld import passed_on
 
 POLL_SECONDS = 0.5
 STDERR_LINES = 40
@@ -197,7 +198,7 @@ def _publish_scores(task: Task, ending: Ending) -> None:
 
 def _environment(task: Task, name: str) -> dict[str, str]:
     """What the trainer inherits; its messages go into a file of this attempt alone."""
-    variables: dict[str, str] = {**os.environ, "PYTHONUNBUFFERED": "1", **task.pipes}
+    variables: dict[str, str] = {**passed_on(os.environ), "PYTHONUNBUFFERED": "1", **task.pipes}
     if task.messages is not None and CONTEXT in variables:
         from dagster_pipes import decode_param, encode_param
 

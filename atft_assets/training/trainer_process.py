@@ -12,18 +12,13 @@ from typing import IO
 
 import psutil
 
+from atft_model.interchange.withheld import passed_on
+
 MAX_THREADS = 8  # more do not make these matrices faster
 STDERR_LINES = 40
 POLL_SECONDS = 0.2
 
 STARTED_BY = "ATFT_DAGSTER_RUN"  # variable of the process: the Dagster run that started it
-
-# Secrets of other rooms, and addresses that may hold one: a training needs none, so its process gets none. It speaks to
-# no database and no bucket: what lies in one is fetched and pushed by the step that started it.
-WITHHELD = (
-    "JQUANTS_API_KEY", "ATFT_SANDBOX_KEY", "JQUANTS_BASE_URL", "ATFT_ALERT_URLS", "ATFT_PG_URL", "PGPASSWORD",
-    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN",
-)  # fmt: skip
 
 
 class TrainerProcess:
@@ -96,10 +91,9 @@ def environment(threads: int, *more: Mapping[str, str]) -> dict[str, str]:
     Args:
         more: further variables; the later ones win.
     """
-    inherited = {name: value for name, value in os.environ.items() if name not in WITHHELD}
     limits = {f"{library}_NUM_THREADS": str(threads) for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
     # waiting threads that spin take the cores of everybody else
-    made = {**inherited, **limits, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
+    made = {**passed_on(os.environ), **limits, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1"}
     for variables in more:
         made |= variables
     return made

@@ -20,11 +20,11 @@ from atft_assets.settings import (
 from atft_assets.training.lanes import MAIN_LANE
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import latest_run
-from atft_assets.training.trainer_process import WITHHELD
 from atft_model.interchange.panel import point_latest, write_description
 from atft_model.interchange.phases import PHASES
 from atft_model.interchange.request import TrainRequest, read_document, train_request
 from atft_model.interchange.run import read_record, write_record
+from atft_model.interchange.withheld import WITHHELD
 from tests.training.small_market import World, catalogue
 
 pytestmark = pytest.mark.usefixtures("trainer_on_path")
