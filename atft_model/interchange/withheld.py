@@ -1,7 +1,7 @@
 """Variables that no training is given: secrets of other rooms, and addresses that may hold one.
 
-A trainer speaks to no database, no bucket and no service: what it needs lies in a folder, fetched and pushed by the step
-that started it. Whoever starts one, on this machine or as a task of a cluster, leaves these out.
+A trainer speaks to no database, no bucket and no service: what it needs lies in a folder, fetched and pushed by the
+step that started it. Whoever starts one, on this machine or as a task of a cluster, leaves these out.
 """
 
 from collections.abc import Mapping
