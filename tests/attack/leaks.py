@@ -58,7 +58,7 @@ def unpacked(data: bytes, depth: int = DEPTH) -> Iterator[bytes]:
         text = found[0].rstrip(b"=")
         text = text[: len(text) - (len(text) % 4 == 1)]
         yield from unpacked(
-            base64.b64decode(text + b"=" * (-len(text) % 4), b"-_" if b"-" in text else None), depth - 1
+            base64.b64decode(text + b"=" * (-len(text) % 4), b"-_" if {*b"-_"} & {*text} else None), depth - 1
         )
 
 
