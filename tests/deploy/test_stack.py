@@ -198,7 +198,7 @@ def test_the_guard_stands_before_both_webservers(stack: Stack) -> None:
 
 def test_it_is_reached_from_this_machine_alone(stack: Stack) -> None:
     listening = {
-        (connection.laddr.ip, connection.laddr.port)
+        (connection.laddr.ip.removeprefix("::ffff:"), connection.laddr.port)
         for process in stack.group()
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN

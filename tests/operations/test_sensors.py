@@ -1,6 +1,7 @@
 """Sensors on a real SQLite instance: what is told, once, and in which words."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
