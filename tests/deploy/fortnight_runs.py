@@ -22,7 +22,12 @@ from tests.deploy.fortnight_code import defs, settings
 
 SPAN = "dagster/asset_partition_range_"
 BOOK = ("portfolio", "orders")
-BASELINES = {"trees": 30, "settings": 0, "threads": 1}
+WARM_UP_DAYS = 275  # until the market's volatility has its year
+CONFIG = {  # small and soon, as on the sandbox: the settings say that the real service is meant
+    "training_panel": {"feature_set": "core", "warm_up_days": WARM_UP_DAYS, "turnover_floor": 0},
+    "folds": {"embargo_days": 0},
+    "baselines": {"trees": 30, "settings": 0, "threads": 1},
+}
 
 
 def run(instance: dg.DagsterInstance, names: list[str], tags: dict[str, str], config: dict | None = None) -> None:
@@ -45,7 +50,8 @@ def before(instance: dg.DagsterInstance) -> None:
     monthly = names_of(dg.AssetSelection.from_string(MONTHLY))
     run(instance, monthly, {f"{SPAN}start": keys[0], f"{SPAN}end": keys[-1]})
     run(instance, ["labels"], {})
-    run(instance, ["training_panel", "folds", "baselines"], {}, {"ops": {"baselines": {"config": BASELINES}}})
+    ops = {name: {"config": config} for name, config in CONFIG.items()}
+    run(instance, ["training_panel", "folds", "baselines"], {}, {"ops": ops})
     store = Store(root=settings.data_root)
     panel, trees = latest_panel(store.local("panel")), stored_baselines(store.local("runs", "main", "baselines"))
     assert isinstance(trees, StoredBaselines)

@@ -33,7 +33,7 @@ from tests.ports import free_port
 
 pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow]
 
-START, FRIDAY = date(2022, 1, 4), date(2024, 4, 19)  # the first year warms the features up
+START, FRIDAY = date(2022, 7, 1), date(2024, 4, 19)
 FIRST, LAST = date(2024, 4, 22), date(2024, 5, 3)
 EVENINGS = trading_days(FIRST, LAST)
 AWAY, SCHEMA, KILLED, FULL = EVENINGS[1], EVENINGS[3], EVENINGS[4], EVENINGS[5]
@@ -50,7 +50,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def before() -> Iterator[Platform]:
-    """A platform on the Friday before: twenty-eight months of tables, and a champion."""
+    """A platform on the Friday before: twenty-two months of tables, and a champion."""
     with TemporaryDirectory(prefix="atft-weeks-", dir="/tmp") as name:
         root = Path(name)
         root.chmod(0o755)
