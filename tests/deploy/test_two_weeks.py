@@ -267,7 +267,7 @@ def test_every_partition_is_as_one_quiet_run_builds_it(before: Platform, lived: 
 
 
 def over(one: Platform, instance: dg.DagsterInstance) -> None:
-    """What Dagster says in the end: nothing waits, no check that forbids something is red, and both months are there."""
+    """What Dagster says in the end: nothing waits, no check that forbids is red, both months are there."""
     assert one.idle(instance)
     checks = one.cluster.execute("SELECT DISTINCT asset_key, check_name FROM asset_check_executions", one.database)
     keys = [dg.AssetCheckKey(dg.AssetKey(json.loads(asset)), name) for asset, name in checks]
