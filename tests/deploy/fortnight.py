@@ -140,13 +140,14 @@ class Platform:
         if not (self.home / "dagster.yaml").exists():
             (self.home / "dagster.yaml").symlink_to(REPOSITORY / "deploy" / "dagster.postgres.yaml")
 
-    def runs(self, *words: str) -> subprocess.Popen[str]:
+    def runs(self, *words: str) -> None:
         """`fortnight_runs` in a process on this platform's clock, database and data."""
         self.prepare()
-        return subprocess.Popen(
+        done = subprocess.run(
             [sys.executable, "-m", "tests.deploy.fortnight_runs", *words], env=self.environ, cwd=REPOSITORY,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("a"), text=True,
+            stdout=self.log.open("a"), stderr=subprocess.STDOUT, check=False,
         )  # fmt: skip
+        assert done.returncode == 0, self.log.read_text()[-4000:]
 
     def begin(self) -> None:
         """Start the stack and wait for its code."""

@@ -1,7 +1,7 @@
-"""Runs of the two weeks without a daemon: what was there before them, and the evenings as they are without a fault.
+"""Runs of the two weeks without a daemon: what was there before them, an evening, and all evenings at one stroke.
 
-`python -m tests.deploy.fortnight_runs before`, or `evenings DAY[!] …`, a day with `!` without portfolio and orders. The
-clock is moved by the one who calls: it stands at `DAY` when the day is told on standard input.
+`python -m tests.deploy.fortnight_runs before`, `evening DAY`, or `stroke DAY`, which builds what evenings build up to
+that day. The clock is set by the one who calls.
 """
 
 import sys
@@ -22,7 +22,12 @@ from tests.deploy.fortnight_code import defs, settings
 
 SPAN = "dagster/asset_partition_range_"
 BOOK = ("portfolio", "orders")
-BASELINES = {"trees": 30, "settings": 0, "threads": 1}
+WARM_UP_DAYS = 275  # until the market's volatility has its year
+CONFIG = {  # small and soon, as on the sandbox: the settings say that the real service is meant
+    "training_panel": {"feature_set": "core", "warm_up_days": WARM_UP_DAYS, "turnover_floor": 0},
+    "folds": {"embargo_days": 0},
+    "baselines": {"trees": 30, "settings": 0, "threads": 1},
+}
 
 
 def run(instance: dg.DagsterInstance, names: list[str], tags: dict[str, str], config: dict | None = None) -> None:
@@ -45,7 +50,8 @@ def before(instance: dg.DagsterInstance) -> None:
     monthly = names_of(dg.AssetSelection.from_string(MONTHLY))
     run(instance, monthly, {f"{SPAN}start": keys[0], f"{SPAN}end": keys[-1]})
     run(instance, ["labels"], {})
-    run(instance, ["training_panel", "folds", "baselines"], {}, {"ops": {"baselines": {"config": BASELINES}}})
+    ops = {name: {"config": config} for name, config in CONFIG.items()}
+    run(instance, ["training_panel", "folds", "baselines"], {}, {"ops": ops})
     store = Store(root=settings.data_root)
     panel, trees = latest_panel(store.local("panel")), stored_baselines(store.local("runs", "main", "baselines"))
     assert isinstance(trees, StoredBaselines)
@@ -58,27 +64,26 @@ def before(instance: dg.DagsterInstance) -> None:
     install(store.local("trading"), Promotion(at, "champion", champion, rule="first"))
 
 
-def evening(instance: dg.DagsterInstance, day: date, book: bool) -> None:
-    """The nightly refresh of a day."""
+def evening(instance: dg.DagsterInstance, day: date, stroke: bool) -> None:
+    """The nightly refresh of a day; at one stroke it scores those before it too, and leaves the book, which goes from
+    evening to evening, alone.
+    """
     due = months_due(day, published_months(Store(root=settings.data_root)))
     tags = {"atft/trading_day": day.isoformat()}
     tags |= {"dagster/partition": due[0]} if len(due) == 1 else {f"{SPAN}start": due[0], f"{SPAN}end": due[-1]}
     assert due[-1] == month_key(day)
     job = next(job for job in defs.jobs or () if job.name == "nightly_refresh")
     assert isinstance(job, UnresolvedAssetJobDefinition)
-    selected = [name for name in names_of(job.selection) if book or name not in BOOK]
-    run(instance, selected, tags)
+    selected = [name for name in names_of(job.selection) if not (stroke and name in BOOK)]
+    run(instance, selected, tags, {"ops": {"daily_scores": {"config": {"catch_up": 10 if stroke else 5}}}})
 
 
 def main(words: list[str]) -> None:
     with dg.DagsterInstance.get() as instance:
         if words == ["before"]:
             before(instance)
-            return
-        for line in sys.stdin:  # the clock stands there
-            day = line.strip()
-            evening(instance, date.fromisoformat(day.rstrip("!")), not day.endswith("!"))
-            print(f"done {day}", flush=True)
+        else:
+            evening(instance, date.fromisoformat(words[1]), words[0] == "stroke")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Two weeks of evenings on PostgreSQL by the real daemon, with what goes wrong in two weeks, against the same without.
+"""Two weeks of evenings on PostgreSQL by the real daemon, with what goes wrong in two weeks, against one quiet run.
 
 The clock of every process is set (`tests.deploy.clock`): schedules and sensors tick by themselves as they would by the
 exchange's evenings, and nothing is evaluated by hand. Between the evenings a person does what the alerts say.
@@ -11,10 +11,12 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -33,10 +35,10 @@ from tests.ports import free_port
 
 pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow]
 
-START, FRIDAY = date(2022, 1, 4), date(2024, 4, 19)  # the first year warms the features up
+START, FRIDAY = date(2022, 7, 1), date(2024, 4, 19)
 FIRST, LAST = date(2024, 4, 22), date(2024, 5, 3)
 EVENINGS = trading_days(FIRST, LAST)
-AWAY, SCHEMA, KILLED, FULL = EVENINGS[1], EVENINGS[3], EVENINGS[4], EVENINGS[5]
+AWAY, SCHEMA, KILLED, FULL, TURN = EVENINGS[1], EVENINGS[3], EVENINGS[4], EVENINGS[5], EVENINGS[6]
 CLOSED = [day for day in (FIRST + timedelta(n) for n in range(12)) if day.weekday() < 5 and day not in EVENINGS]
 VOLUME_MB, LEFT_KB = 400, 200
 BARS = "/equities/bars/daily"
@@ -45,12 +47,13 @@ EXPECTED = {
     SCHEMA: ["data_freshness", "schema_failure"],
     KILLED: ["run_failure"],
     FULL: ["disk_usage", "disk_usage", "run_failure"],  # it fills, and has room again
+    TURN: ["data_warning"],  # a month of one day is compared with whole months, and its columns drift
 }
 
 
 @pytest.fixture(scope="module")
 def before() -> Iterator[Platform]:
-    """A platform on the Friday before: twenty-eight months of tables, and a champion."""
+    """A platform on the Friday before: twenty-two months of tables, and a champion."""
     with TemporaryDirectory(prefix="atft-weeks-", dir="/tmp") as name:
         root = Path(name)
         root.chmod(0o755)
@@ -60,22 +63,21 @@ def before() -> Iterator[Platform]:
             one = Platform(root / "before", clock, cluster, server, cluster.empty(), START)
             one.root.mkdir()
             one.turn(at(FRIDAY, "20:30"))
-            process = one.runs("before")
-            process.communicate()
-            assert process.returncode == 0, one.log.read_text()[-4000:]
+            one.runs("before")
             yield one
 
 
-@pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on a small volume of its own."""
     if os.getuid() != 0:
         pytest.skip("only root mounts a small volume")
-    mounted = ["mount", "-t", "tmpfs", "-o", f"size={VOLUME_MB}m", "tmpfs", str(tmp_path)]
+    folder = tmp_path_factory.mktemp("volume")
+    mounted = ["mount", "-t", "tmpfs", "-o", f"size={VOLUME_MB}m", "tmpfs", str(folder)]
     if (done := subprocess.run(mounted, capture_output=True, text=True, check=False)).returncode:
         pytest.skip(f"no volume can be mounted here: {done.stderr.strip()}")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def restarted(one: Platform, day: date) -> None:
@@ -83,23 +85,6 @@ def restarted(one: Platform, day: date) -> None:
     one.cluster.run("stop")
     one.turn(at(day, "20:30"))
     one.cluster.run("start")
-
-
-@pytest.fixture(scope="module")
-def plain(before: Platform) -> Platform:
-    """The same evenings, one run each; nothing is ordered on the one that the service is away, whose open passes."""
-    one = copied(before, before.root.parent / "plain")
-    process = one.runs("evenings")
-    assert process.stdin is not None and process.stdout is not None
-    for day in EVENINGS:
-        one.turn(at(day, "18:30"))
-        process.stdin.write(f"{day}{'!' if day == AWAY else ''}\n")
-        process.stdin.flush()
-        assert process.stdout.readline().startswith("done"), one.log.read_text()[-4000:]
-    process.stdin.close()
-    assert process.wait() == 0
-    restarted(before, FRIDAY)
-    return one
 
 
 @dataclass
@@ -181,8 +166,24 @@ def frame(one: Platform, table: str, day: date | None = None) -> pl.DataFrame:
     return whole if day is None else whole.filter(pl.col("date") == day)
 
 
-@pytest.mark.timeout(7200)
-def test_two_weeks(before: Platform, plain: Platform, volume: Path) -> None:
+@dataclass
+class Lived:
+    """Two weeks that are over.
+
+    Attributes:
+        rows: day, how the run of it ended, and the kinds of its alerts.
+        records, titles: the alerts as the log has them, and as they came by HTTP.
+    """
+
+    platform: Platform
+    rows: list[tuple[date, str, list[str]]] = field(default_factory=list)
+    records: list[dict[str, str]] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def lived(before: Platform, volume: Path) -> Lived:
+    """The two weeks, by the daemon."""
     root = before.root.parent / "lived"
     root.mkdir()
     (root / "data").symlink_to(volume)
@@ -190,93 +191,124 @@ def test_two_weeks(before: Platform, plain: Platform, volume: Path) -> None:
         one = copied(before, root, alert_urls=sink.url)
         one.prepare()
         one.begin()
-        told, rows = Told(one), []
+        told, weeks = Told(one), Lived(one)
         try:
             with one.history() as instance:
                 one.look(instance, at(FRIDAY, "21:30"))
                 assert told.news() == []
                 for day in (FIRST + timedelta(n) for n in range((LAST - FIRST).days + 1)):
-                    if day in CLOSED:
-                        said = one.skipped(instance, day)
-                        assert "is closed" in said and one.run_of(instance, day) is None
-                        one.look(instance, at(day, "21:30"))
-                    elif day in EVENINGS:
-                        run = live(one, instance, day)
-                        said = run.status.value
-                    elif day.weekday() == 6:
+                    if day.weekday() == 6:
                         one.look(instance, at(day, "05:59:50"))  # the hour of retention
+                    if day.weekday() >= 5:
                         continue
-                    else:
-                        continue
-                    kinds = sorted(record["kind"] for record in told.news())
-                    rows.append((day, said, kinds))
-                    print(day, said, kinds, flush=True)
+                    said = passed(one, instance, day)
+                    weeks.rows.append((day, said, sorted(record["kind"] for record in told.news())))
+                    print(weeks.rows[-1], flush=True)
                 over(one, instance)
         finally:
             one.end()
-    print(table_of(one, rows))
-    assert {day: kinds for day, _, kinds in rows if kinds} == EXPECTED
-    records = Told(one).news()
-    assert Counter(sink.titles) == Counter(f"ATFT: {record['what']}" for record in records)
-    assert max(Counter(record["fingerprint"] for record in records).values()) == 1
-    same(one, plain)
+        weeks.records, weeks.titles = Told(one).news(), sink.titles
+    print(table_of(weeks))
+    return weeks
+
+
+def passed(one: Platform, instance: dg.DagsterInstance, day: date) -> str:
+    """A weekday; how its last run ended, or that the exchange is closed."""
+    if day in EVENINGS:
+        return live(one, instance, day).status.value
+    assert "is closed" in one.skipped(instance, day) and one.run_of(instance, day) is None
+    one.look(instance, at(day, "21:30"))
+    return "closed"
+
+
+@pytest.mark.timeout(3600)
+def test_every_expected_alert_comes_exactly_once(lived: Lived) -> None:
+    assert {day: kinds for day, _, kinds in lived.rows if kinds} == EXPECTED
+    assert Counter(lived.titles) == Counter(f"ATFT: {record['what']}" for record in lived.records)
+    assert max(Counter(record["fingerprint"] for record in lived.records).values()) == 1
+
+
+@pytest.mark.timeout(3600)
+def test_scores_and_orders_come_each_trading_evening(lived: Lived) -> None:
+    one = lived.platform
+    ended = {day: said for day, said, _ in lived.rows if day in EVENINGS}
+    assert ended == {day: "FAILURE" if day == AWAY else "SUCCESS" for day in EVENINGS}
+    for evening in EVENINGS:
+        scores = frame(one, "daily_scores", evening)
+        assert scores.height > 20 and set(scores["status"].cast(pl.String)) == {PUBLISHED}, evening
+        assert orders_of(one, evening).exists() == (evening != AWAY), evening  # its open had passed: no orders any more
+    for before, evening in pairwise(day for day in EVENINGS if day != AWAY):
+        earlier, now = frame(one, "portfolio", before), frame(one, "portfolio", evening)
+        reachable = {row["code"]: sorted((row["held"], row["shares"])) for row in earlier.iter_rows(named=True)}
+        held = now.filter(pl.col("held") != 0)
+        assert held.height, evening
+        for row in held.iter_rows(named=True):  # what was held, or what was ordered, and nothing that came from nowhere
+            low, high = reachable[row["code"]]
+            assert low <= row["held"] <= high, (evening, row)
+
+
+@pytest.mark.timeout(3600)
+def test_every_partition_is_as_one_quiet_run_builds_it(before: Platform, lived: Lived) -> None:
+    """From the Friday before to the last evening in one run that nothing disturbs."""
+    stroke = copied(before, before.root.parent / "stroke")
+    stroke.turn(at(EVENINGS[-1], "22:00"))
+    stroke.runs("stroke", str(EVENINGS[-1]))
+    paths = {
+        path.relative_to(stroke.data)
+        for folder in ("raw", "features", "graph")
+        for path in (stroke.data / folder).glob("*/*.parquet")
+    }
+    assert len(paths) > 100
+    for path in sorted(paths):
+        ours, theirs = pl.read_parquet(lived.platform.data / path), pl.read_parquet(stroke.data / path)
+        assert ours.equals(theirs), path
+    ours, theirs = (frame(one, "daily_scores").drop("panel_id") for one in (lived.platform, stroke))
+    assert ours["date"].unique().sort().to_list() == EVENINGS and ours.equals(theirs)
 
 
 def over(one: Platform, instance: dg.DagsterInstance) -> None:
-    """What Dagster says in the end: nothing waits, no check is red, and both months are there."""
+    """What Dagster says in the end: nothing waits, no check that forbids is red, both months are there."""
     assert one.idle(instance)
     checks = one.cluster.execute("SELECT DISTINCT asset_key, check_name FROM asset_check_executions", one.database)
     keys = [dg.AssetCheckKey(dg.AssetKey(json.loads(asset)), name) for asset, name in checks]
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    red = {str(key) for key, record in latest.items() if record.status is not CheckStatus.SUCCEEDED}
+    red = {
+        str(key) for key, record in latest.items() if record.status is not CheckStatus.SUCCEEDED and not warns(record)
+    }
     assert red == set()
     for name in ("daily_quotes", "listed_info", "all_features", "daily_scores", "portfolio", "orders"):
         assert {"2024-04", "2024-05"} <= set(instance.get_materialized_partitions(dg.AssetKey(name))), name
 
 
-def same(one: Platform, plain: Platform) -> None:
-    """Every table is that of the weeks without a fault."""
-    for evening in EVENINGS:
-        scores = frame(one, "daily_scores", evening)
-        assert scores.height > 20 and set(scores["status"].cast(pl.String)) == {PUBLISHED}, evening
-        orders = one.data / "trading" / "orders" / f"{next_trading_day(evening)}.csv"
-        assert orders.exists() == (evening != AWAY), evening  # its open had passed when the scores came
-    paths = {
-        path.relative_to(plain.data)
-        for folder in ("raw", "features", "graph", "trading")
-        for path in (plain.data / folder).glob("*/*")
-        if path.suffix in (".parquet", ".csv") and path.parent.name != "panel"
-    }
-    assert len(paths) > 100
-    for path in sorted(paths):
-        if path.suffix == ".csv":
-            assert (one.data / path).read_bytes() == (plain.data / path).read_bytes(), path
-            continue
-        ours, theirs = pl.read_parquet(one.data / path), pl.read_parquet(plain.data / path)
-        assert ours.equals(theirs), path
+def warns(record: Any) -> bool:
+    """Whether a check failed that forbids nothing: gates of so small a market do."""
+    return record.status is CheckStatus.FAILED and record.evaluation.severity is dg.AssetCheckSeverity.WARN
 
 
-def table_of(one: Platform, rows: list[tuple[date, str, list[str]]]) -> str:
+def orders_of(one: Platform, evening: date) -> Path:
+    return one.data / "trading" / "orders" / f"{next_trading_day(evening)}.csv"
+
+
+def table_of(lived: Lived) -> str:
     """Evening by run, scores, orders and alerts."""
     lines = [f"{'evening':10}  {'run':10}  {'scores':>6}  {'orders':>6}  alerts"]
-    for day, said, kinds in rows:
-        if day in CLOSED:
-            lines.append(f"{day}  closed      {'':6}  {'':6}  {', '.join(kinds) or '-'}")
-            continue
-        path = one.data / "trading" / "orders" / f"{next_trading_day(day)}.csv"
-        orders = str(len(path.read_text("utf-8-sig").splitlines()) - 1) if path.exists() else "-"
-        scores = frame(one, "daily_scores", day).height
-        lines.append(f"{day}  {said:10}  {scores:6}  {orders:>6}  {', '.join(kinds) or '-'}")
+    for day, said, kinds in lived.rows:
+        path = orders_of(lived.platform, day)
+        orders = str(len(path.read_text("utf-8-sig").splitlines()) - 1) if path.exists() and day in EVENINGS else "-"
+        scores = frame(lived.platform, "daily_scores", day).height or "-"
+        lines.append(f"{day}  {said:10}  {scores:>6}  {orders:>6}  {', '.join(kinds) or '-'}")
     return "\n".join(lines)
 
 
 @pytest.mark.timeout(3600)
-def test_a_restored_machine_lives_the_next_evening(before: Platform, plain: Platform) -> None:
+def test_a_restored_machine_lives_the_next_evening(before: Platform, lived: Lived) -> None:
     """An empty machine with an empty database takes the backup, and says of Monday what the old one said."""
     root = before.root.parent
+    before.cluster.run("stop")
+    before.turn(at(FRIDAY, "22:00"))  # a database does not go back in time while it runs
+    before.cluster.run("start")
     new = replace(before, root=root / "new", database=before.cluster.empty())
     new.root.mkdir()
-    before.turn(at(FRIDAY, "22:00"))
     for one, word in ((before, "save"), (new, "check"), (new, "restore")):
         one.prepare()
         command = [sys.executable, "-m", "atft_assets.tools.backup", word, str(root / "backup")]
@@ -284,19 +316,15 @@ def test_a_restored_machine_lives_the_next_evening(before: Platform, plain: Plat
         assert done.returncode == 0, done.stderr
     monday = EVENINGS[0]
     new.turn(at(monday, "18:30"))
-    process = new.runs("evenings")
-    said, _ = process.communicate(f"{monday}\n")
-    assert process.returncode == 0 and said == f"done {monday}\n", new.log.read_text()[-4000:]
+    new.runs("evening", str(monday))
     for table in ("daily_scores", "portfolio", "orders"):
-        ours, theirs = frame(new, table, monday), frame(plain, table, monday)
+        ours, theirs = frame(new, table, monday), frame(lived.platform, table, monday)
         assert ours.height and ours.equals(theirs), table
-    orders = Path("trading", "orders", f"{next_trading_day(monday)}.csv")
-    assert (new.data / orders).read_bytes() == (plain.data / orders).read_bytes()
+    assert orders_of(new, monday).read_bytes() == orders_of(lived.platform, monday).read_bytes()
     with new.history() as instance:
         (run,) = instance.get_runs(dg.RunsFilter(tags={"atft/trading_day": str(monday)}))
         assert run.status is dg.DagsterRunStatus.SUCCESS
         assert instance.get_runs_count() == runs_of(before) + 1
-    restarted(before, FRIDAY)
 
 
 def runs_of(one: Platform) -> int:
