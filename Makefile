@@ -20,7 +20,7 @@ COVERAGE ?=
 # what `make deploy-test` tries: all rows of its table; TRIED=machine leaves out what `make test` runs too
 TRIED ?=
 # tests run on every core; a file stays with one worker (tests/conftest.py deals them)
-WORKERS := -n auto --dist loadgroup --no-loadscope-reorder
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help:  ## this list
