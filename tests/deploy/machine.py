@@ -108,7 +108,9 @@ class Machine:
     def settings(self) -> None:
         environment = self.root.parent / "atft.env"
         environment.write_text(
-            "DAGSTER_HOME=/var/lib/atft/home\nATFT_DATA=/var/lib/atft/data\nATFT_PG_PATIENCE=900\n"
+            "DAGSTER_HOME=/var/lib/atft/home\n"
+            "ATFT_DATA=/var/lib/atft/data\n"
+            "ATFT_PG_PATIENCE=900\n"
             f'ATFT_PG_URL="postgresql+psycopg2:///atft?host=/run/postgresql&port={self.ports["postgres"]}"\n'
             f"ATFT_UI_PORT={self.ports['ui']}\nATFT_VIEW_PORT={self.ports['view']}\n"
             f"ATFT_CODE_PORT={self.ports['code']}\nATFT_METRICS_PORT={self.ports['metrics']}\n"

