@@ -108,7 +108,7 @@ class Machine:
     def settings(self) -> None:
         environment = self.root.parent / "atft.env"
         environment.write_text(
-            "DAGSTER_HOME=/var/lib/atft/home\n"
+            "DAGSTER_HOME=/var/lib/atft/home\n"  # pragma: allowlist secret
             "ATFT_DATA=/var/lib/atft/data\n"
             "ATFT_PG_PATIENCE=900\n"
             f'ATFT_PG_URL="postgresql+psycopg2:///atft?host=/run/postgresql&port={self.ports["postgres"]}"\n'
