@@ -232,7 +232,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     _row(
         "/equities/earnings-calendar", "", _FREE,
         "S Date Code CoName FY SectorNm FQ Section",
-        keys="Date Code FY FQ", available=None,  # no record says when it was announced; see /fins/earnings-date
+        # the list is of the next business day, and changes at about 19:00 of the one before; /fins/earnings-date knows
+        # when a date was announced
+        keys="Date Code FY FQ", available=DayBefore("19:00"),
     ),
     # -- statements
     _row(
@@ -384,3 +386,19 @@ DAILY_BARS = BY_PATH["/equities/bars/daily"]
 TOPIX = BY_PATH["/indices/bars/daily/topix"]
 INDICES = BY_PATH["/indices/bars/daily"]
 CALENDAR = BY_PATH["/markets/calendar"]
+MINUTE_BARS = BY_PATH["/equities/bars/minute"]
+VALUATION = BY_PATH["/equities/valuation"]
+INVESTOR_TYPES = BY_PATH["/equities/investor-types"]
+EARNINGS_CALENDAR = BY_PATH["/equities/earnings-calendar"]
+FINS_SUMMARY = BY_PATH["/fins/summary"]
+FINS_DETAILS = BY_PATH["/fins/details"]
+FINS_DIVIDEND = BY_PATH["/fins/dividend"]
+EARNINGS_DATE = BY_PATH["/fins/earnings-date"]
+MARGIN_INTEREST = BY_PATH["/markets/margin-interest"]
+MARGIN_ALERT = BY_PATH["/markets/margin-alert"]
+SHORT_RATIO = BY_PATH["/markets/short-ratio"]
+SHORT_SALE_REPORT = BY_PATH["/markets/short-sale-report"]
+BREAKDOWN = BY_PATH["/markets/breakdown"]
+OPTIONS_225 = BY_PATH["/derivatives/bars/daily/options/225"]
+OPTIONS = BY_PATH["/derivatives/bars/daily/options"]
+FUTURES = BY_PATH["/derivatives/bars/daily/futures"]
