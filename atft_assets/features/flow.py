@@ -128,13 +128,19 @@ def _records(weeks: pl.DataFrame) -> pl.DataFrame:
         ratio(pl.sum_horizontal((size / _some(whole)) ** 2 for size in sizes), pl.lit(1.0)).alias("flow_concentration"),
     )
     by = "Section"
-    first = first_versions(every, ("Section", "EnDate")).sort("Section", "EnDate").with_columns(
-        ratio(pl.col("TotTot"), pl.col("TotTot").rolling_mean(13).over(by)).log().alias("flow_activity"),
-        z("flow_foreign_net_ratio", 52, 26, by).alias("flow_foreign_net_z"),
-        z("flow_individual_net_ratio", 52, 26, by).alias("flow_individual_net_z"),
-        z("flow_foreign_net_ratio", 13, 13, by).alias("flow_foreign_net_z13"),
-        balance.sign().rolling_mean(10).over(by).alias("flow_foreign_persistence"),
-        (pl.col("flow_foreign_net_ratio") - pl.col("flow_foreign_net_ratio").shift(1).over(by)).alias("flow_foreign_wow"),
+    first = (
+        first_versions(every, ("Section", "EnDate"))
+        .sort("Section", "EnDate")
+        .with_columns(
+            ratio(pl.col("TotTot"), pl.col("TotTot").rolling_mean(13).over(by)).log().alias("flow_activity"),
+            z("flow_foreign_net_ratio", 52, 26, by).alias("flow_foreign_net_z"),
+            z("flow_individual_net_ratio", 52, 26, by).alias("flow_individual_net_z"),
+            z("flow_foreign_net_ratio", 13, 13, by).alias("flow_foreign_net_z13"),
+            balance.sign().rolling_mean(10).over(by).alias("flow_foreign_persistence"),
+            (pl.col("flow_foreign_net_ratio") - pl.col("flow_foreign_net_ratio").shift(1).over(by)).alias(
+                "flow_foreign_wow"
+            ),
+        )
     )
     first = first.with_columns(
         (pl.col("flow_foreign_net_z") - pl.col("flow_individual_net_z")).alias("flow_smart_idx")

@@ -29,7 +29,9 @@ QUOTES = ("date", "code", "Vo", "AdjFactor")
 
 SALES = (*of(SHORT_RATIO, "date", "S33", "SellExShortVa", "ShrtWithResVa", "ShrtNoResVa"), *of(UNIVERSE, "s33"))
 REPORTS = of(SHORT_SALE_REPORT, "date", "code", "CalcDate", "SSName", "ShrtPosToSO", AVAILABLE_AT)
-_sector = family("short", kind="sector", source="short_ratio, listed_info", reads=SALES, valid_from=date(2008, 11, 5), coverage=0.9)
+_sector = family(
+    "short", kind="sector", source="short_ratio, listed_info", reads=SALES, valid_from=date(2008, 11, 5), coverage=0.9
+)
 _market = family("short", kind="market", source="short_ratio", reads=of(SHORT_RATIO, *SECTOR_COLUMNS[:1], *SECTOR_COLUMNS[2:]),
                  valid_from=date(2008, 11, 5), coverage=0.9)  # fmt: skip
 _position = family("short", kind="event", source="short_sale_report", reads=REPORTS, valid_from=date(2013, 11, 7), coverage=0.0,
@@ -121,7 +123,11 @@ def position_steps(reports: pl.DataFrame, days: pl.Series) -> pl.DataFrame:
         date (a trading day), code, and sums of changes: `_ratio`, `_shares`, `_holders`, `_came`, `_left`.
     """
     person = pl.col("SSName").is_in(["個人", "個人投資家"])
-    holder = pl.when(person).then(pl.col("SSName") + pl.col("CalcDate") + pl.int_range(pl.len()).cast(pl.String)).otherwise("SSName")
+    holder = (
+        pl.when(person)
+        .then(pl.col("SSName") + pl.col("CalcDate") + pl.int_range(pl.len()).cast(pl.String))
+        .otherwise("SSName")
+    )
     position = pl.when(pl.col("ShrtPosToSO") >= THRESHOLD).then(pl.col("ShrtPosToSO")).otherwise(0.0)
     shares = pl.when(pl.col("ShrtPosToSO") >= THRESHOLD).then(pl.col("ShrtPosShares")).otherwise(0.0)
     by = ["code", "_holder"]
@@ -136,7 +142,9 @@ def position_steps(reports: pl.DataFrame, days: pl.Series) -> pl.DataFrame:
     silent = stated.filter(
         (pl.col("_now") > 0) & ((pl.col("_next") - pl.col("date") > SILENT) | pl.col("_next").is_null())
     ).with_columns(
-        (pl.col("date") + SILENT).alias("date"), pl.lit(0.0).alias("_now"), pl.lit(0.0).alias("_held"),
+        (pl.col("date") + SILENT).alias("date"),
+        pl.lit(0.0).alias("_now"),
+        pl.lit(0.0).alias("_held"),
         (pl.col(AVAILABLE_AT) + SILENT).alias(AVAILABLE_AT),
     )
     before, held = pl.col("_now").shift(1).over(by).fill_null(0.0), pl.col("_held").shift(1).over(by).fill_null(0.0)
