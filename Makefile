@@ -7,6 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+DEPLOY := .venv/.deploy
 IN_ENV := . ./env.sh &&
 
 # What a person may pass to `make road`: months per run, and run config for the trainings (a YAML file)
@@ -16,8 +17,10 @@ CONFIG ?=
 PORT ?= 3000
 # COVERAGE=1 makes `make test` count lines as well; the figure stands at the end
 COVERAGE ?=
+# what `make deploy-test` tries: all rows of its table; TRIED=machine leaves out what `make test` runs too
+TRIED ?=
 # tests run on every core; a file stays with one worker (tests/conftest.py deals them)
-WORKERS := -n auto --dist loadgroup --no-loadscope-reorder
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help:  ## this list
@@ -29,7 +32,13 @@ setup: $(READY)  ## create .venv and install everything, pinned
 $(READY): pyproject.toml constraints.txt
 	@echo "Installing into .venv (about two minutes the first time) ..."
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev,postgres,s3,gpu,metrics]'
+	touch $@
+
+# what `make deploy-test`, `make audit` and `make sbom` need beside it: Ray, linters, auditors
+$(DEPLOY): $(READY)
+	@echo "Installing Ray and the linters (about a minute) ..."
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray,deploy]'
 	touch $@
 
 ROAD = python -m atft_assets.tools.reaper && exec python -m atft_assets.tools.road --months-per-run $(MONTHS_PER_RUN) \
@@ -57,11 +66,15 @@ doctor: setup  ## is this machine, this key and this data ready?
 
 .PHONY: test
 test: setup  ## every test, a worker a core
-	$(BIN)/python -m pytest $(WORKERS) $(if $(COVERAGE),--cov --cov-report=term)
+	$(BIN)/python -m pytest $(WORKERS) -m "not machine" $(if $(COVERAGE),--cov --cov-report=term)
 
 .PHONY: test-fast
 test-fast: setup  ## all but the slow ones and those that drive a real command line or browser: under two minutes
-	$(BIN)/python -m pytest -q $(WORKERS) -m "not e2e and not slow"
+	$(BIN)/python -m pytest -q $(WORKERS) -m "not e2e and not slow and not machine"
+
+.PHONY: deploy-test
+deploy-test: $(DEPLOY)  ## what deploy/ describes, really run: services, proxy, machines, images, hosts; ends with what ran and what not
+	$(BIN)/python -m pytest -q -p tests.deploy.table $(if $(TRIED),-m "$(TRIED)")
 
 .PHONY: coverage
 coverage: setup  ## the fast tests again, with the lines that none of them reaches
@@ -76,6 +89,15 @@ check: setup  ## style and types
 .PHONY: secrets
 secrets: setup  ## is a key, a token or a password in a file that git knows?
 	$(BIN)/pre-commit run --all-files secrets
+
+.PHONY: audit
+audit: $(DEPLOY)  ## is a vulnerability known in a pinned package? Exit code 0 only when every one was looked up
+	@$(IN_ENV) python -m atft_assets.tools.audit
+
+.PHONY: sbom
+sbom: $(DEPLOY)  ## every package of .venv, its version and licence, as CycloneDX: sbom.json
+	$(BIN)/python -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o sbom.json $(BIN)/python
+	@echo "sbom.json"
 
 .PHONY: hooks
 hooks: setup  ## style, types and the secret scan before every commit
@@ -120,6 +142,18 @@ bench-evenings: setup  ## megabytes of Dagster's home after 250 evenings, with r
 .PHONY: bench-trading
 bench-trading: setup  ## seconds and memory of a back-test at 4,400 names x 2,450 days, and of a sweep of twenty
 	@$(IN_ENV) python -m atft_assets.benches.trading
+
+.PHONY: bench-events
+bench-events: setup  ## milliseconds of an event on SQLite, on PostgreSQL as shipped, and with our class
+	@$(IN_ENV) python -m atft_assets.benches.events
+
+.PHONY: bench-scale
+bench-scale: setup  ## what many workers, names, months and publishers do to events, queue, panel and features: docs/scale.md
+	@$(IN_ENV) python -W ignore -m atft_assets.benches.scale
+
+.PHONY: bench-ray
+bench-ray: $(DEPLOY)  ## a whole walk-forward of the real trainer on two hosts, one lost, one cut off, cancelled; as root
+	@$(BIN)/python -W ignore -m tests.deploy.ray_walk_forward
 
 .PHONY: bench-model
 bench-model: setup  ## training speed against a DataLoader of windows

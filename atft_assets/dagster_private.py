@@ -38,6 +38,9 @@ from dagster._core.execution.plan.execute_step import _build_data_version_tags, 
 # By which a run asks for places in pools (see `rest_while_pools_are_full`).
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 
+# Where a queued run's code is served (see `job_origin`).
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+
 # State of an evaluation of a check in the event log: planned, succeeded, failed. Storage takes and returns it; the
 # public `AssetCheckResult` knows only the evaluation of the running step.
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as CheckStatus
@@ -48,6 +51,9 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 # The default event log, a file of SQLite a run: whether it is this one, and where its files lie, because Dagster leaves
 # those of deleted runs behind. The instance hands out the storage; its type is not public.
 from dagster._core.storage.event_log import SqliteEventLogStorage
+
+# Whether a Ctrl-C or SIGTERM came that Dagster holds back until the running step can be ended; nothing public tells.
+from dagster._utils.interrupts import check_captured_interrupt as interrupt_waits
 
 
 class RefusalCheckResult(dg.AssetCheckResult):
@@ -80,6 +86,8 @@ __all__ = [
     "UnresolvedAssetJobDefinition",
     "data_version_tags",
     "input_versions",
+    "interrupt_waits",
+    "job_origin",
     "rest_while_pools_are_full",
     "webserver_app",
 ]
@@ -127,19 +135,34 @@ def rest_while_pools_are_full() -> None:
     InstanceConcurrencyContext.claim = claim  # type: ignore[method-assign]
 
 
+def job_origin(job: str, host: str, port: int) -> RemoteJobOrigin:
+    """What a run must carry to stand in the queue: the code server that has its job, which is not asked here.
+
+    Publicly a run is queued by the webserver alone; a bench and tests put runs there by themselves.
+    """
+    server = GrpcServerCodeLocationOrigin(host=host, port=port, location_name="atft")
+    return RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), job)
+
+
 @contextmanager
-def webserver_app(instance: dg.DagsterInstance, workspace: str) -> Iterator[Any]:
+def webserver_app(
+    instance: dg.DagsterInstance, workspace: str, path_prefix: str = "", read_only: bool = False
+) -> Iterator[Any]:
     """Dagster's webserver as an ASGI application, for a layer around it.
 
     The command `dagster-webserver` builds it and serves it in one; nothing public hands it out.
 
     Args:
         workspace: a workspace file; its code servers must be running, or start while it is open.
+        path_prefix: what all paths begin with, e.g. "/view".
+        read_only: every mutation is refused.
     """
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
 
     target = WorkspaceFileTarget([workspace])
-    with WorkspaceProcessContext(instance, workspace_load_target=target, version=dg.__version__) as context:
-        yield create_app_from_workspace_process_context(context)
+    with WorkspaceProcessContext(
+        instance, workspace_load_target=target, version=dg.__version__, read_only=read_only
+    ) as context:
+        yield create_app_from_workspace_process_context(context, path_prefix)

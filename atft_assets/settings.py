@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
@@ -20,7 +20,12 @@ from atft_assets.fold_years import FoldYears, WalkForward
 KEY_VARIABLE = "JQUANTS_API_KEY"
 SANDBOX_KEY_VARIABLE = "ATFT_SANDBOX_KEY"
 ALERT_URLS_VARIABLE = "ATFT_ALERT_URLS"
+CACHE_VARIABLE = "ATFT_CACHE"
 WALK_FORWARD_VARIABLE = "ATFT_WALK_FORWARD"
+PG_URL_VARIABLE = "ATFT_PG_URL"
+TRAININGS_VARIABLE = "ATFT_TRAININGS"
+RAY_URL_VARIABLE = "ATFT_RAY_URL"
+PLAIN_SECRETS = ("PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN")  # of clients we use
 SHORTEST_SECRET = 6  # shorter pieces of an address are words ("json", "chat"), and masking them would eat sentences
 
 JQUANTS_URL = "https://api.jquants.com/v2"
@@ -44,6 +49,15 @@ class SettingsError(ValueError):
     """A setting that cannot be used; the text names the variable, its value (never a key's) and what is accepted."""
 
 
+class RayTask(BaseModel):
+    """What a training takes of a host."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cpus: int = 1
+    gpus: float = 0.0
+
+
 class Settings(BaseModel):
     """The settings of one process, read once from the environment.
 
@@ -54,6 +68,11 @@ class Settings(BaseModel):
         start, end: first and last date of the months that exist as partitions; `end` None means "up to today".
         walk_forward: which years the folds test, and how the days before them are divided.
         alert_urls: where alerts go, in Apprise's notation; none means the alert log alone.
+        trainings: how many trainings of one step run at a time on this machine.
+        lock_folder: where the locks of this machine's GPUs stand; empty means its temporary folder.
+        ray_url: where Ray's Jobs API answers; None means that trainings run on this machine.
+        ray_task: what a training takes of a host of that cluster.
+        ray_token_path: file with the token of that API; empty where it asks for none.
         has_key: a key was exported.
         empty_key: the key's variable was exported with nothing in it, as a secret that did not arrive leaves it.
     """
@@ -67,6 +86,11 @@ class Settings(BaseModel):
     end: date | None
     walk_forward: WalkForward = WalkForward()
     alert_urls: tuple[str, ...] = ()
+    trainings: int = 1
+    lock_folder: str = ""
+    ray_url: str | None = None
+    ray_token_path: str = ""
+    ray_task: RayTask = RayTask()
     has_key: bool = False
     empty_key: bool = False
 
@@ -74,6 +98,11 @@ class Settings(BaseModel):
     def sandbox(self) -> bool:
         """True when neither a key nor a base URL was exported."""
         return self.base_url is None
+
+    @property
+    def fans_out(self) -> bool:
+        """True where one step may train more than one network at a time."""
+        return self.trainings > 1 or self.ray_url is not None
 
     def fold_years(self, today: date | None = None) -> tuple[FoldYears, ...]:
         """The folds of the walk-forward, the earliest first."""
@@ -90,7 +119,7 @@ class Settings(BaseModel):
         given = {k: v.strip() for k, v in exported.items() if v.strip()}
         has_key = bool(clean_key(exported.get(KEY_VARIABLE, "")))
         today = today or date.today()
-        base_url = _address(given.get("JQUANTS_BASE_URL")) or (JQUANTS_URL if has_key else None)
+        base_url = _address(given, "JQUANTS_BASE_URL", JQUANTS_URL) or (JQUANTS_URL if has_key else None)
         sandbox = base_url is None
         plan = _plan(given.get("JQUANTS_PLAN"), default=Plan.STANDARD if sandbox else Plan.LIGHT)
         end = _date(given, "ATFT_END") or (DEMO_END if sandbox else None)
@@ -106,10 +135,23 @@ class Settings(BaseModel):
             start=start,
             end=end,
             walk_forward=_walk_forward(given.get(WALK_FORWARD_VARIABLE, "")),
+            trainings=_trainings(given),
+            lock_folder=lock_folder_of(exported),
+            ray_url=_ray_url(given),
+            ray_token_path=given.get("ATFT_RAY_TOKEN_PATH", ""),
+            ray_task=_ray_task(given.get("ATFT_RAY_TASK", "")),
             alert_urls=tuple(given.get(ALERT_URLS_VARIABLE, "").split()),
             has_key=has_key,
             empty_key=KEY_VARIABLE in exported and not has_key,
         )
+
+
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where this machine keeps what it fetched from a bucket: ATFT_CACHE, else below the user's cache folder."""
+    exported = os.environ if environ is None else environ
+    given = exported.get(CACHE_VARIABLE, "").strip()
+    base = exported.get("XDG_CACHE_HOME", "").strip()
+    return Path(given).expanduser() if given else (Path(base) if base else Path.home() / ".cache") / "atft"
 
 
 def clean_key(text: str, variable: str = KEY_VARIABLE) -> str:
@@ -134,14 +176,15 @@ def clean_key(text: str, variable: str = KEY_VARIABLE) -> str:
 
 
 def secrets(environ: Mapping[str, str] | None = None) -> list[str]:
-    """The secrets that this process was given, longest first: keys, and what alert addresses hold of passwords and
+    """The secrets that this process was given, longest first: keys, passwords, and what addresses hold of passwords and
     tokens. For whoever must keep them out of a text."""
     exported = os.environ if environ is None else environ
-    found = {exported.get(name, "") for name in (KEY_VARIABLE, SANDBOX_KEY_VARIABLE)}
+    found = {exported.get(name, "") for name in (KEY_VARIABLE, SANDBOX_KEY_VARIABLE, *PLAIN_SECRETS)}
     for url in exported.get(ALERT_URLS_VARIABLE, "").split():
         found |= _parts_of(url)
     base = urlsplit(exported.get("JQUANTS_BASE_URL", "").strip())
     found |= {base.username or "", base.password or "", *(value for _, value in parse_qsl(base.query))}
+    found |= _password_of(exported.get(PG_URL_VARIABLE, ""))
     found |= {secret.strip() for secret in found}
     return sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=len, reverse=True)
 
@@ -159,14 +202,46 @@ def _parts_of(url: str) -> set[str]:
     return {url, parts.username or "", password} | {one for one in pieces if not (one.isalpha() and one.islower())}
 
 
-def _address(text: str | None) -> str | None:
+def _password_of(url: str) -> set[str]:
+    """The password in a database's address, as it is written there and as it is meant."""
+    written = re.match(r"[\w+]+://[^:@/]*:([^@]*)@", url.strip())
+    return {written[1], unquote(written[1])} if written else set()
+
+
+def _trainings(given: Mapping[str, str]) -> int:
+    text = given.get(TRAININGS_VARIABLE, "1")
+    if not re.fullmatch(r"[1-9]\d{0,2}", text):
+        raise SettingsError(f"{TRAININGS_VARIABLE} is {text!r}: use a whole number of trainings at a time, from 1 on")
+    return int(text)
+
+
+def _ray_url(given: Mapping[str, str]) -> str | None:
+    url = _address(given, RAY_URL_VARIABLE, "http://head:8265")
+    if url and "@" in urlsplit(url).netloc:  # not shown: it holds a password
+        raise SettingsError(
+            f"{RAY_URL_VARIABLE} holds a password, which would stand in messages: Ray asks for a token instead, in the "
+            "file that ATFT_RAY_TOKEN_PATH names"
+        )
+    return url.rstrip("/") if url else None
+
+
+def _ray_task(text: str) -> RayTask:
+    words = dict(word.partition("=")[::2] for word in text.split())
+    cpus, gpus = words.pop("cpus", "1"), words.pop("gpus", "0")
+    if words or not re.fullmatch(r"[1-9]\d{0,2}", cpus) or not re.fullmatch(r"\d|0?\.\d+", gpus):
+        raise SettingsError(f"ATFT_RAY_TASK is {text!r}: use words such as cpus=4 gpus=1, both numbers of one host")
+    return RayTask(cpus=int(cpus), gpus=float(gpus))
+
+
+def _address(given: Mapping[str, str], name: str, example: str) -> str | None:
+    text = given.get(name)
     try:
         parts = urlsplit(text or "")
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         good = False
     if text and not good:  # not shown: it may hold a password
-        raise SettingsError(f"JQUANTS_BASE_URL is not an address such as {JQUANTS_URL}: correct it, or unset it")
+        raise SettingsError(f"{name} is not an address such as {example}: correct it, or unset it")
     return text
 
 
@@ -216,6 +291,12 @@ def _window_start(plan: Plan, today: date) -> date:
     """First of the month after the plan's rolling left edge, so that the whole first month is covered."""
     edge, _ = plan_window(plan, today)
     return (edge.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def lock_folder_of(environ: Mapping[str, str]) -> str:
+    """Where the locks of this machine's GPUs stand: an absolute path; empty means its temporary folder."""
+    text = environ.get("ATFT_LOCKS", "").strip()
+    return str(Path(text).expanduser().resolve()) if text else ""
 
 
 def data_root_of(environ: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `python -m atft_model {train,predict,evaluate,bench,sizes,study,runs,info}`.
+"""The command line: `python -m atft_model {train,predict,evaluate,bench,sizes,study,fanout,runs,info}`.
 
 Thread limits and the death signal are set here, before torch is imported: they cannot be changed afterwards. This is
 also the only place that talks to Dagster, through `dagster_pipes`, and only when the process was started through it.
@@ -138,6 +138,14 @@ def run_info(arguments: argparse.Namespace, _: ExitStack) -> None:
     print(describe(arguments.path))
 
 
+def run_fanout(arguments: argparse.Namespace, _: ExitStack) -> None:
+    """Have many trainings done by a Ray cluster."""
+    from atft_model.fanout import fanout
+
+    if fanout(arguments.spec) is Exit.INTERRUPTED:
+        raise KeyboardInterrupt
+
+
 COMMANDS: Mapping[str, Callable[[argparse.Namespace, ExitStack], None]] = {
     "train": run_train,
     "predict": run_predict,
@@ -145,10 +153,11 @@ COMMANDS: Mapping[str, Callable[[argparse.Namespace, ExitStack], None]] = {
     "bench": run_bench,
     "sizes": run_sizes,
     "study": run_study,
+    "fanout": run_fanout,
     "runs": run_runs,
     "info": run_info,
 }
-READERS = (run_runs, run_info)  # of records alone: no torch is loaded, no process is set up
+WITHOUT_TORCH = (run_runs, run_info, run_fanout)  # no process is set up
 
 
 def fail(code: Exit, error: BaseException | str) -> int:
@@ -161,8 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Carry out a command; returns the exit code."""
     arguments = build_parser().parse_args(argv)
     keep_private()
-    if COMMANDS[arguments.command] in READERS:
-        return read_records(arguments)
+    if COMMANDS[arguments.command] in WITHOUT_TORCH:
+        return without_torch(arguments)
     if arguments.die_with_parent:
         die_with_parent()
     threads = limit_threads(arguments.threads)
@@ -182,12 +191,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return carry_out(arguments, stack)
 
 
-def read_records(arguments: argparse.Namespace) -> int:
-    """The work of a command that only reads records."""
+def without_torch(arguments: argparse.Namespace) -> int:
+    """The work of a command that reads records, or orders it from other hosts."""
     try:
         COMMANDS[arguments.command](arguments, ExitStack())
     except InterchangeError as error:
         return fail(Exit.BAD_INPUT, error)
+    except KeyboardInterrupt:
+        return fail(Exit.INTERRUPTED, "interrupted; what had begun is saved")
     except BrokenPipeError:  # whoever read the lines has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return int(Exit.FINISHED)

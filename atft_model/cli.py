@@ -43,8 +43,15 @@ def build_parser() -> argparse.ArgumentParser:
     add_bench(commands)
     add_sizes(commands)
     add_study(commands)
+    add_fanout(commands)
     add_readers(commands)
     return parser
+
+
+def add_fanout(commands: Any) -> None:
+    """`fanout`, the driver of a job on a Ray cluster."""
+    p = commands.add_parser("fanout", help="many trainings as tasks of a Ray cluster; started by its Jobs API")
+    p.add_argument("--spec", type=Path, required=True, metavar="FILE", help="the batch: batch.json in a shared folder")
 
 
 def add_readers(commands: Any) -> None:

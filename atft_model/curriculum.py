@@ -1,7 +1,7 @@
-"""The curriculum as data: what each phase switches on, what it freezes, how fast each part learns, what it optimises.
+"""The curriculum as data: what each phase freezes, how fast each part learns, what it optimises.
 
-Phase k starts from the kept weights of phase k-1. A new phase is a row in `interchange.phases.PHASES` and a row in ROWS
-here; nothing else decides what a phase does.
+Phase k starts from the kept weights of phase k-1. A new phase is a row in `interchange.phases.PHASES`, which says what
+is on in it, and a row in ROWS here; nothing else decides what a phase does.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
-from atft_model.interchange.config import NEWEST_ROW, LossWeights, PhaseChanges, Switches, TrainConfig
+from atft_model.interchange.config import LossWeights, PhaseChanges, Switches, TrainConfig
 from atft_model.interchange.errors import ConfigError, RequestError
 from atft_model.interchange.phases import PHASES, Phase
 from atft_model.model import MODULES, TEMPORAL
@@ -32,8 +32,8 @@ class PhasePlan:
             if any, start as identities.
     """
 
-    on: Switches
     epochs: int
+    on: Switches = field(default_factory=Switches)  # of a phase: filled in from PHASES
     rate: float = 1.0
     rates: Mapping[str, float] = field(default_factory=dict)
     thaw: Mapping[str, int] = field(default_factory=dict)
@@ -77,25 +77,25 @@ RANKS = LossWeights(rank_ic=0.5, ic=0.0, sharpe=0.0, anchor=0.5)
 """The order of a day alone: a step of the newest row holds one day, and one day has no Sharpe ratio."""
 
 ROWS = (
-    PhasePlan(on=NEWEST_ROW, epochs=10, losses=RANKS),
+    PhasePlan(epochs=10, losses=RANKS),
     PhasePlan(
-        on=Switches(gat=False), epochs=7, keep_parent=True,
+        epochs=7, keep_parent=True,
         rate=1.0, rates={"newest": 0.3, "head": 0.3, "fan": 10.0},
     ),
     PhasePlan(
-        on=Switches(), epochs=6,
+        epochs=6,
         rate=0.2, rates={"gat": 3.0, "fusion": 2.0, "head": 1.0}, thaw=dict.fromkeys(("newest", *TEMPORAL), 1),
     ),
-    PhasePlan(on=Switches(), epochs=5, rate=0.1, warmup=0.0, clip=0.5, keep_parent=True),
+    PhasePlan(epochs=5, rate=0.1, warmup=0.0, clip=0.5, keep_parent=True),
 )  # fmt: skip
 
-WHOLE = PhasePlan(on=Switches(), epochs=3, losses=LossWeights(anchor=0.2))
+WHOLE = PhasePlan(epochs=3, losses=LossWeights(anchor=0.2))
 """Everything on from the first step: what the comparison of sizes trains."""
 
 
 def curriculum_of(phases: Sequence[Phase], rows: Sequence[PhasePlan]) -> tuple[PhasePlan, ...]:
-    """The rows with the index and name of their phases; a phase without a row, or a row too many, is a ValueError."""
-    return tuple(replace(row, phase=p.index, name=p.name) for p, row in zip(phases, rows, strict=True))
+    """The rows with index, name and modules of their phases; a phase without a row, or a row too many: ValueError."""
+    return tuple(replace(row, phase=p.index, name=p.name, on=p.on) for p, row in zip(phases, rows, strict=True))
 
 
 CURRICULUM = curriculum_of(PHASES, ROWS)

@@ -70,6 +70,14 @@ def hardware(device: torch.device) -> dict[str, Any]:
     return found
 
 
+def gpu_uuid(device: torch.device) -> str | None:
+    """The UUID by which CUDA knows a GPU; None of a processor, or where torch does not tell it."""
+    if device.type != "cuda":
+        return None
+    found = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    return None if found is None else str(found)
+
+
 def versions() -> dict[str, str]:
     """Versions of Python, torch and CUDA."""
     found = {"python": platform.python_version(), "torch": torch.__version__}

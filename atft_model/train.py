@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from atft_model import checkpoint as files
 from atft_model.curriculum import PhasePlan, check_patience, phase_plan
-from atft_model.device import pick_device, set_mode
+from atft_model.device import gpu_uuid, pick_device, set_mode
 from atft_model.fit import Fit, Interrupted
 from atft_model.interchange.config import NEWEST_ROW, PRESETS, Preset, changed
 from atft_model.interchange.errors import RequestError
 from atft_model.interchange.panel import PanelDescription, read_description
+from atft_model.interchange.records import to_plain
 from atft_model.interchange.request import TrainRequest, write_request
 from atft_model.interchange.run import (
     REQUEST,
@@ -33,6 +35,7 @@ from atft_model.panel import DevicePanel
 from atft_model.predict import config_of
 from atft_model.progress import Progress, refuse_taken
 from atft_model.record import closing_record, failed_record, interrupted_record, judge, opening_record
+from atft_model.telemetry import watching
 
 DEFAULT_PRESET = "small"
 
@@ -87,16 +90,24 @@ def train_members(
     log = files.RunLog(request.out)
     progress = begin_or_resume(request, record, config, listener)
 
-    for member in range(len(progress.members), request.n_seeds):
-        weights = parent.weights_of(member) if parent else None
-        fit = Fit(
-            panel, request.fold, config, plan, seed=request.seed, member=member, mode=request.mode, weights=weights
-        )
-        progress.restore(fit)
-        train_member(fit, progress, listener, log, clock.share_of(member))
-        progress.close_member(fit)
+    every, device = request.telemetry_seconds, panel.device
+    with watching(request.out, every, device.type, gpu_uuid(device), torch.get_num_threads()) as watch:
+        for member in range(len(progress.members), request.n_seeds):
+            weights = parent.weights_of(member) if parent else None
+            fit = Fit(
+                panel, request.fold, config, plan, seed=request.seed, member=member, mode=request.mode, weights=weights
+            )
+            progress.restore(fit)
+            train_member(fit, progress, listener, log, clock.share_of(member))
+            progress.close_member(fit)
+        judgement = judge(progress.trained(), record, plan, panel)
 
-    judgement = judge(progress.trained(), record, plan, panel)
+    seen = watch.summary() if watch else None
+    if seen is not None:
+        record = replace(record, telemetry=to_plain(seen))
+        listener.line(f"{seen} ({seen.device}, {seen.seconds:.0f} s looked at)")
+    elif watch is not None and watch.trouble:
+        listener.line(f"no telemetry: {watch.trouble}")
     record = closing_record(record, progress.trained(), judgement, panel, request.out)
     write_record(request.out, record)
     (request.out / STATE).unlink(missing_ok=True)

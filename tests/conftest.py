@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,25 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ROAD = "tests/e2e/"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist writes the groups into the tests' names
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file stays with one worker, and so do all that walk the road. xdist's groups would say it, but they are written
+    into names that pytest no longer reads since 9.2, so that each worker walked the road.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return ROAD if file.startswith(ROAD) else file
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what tests/slow.py lists; deal files to workers, those that walk the road together, the long ones first."""
+    """Mark what tests/slow.py lists; the road first, then what is long."""
     long: set[str] = set()
     for item in items:
         test = item.nodeid.partition("[")[0]
@@ -30,5 +47,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(test == entry or test.startswith(f"{entry}::") for entry in SLOW):
             item.add_marker(pytest.mark.slow)
             long.add(file)
-        item.add_marker(pytest.mark.xdist_group(ROAD if file.startswith(ROAD) else file))
     items.sort(key=lambda item: (not item.nodeid.startswith(ROAD), item.nodeid.partition("::")[0] not in long))

@@ -21,6 +21,7 @@ def until(
     *,
     process: subprocess.Popen[Any] | None = None,
     log: Path | None = None,
+    patience: float = PATIENCE,
 ) -> T:
     """Wait for something that must come, and return it.
 
@@ -29,13 +30,14 @@ def until(
         what: is awaited; in the message of a wait in vain.
         process: must do it; that it ended first is told at once.
         log: what the process has said; its end is in the message.
+        patience: seconds; a test of several minutes, with a timeout of its own, may have more.
     """
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while not (found := condition()):
         ended = process is not None and process.poll() is not None and not condition()
         if ended or time.monotonic() > end:
             why = (
-                f"its process ended with {process.returncode}" if ended and process else f"not within {PATIENCE:.0f} s"
+                f"its process ended with {process.returncode}" if ended and process else f"not within {patience:.0f} s"
             )
             said = f"; it said:\n{log.read_text(errors='replace')[-3000:]}" if log and log.exists() else ""
             raise AssertionError(f"{what} did not come ({why}){said}")

@@ -9,6 +9,7 @@ SLOW = (
     "tests/attack/test_api.py",
     "tests/attack/test_corruption.py",
     "tests/attack/test_kill.py",
+    "tests/attack/test_leaks.py",
     "tests/attack/test_secrets.py::test_the_key_is_in_no_file_after_an_attack",
     "tests/attack/test_wrong_settings.py",
     # real runs of Dagster with a daemon, a killed process, or every table
@@ -29,6 +30,9 @@ SLOW = (
     "tests/tools/test_ui.py",
     "tests/tools/test_road.py",
     "tests/tools/test_test_alert.py",
+    # a server of S3's kind, and processes that publish into it
+    "tests/store/test_bucket.py",
+    "tests/operations/test_retention.py::test_of_a_bucket_only_what_tables_left_behind_goes",
     "tests/store/test_tables.py::test_kill_at_every_step_of_a_publication_leaves_each_file_old_or_new",
     "tests/store/test_tables.py::test_two_writers_lose_nothing",
     # tables by real runs: from the sandbox with its faults and real waiting, and from raw months to features
@@ -60,6 +64,9 @@ SLOW = (
     "tests/baselines/test_trees.py",
     "tests/training/test_folds.py::test_a_third_fold_is_one_line",
     "tests/training/test_launcher.py",
+    "tests/training/test_fan_out.py",
+    "tests/training/test_fold_range.py",
+    "tests/training/test_ray_launcher.py",
     "tests/training/test_phases.py",
     "tests/training/test_evaluation.py",
     "tests/training/test_disk.py",
@@ -67,6 +74,7 @@ SLOW = (
     "tests/trading/test_backtest_asset.py",
     "tests/trading/test_daily_scores.py",
     "tests/trading/test_promotion.py",
+    "tests/trading/test_brokers.py",
     "tests/trading/test_two_weeks.py",
     "tests/trading/test_orders.py::test_whatever_is_held_orders_keep_to_lots_ticks_bands_caps_and_cash",
     "tests/trials/test_ledger.py::test_of_two_writers_neither_loses_a_line",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -74,6 +75,17 @@ def test_the_default_event_log_is_a_file_a_run_and_stays_behind(instance: dg.Dag
         assert Path(storage.path_for_shard(run_id)).exists()
         assert Path(storage.path_for_shard("index")).exists()
     assert not isinstance(instance.event_log_storage, private.SqliteEventLogStorage)
+
+
+def test_an_interrupt_that_is_held_back_is_known() -> None:
+    from dagster._utils.interrupts import capture_interrupts, pop_captured_interrupt
+
+    with capture_interrupts():
+        assert not private.interrupt_waits()
+        signal.raise_signal(signal.SIGINT)
+        assert private.interrupt_waits() and private.interrupt_waits()  # asking does not take it away
+        pop_captured_interrupt()
+        assert not private.interrupt_waits()
 
 
 def stamped(instance: dg.DagsterInstance, *, by_us: bool) -> list[dict[str, str]]:
@@ -169,6 +181,18 @@ def test_the_webserver_is_an_asgi_application(tmp_path: Path) -> None:
         asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 200
     assert json.loads(sent[1]["body"])["dagster_version"] == dg.__version__
+
+
+def test_a_run_with_an_origin_may_stand_in_the_queue(instance: dg.DagsterInstance) -> None:
+    @dg.job
+    def waiting() -> None: ...
+
+    queued = dg.DagsterRunStatus.QUEUED
+    with pytest.raises(dg.DagsterError.__base__, match="remote_job_origin is required"):  # type: ignore[arg-type]
+        instance.create_run_for_job(waiting, status=queued)
+    origin = private.job_origin("waiting", "127.0.0.1", 9)
+    run = instance.create_run_for_job(waiting, status=queued, remote_job_origin=origin)
+    assert [one.run_id for one in instance.get_runs(dg.RunsFilter(statuses=[queued]))] == [run.run_id]
 
 
 def test_every_name_is_tested_here() -> None:

@@ -12,6 +12,7 @@ ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "README.ja.md", "CONTRIBUTING.md")),
     *sorted((REPOSITORY / "docs").rglob("*.md")),
+    *sorted((REPOSITORY / "deploy").rglob("*.md")),
 ]
 BEGIN, END = "<!-- modules: begin -->\n", "<!-- modules: end -->"
 

@@ -9,6 +9,7 @@ from atft_assets.settings import (
     DEMO_END,
     DEMO_START,
     JQUANTS_URL,
+    PLAIN_SECRETS,
     Plan,
     Settings,
     SettingsError,
@@ -113,8 +114,45 @@ def test_the_secrets_of_the_environment() -> None:
         "JQUANTS_BASE_URL": f"http://u:{word}0@host/v2",  # pragma: allowlist secret
         "ATFT_ALERT_URLS": f"slack://TokenA1/TokenB2/TokenC3/#alerts jsons://taro.y:{word}@h/services?token=quer7777",
         "ATFT_DATA": "folder99",
+        **{name: f"of-{name.lower()}" for name in PLAIN_SECRETS},
+        "AWS_ACCESS_KEY_ID": "no-secret-by-itself",
+        "ATFT_PG_URL": "postgresql+psycopg2://atft_user:data%40base@db.example:5432/atft",  # pragma: allowlist secret
     }
     found = secrets(environ)
+    assert {"data%40base", "data@base"} <= set(found) and not {"atft_user", "db.example"} & set(found)
     assert {"abcd1234", "abcd1234\r\n", "sand5678", "TokenA1", "TokenB2", "TokenC3", "pass0word"} <= set(found)
+    assert {"of-pgpassword", "of-aws_secret_access_key", "of-aws_session_token", "of-ray_auth_token"} <= set(found)
+    assert "no-secret-by-itself" not in found
     assert "quer7777" in found and not {"services", "host", "u", "folder99"} & set(found)
     assert found == sorted(found, key=len, reverse=True)
+
+
+def test_where_trainings_run():
+    here = read()
+    assert (here.trainings, here.ray_url, here.fans_out, here.lock_folder) == (1, None, False, "")
+    several = read(ATFT_TRAININGS="4", ATFT_LOCKS="/run/atft")
+    assert several.trainings == 4 and several.fans_out and several.lock_folder == "/run/atft"
+    cluster = read(ATFT_RAY_URL="http://10.77.0.1:8265/", ATFT_RAY_TOKEN_PATH="/etc/t", ATFT_RAY_TASK="cpus=4 gpus=.5")
+    assert cluster.ray_url == "http://10.77.0.1:8265" and cluster.fans_out and cluster.ray_token_path == "/etc/t"
+    assert (cluster.ray_task.cpus, cluster.ray_task.gpus) == (4, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ATFT_TRAININGS", "0", "ATFT_TRAININGS is '0': use a whole number"),
+        ("ATFT_TRAININGS", "two", "use a whole number"),
+        ("ATFT_RAY_URL", "10.77.0.1:8265", "ATFT_RAY_URL is not an address such as http://head:8265"),
+        ("ATFT_RAY_TASK", "cpus=0", "use words such as cpus=4 gpus=1"),
+        ("ATFT_RAY_TASK", "cpu=4", "use words such as cpus=4 gpus=1"),
+    ],
+)
+def test_what_cannot_say_where_trainings_run(name: str, value: str, said: str):
+    with pytest.raises(SettingsError, match=said):
+        read(**{name: value})
+
+
+def test_a_password_in_the_address_of_the_cluster_is_refused_unsaid():
+    with pytest.raises(SettingsError, match="holds a password") as refused:
+        read(ATFT_RAY_URL="http://me:hunter22@10.77.0.1:8265")  # pragma: allowlist secret
+    assert "hunter22" not in str(refused.value)

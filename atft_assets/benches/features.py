@@ -70,7 +70,6 @@ def _publish(store: Store, group: str, name: str, frames: Iterator[tuple[str, pl
     table = store.table(group, name)
     staged = table.stage_all(frames, code_version="bench")
     table.publish(staged)
-    table.discard(staged)  # of files that did not change
 
 
 def build_tables(

@@ -87,9 +87,10 @@ def write_audit_publish(
         staged = table.stage_all(audited(), code_version=code_version)
         try:
             table.publish(staged)
-            return {one.key: one.entry for one in staged}
-        finally:
+        except BaseException:
             table.discard(staged)
+            raise
+        return {one.key: one.entry for one in staged}
 
     entries = yield from judged(table.name, publish, untouched=f"the files of {table.name} are as they were")
     if not entries:

@@ -10,8 +10,9 @@ from pydantic import Field
 from atft_assets.failures import PermanentFailure, Refusal, permanent
 from atft_assets.groups import TRAINING
 from atft_assets.hpo.page import best_config, importances, knob, page_name, picture, render, trials_table
+from atft_assets.hpo.several import SideBySide
 from atft_assets.hpo.space import DEFAULT, Dimension, check_space, starting_point, value_of
-from atft_assets.hpo.study import WHY, best_of, counted, open_study
+from atft_assets.hpo.study import WHY, best_of, counted, database_of, open_study
 from atft_assets.hpo.trial import Plan, TrialFailed, run_trial, tidy
 from atft_assets.hpo.tried import tried
 from atft_assets.reports.pages import write_page
@@ -20,9 +21,9 @@ from atft_assets.store import Store
 from atft_assets.training.folds import CUT, FoldRow, fold_on, fold_rows
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.lanes import MAIN_LANE
-from atft_assets.training.launcher import TrainingLauncher
+from atft_assets.training.making import first_preset
 from atft_assets.training.phase_config import Knobs
-from atft_assets.training.phases import first_preset
+from atft_assets.training.protocol import TrainingLauncher
 from atft_assets.trials.ledger import seen
 from atft_model.interchange.config import PRESETS, Preset, changed
 from atft_model.interchange.fold import MAIN, Fold
@@ -78,6 +79,12 @@ class HpoConfig(Knobs):
     startup_trials: int = Field(
         6, description="Trials at random before the sampler learns, and before any is pruned", ge=1
     )
+    trials_at_a_time: int = Field(
+        1,
+        description="Trials whose trainings run side by side, as many as this machine (ATFT_TRAININGS) or the Ray "
+        "cluster has room for",
+        ge=1,
+    )
     keep_runs: bool = Field(False, description="Keep the run directories of all trials, not of the best one alone")
 
 
@@ -100,13 +107,17 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         "RankIC of their validation blocks minus a penalty on its spread. main and its test block are never looked at.",
     )
     def hpo(
-        context: dg.AssetExecutionContext, config: HpoConfig, store: Store, launcher: TrainingLauncher
+        context: dg.AssetExecutionContext,
+        config: HpoConfig,
+        store: Store,
+        launcher: dg.ResourceParam[TrainingLauncher],
     ) -> Iterator[dg.MaterializeResult]:
         with permanent(f"{NAME} cannot start"):
             plan, base = _plan(config, store, settings)
+            database = database_of(context.instance, bucket=store.remote)
             study = open_study(
                 plan.folder, config.study, _identity(plan, base, config),
-                seed=config.seed, startup_trials=config.startup_trials,
+                seed=config.seed, startup_trials=config.startup_trials, database=database,
             )  # fmt: skip
         context.log.info(f"study {config.study}: {counted(study)} of {config.trials} trials, {plan.folder}")
         with permanent(NAME):
@@ -119,6 +130,7 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         phases = [MAIN_LANE.phase(phase) for phase in plan.phases]
         text = best_config(study, str(plan.request["preset"]), _fixed(plan), phases)
         write_text(plan.folder / BEST, str(text))
+        store.push("hpo")
         page = write_page(store, page_name(study), render(study, _outcome(study, plan, best), str(text), _train(plan)))
         yield dg.MaterializeResult(
             asset_key=NAME,
@@ -229,17 +241,23 @@ def _search(
             study.enqueue_trial(values)
             raise
 
-    def after(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+    def told(trial: optuna.trial.FrozenTrial) -> None:
         knobs = ", ".join(f"{name} {knob(value)}" for name, value in trial.params.items())
         figure = f"{trial.value:+.4f}" if trial.state.name == "COMPLETE" else trial.user_attrs.get(WHY, "")
         seen(store.local(), tried(study))
+        store.push("trials")
         context.log.info(f"trial {trial.number} {trial.state.name.lower()} {figure} ({knobs})")
         if not config.keep_runs:
             tidy(study, plan)
+
+    def after(_: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        told(trial)
         if counted(study) >= config.trials:
             study.stop()
 
-    if counted(study) < config.trials:
+    if config.trials_at_a_time > 1:
+        SideBySide(study, plan, context, launcher, config.trials_at_a_time, config.trials, told).search()
+    elif counted(study) < config.trials:
         study.optimize(objective, catch=(TrialFailed,), callbacks=[after])
 
 

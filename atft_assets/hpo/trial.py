@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from atft_assets.hpo.page import FOLDS, RAW, SECONDS
 from atft_assets.hpo.space import PARTS, Dimension, Knobs, knobs_of
 from atft_assets.hpo.study import WHY, best_of, objective_of
 from atft_assets.scoring.block import Block
-from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
+from atft_assets.training.protocol import TrainingFailed, TrainingLauncher
 from atft_assets.training.runs import open_run
 from atft_assets.trials.recipes import recipe_of_run
 from atft_model.interchange.config import PhaseChanges
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 BLOCK = "validation"
 RECIPE = "recipe"  # user attribute of a trial: what of its runs would be the same in any training
 LOCK_POLL_SECONDS = 5.0
+
+Trainings = Generator[TrainRequest, None, float]  # those of a trial, one after another, and its objective
 
 
 class TrialFailed(Exception):
@@ -91,10 +94,10 @@ class Plan:
             before = out
 
 
-def run_trial(
-    trial: "optuna.Trial", plan: Plan, context: dg.AssetExecutionContext, launcher: TrainingLauncher
-) -> float:
-    """Train and judge fold after fold; a trial whose mean so far is below the median of the others is given up.
+def of_trial(trial: "optuna.Trial", plan: Plan) -> Trainings:
+    """Judge fold after fold; a trial whose mean so far is below the median of the others is given up.
+
+    Yields each training in its turn; whoever carries it out throws its failure in.
 
     Raises:
         TrialFailed: a training ended without a checkpoint, or its scores have no figure.
@@ -109,7 +112,7 @@ def run_trial(
     try:
         for place, fold in enumerate(plan.folds):
             for request in plan.requests(fold, trial.number, knobs_of(values)):
-                _train(context, launcher, request)
+                yield request
             run = open_run(request.out)
             trial.set_user_attr(RECIPE, recipe_of_run(run.folder))
             if run.record.guards and not run.record.guards["passed"]:
@@ -129,6 +132,25 @@ def run_trial(
         trial.set_user_attr(RAW, raw)
         trial.set_user_attr(SECONDS, round(time.monotonic() - began, 1))
     return objective_of(neutral, plan.spread_penalty)
+
+
+def run_trial(
+    trial: "optuna.Trial", plan: Plan, context: dg.AssetExecutionContext, launcher: TrainingLauncher
+) -> float:
+    """One trial by itself, training after training; see `of_trial`."""
+    trainings = of_trial(trial, plan)
+    with closing(trainings):  # an interrupt ends it, too
+        try:
+            request = next(trainings)
+            while True:
+                try:
+                    _train(context, launcher, request)
+                except TrainingFailed as failure:
+                    request = trainings.throw(failure)
+                else:
+                    request = next(trainings)
+        except StopIteration as over:
+            return float(over.value)
 
 
 def _train(context: dg.AssetExecutionContext, launcher: TrainingLauncher, request: TrainRequest) -> None:

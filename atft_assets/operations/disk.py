@@ -20,7 +20,8 @@ from pydantic import Field
 from atft_assets.groups import OPERATIONS
 from atft_assets.operations.alerts import Alert, Alerts, Severity
 from atft_assets.operations.retention import COMMAND as RETENTION_COMMAND
-from atft_assets.settings import Settings
+from atft_assets.settings import Settings, cache_folder
+from atft_assets.store import Store
 from atft_model.interchange.disk import size_of
 
 DISK_CURSOR = 1
@@ -31,6 +32,7 @@ QUIET_SECONDS = 6 * 3600
 TREND_DAYS, TREND_READINGS, TREND_SPAN = 14, 200, 2.0
 HORIZON_DAYS = 3650
 NO_GROWTH = "-"
+VARIABLES = {"data": "ATFT_DATA", "cache": "ATFT_CACHE", "dagster_home": "DAGSTER_HOME"}  # by name of a volume
 
 
 class DiskLevels(dg.ConfigurableResource):
@@ -71,11 +73,7 @@ def disk_usage(settings: Settings, usage: Callable[[str], Any] = shutil.disk_usa
         alerts.flush()
         cursor = _disk_cursor(context.cursor)
         home = context.instance.root_directory if not context.instance.is_ephemeral else None
-        readings = {
-            name: _reading(path, usage)
-            for name, path in {"data": settings.data_root, "dagster_home": home}.items()
-            if path and "://" not in path
-        }
+        readings = {name: reading_of(path, usage) for name, path in volumes(settings.data_root, home).items()}
         levels: dict[str, str] = {}
         for name, reading in readings.items():
             before = cursor["levels"].get(name, "ok")
@@ -122,13 +120,24 @@ def disk_asset() -> dg.AssetSpec:
     )
 
 
+def volumes(data_root: str, home: str | None) -> dict[str, str]:
+    """A path on each volume that fills, by what it is called; of a data root in a bucket it is the mirror's.
+
+    Args:
+        home: Dagster's; None for a temporary one.
+    """
+    local = {"data": data_root.removeprefix("file://")}
+    found = {"cache": str(cache_folder())} if Store(root=data_root).remote else local
+    return {**found, **({"dagster_home": home} if home else {})}
+
+
 def free_before(instance: dg.DagsterInstance, since: float) -> dict[str, list[tuple[float, float]]]:
     """Earlier readings: by volume, when (seconds of the epoch) and free gigabytes."""
     wanted = dg.AssetRecordsFilter(asset_key=dg.AssetKey(DISK_ASSET), after_timestamp=since)
     found: dict[str, list[tuple[float, float]]] = {}
     for record in instance.fetch_observations(wanted, limit=TREND_READINGS).records:
         said = record.asset_observation
-        for name in ("data", "dagster_home"):
+        for name in VARIABLES:
             value = said.metadata.get(f"{name}_free_gb") if said else None
             if value is not None:
                 found.setdefault(name, []).append((record.timestamp, float(str(value.value))))
@@ -164,7 +173,8 @@ def _disk_cursor(text: str | None) -> dict[str, Any]:
     return cursor if isinstance(cursor, dict) and cursor.get("version") == DISK_CURSOR else fresh
 
 
-def _reading(path: str, usage: Callable[[str], Any]) -> dict[str, Any]:
+def reading_of(path: str, usage: Callable[[str], Any] = shutil.disk_usage) -> dict[str, Any]:
+    """Percent in use and gigabytes free of the volume of a path, which need not exist yet."""
     place = Path(path)
     while not place.exists():  # the data root appears with the first table; its volume is there already
         place = place.parent
@@ -206,7 +216,7 @@ def _disk_text(readings: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _disk_alert(name: str, reading: Mapping[str, Any], before: str, level: str) -> Alert:
     better = LEVELS.index(level) < LEVELS.index(before)
-    variable = {"data": "ATFT_DATA", "dagster_home": "DAGSTER_HOME"}[name]
+    variable = VARIABLES[name]
     severity = {"ok": Severity.INFO, "warning": Severity.WARNING, "critical": Severity.FAILURE}[level]
     return Alert(
         kind="disk_usage",
@@ -219,6 +229,9 @@ def _disk_alert(name: str, reading: Mapping[str, Any], before: str, level: str) 
             if level == "ok"
             else "The level fell; free some more."
             if better
+            else f"While no run works on this machine, delete the folders in {reading['path']}: what is needed is "
+            f"fetched from the bucket again. Or move {variable} to a larger volume."
+            if name == "cache"
             else f"See what is old and no longer needed: `{RETENTION_COMMAND}` lists it, with --yes it goes. Or move "
             f"{variable} to a larger volume. The plots of the asset `disk_usage` show which folder grows."
         ),

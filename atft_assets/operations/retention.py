@@ -7,6 +7,8 @@ Under the data root lie checkpoints, panels and what `mend` put aside. They grow
 make again, and which of them matters only that person knows. They are never deleted by what runs by itself: the
 schedule lists what of them may go (`run_folders`), the alert of a full disk names the command, and a person gives it.
 
+Of a data root in a bucket only what tables left behind is listed and removed (`bucket_files`).
+
 Ticks of sensors and schedules are no concern of this job: `retention` in dagster.yaml prunes them.
 """
 
@@ -19,6 +21,7 @@ import dagster as dg
 from pydantic import Field
 
 from atft_assets.calendar import TOKYO
+from atft_assets.operations.bucket_files import LEFT_ALONE, LEFTOVER, left_in_tables, names_in_runs, remove_file
 from atft_assets.operations.going import Going, by_kind, markdown
 from atft_assets.operations.jobs import KIND_TAG
 from atft_assets.operations.run_folders import DataRoot, dagster_runs, going_folders, kept_runs, remove
@@ -32,7 +35,6 @@ from atft_assets.operations.run_history import (
     orphans,
 )
 from atft_assets.store import Store
-from atft_assets.store.errors import StoreError
 
 RETENTION = "retention"
 OP = "remove_what_is_old"  # Dagster wants the names of jobs and of ops apart
@@ -86,15 +88,16 @@ def plan(
     Args:
         folders_go: whether run directories go with it: the Dagster runs that made those which stay, stay.
         clock: seconds of the epoch, as `time.time`.
+
+    Raises:
+        StoreError: the data root is a bucket, which does not answer.
     """
     before = clock() - days * DAY_SECONDS
-    folders: list[Going] = []
-    trainings: set[str] = set()
-    try:
-        root = DataRoot(store.local(), before, keep_runs)
-    except StoreError:
-        pass  # tables in a bucket: there are no runs and no panels
+    if store.remote:
+        folders = left_in_tables(store)
+        trainings = dagster_runs(names_in_runs(store))
     else:
+        root = DataRoot(store.local(), before, keep_runs)
         folders = going_folders(root)
         staying = kept_runs(root) if folders_go else [run.path for run in root.runs]
         trainings = dagster_runs([path.name for path in staying])
@@ -112,6 +115,8 @@ def carry_out(
             delete_run(instance, one.name)
         elif one.kind == ORPHAN:
             delete_files(instance, one.name)
+        elif one.kind == LEFTOVER:
+            remove_file(store, one.name)
         elif not remove(store.local(), one):
             say(f"{one.name} stays: something has begun to need it")
             continue
@@ -145,6 +150,8 @@ def retention_job() -> dg.JobDefinition:
         gone, won = ([], 0) if config.dry_run else carry_out(context.instance, store, chosen, context.log.warning)
         stays = [one for one in found.everything if one not in gone]
         context.log.info(sentence(gone, stays, won))
+        if store.remote:
+            context.log.info(LEFT_ALONE)
         context.add_output_metadata(report(gone, stays, won))
 
     @dg.job(

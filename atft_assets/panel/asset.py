@@ -100,6 +100,7 @@ def panel_asset(settings: Settings, features_of: FeaturesOf = catalogued) -> dg.
             )
             published = build_audit_publish(store, plan)
             point_latest(store.local("panel"), plan.panel_id)
+            store.push("panel")
             return published
 
         published = yield from judged(NAME, publish, untouched="the pointer `latest` is as it was")

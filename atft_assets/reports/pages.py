@@ -129,6 +129,7 @@ def write_page(store: Store, name: str, text: str) -> Path:
     path = page_path(store, name)
     write_text(path, text)
     write_index(path.parent)
+    store.push("reports")
     return path
 
 

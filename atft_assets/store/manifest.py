@@ -5,13 +5,17 @@ import json
 from datetime import UTC, date, datetime
 
 import polars as pl
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 UNPARTITIONED = "all"  # the only key of a table without months
 
 
 class Entry(BaseModel):
-    """What the manifest says of one partition."""
+    """What the manifest says of one partition.
+
+    Attributes:
+        file: name of its file, where each publication has one of its own (in a bucket); None: `<key>.parquet`.
+    """
 
     rows: int
     through_date: date | None
@@ -20,13 +24,17 @@ class Entry(BaseModel):
     contract_passed: bool
     code_version: str
     published_at: datetime
+    file: str | None = Field(None, exclude_if=lambda name: name is None)
 
 
-def entry_of(frame: pl.DataFrame, sha256: str, *, code_version: str, contract_passed: bool = True) -> Entry:
+def entry_of(
+    frame: pl.DataFrame, sha256: str, *, code_version: str, contract_passed: bool = True, file: str | None = None
+) -> Entry:
     """The entry of a partition.
 
     Args:
         sha256: of its file.
+        file: its name, if it is not the partition's.
     """
     through = frame["date"].max() if "date" in frame.columns and frame.schema["date"] == pl.Date else None
     return Entry(
@@ -37,6 +45,7 @@ def entry_of(frame: pl.DataFrame, sha256: str, *, code_version: str, contract_pa
         contract_passed=contract_passed,
         code_version=code_version,
         published_at=datetime.now(UTC),
+        file=file,
     )
 
 

@@ -61,7 +61,8 @@ def look_at_table(table: Table, judge: Judge) -> TableState:
     adopted: list[str] = []
     entries: dict[str, Entry] = {}
     folder = Path(str(table.folder))
-    files = {path.stem: path for path in sorted(folder.glob("[!.]*.parquet"))}
+    # a table that was copied from a bucket has files of other names, and some that its manifest no longer names
+    files = {path.stem: path for path in sorted(folder.glob("[!.]*.parquet")) if "." not in path.stem}
     try:
         listed = table.manifest().entries
     except DamagedTable as error:
@@ -70,7 +71,7 @@ def look_at_table(table: Table, judge: Judge) -> TableState:
     if files and not damages and not (folder / MANIFEST).exists():
         damages.append(Damage(folder / MANIFEST, said_of(damaged(folder / MANIFEST, "it is gone"))))
     for key in sorted({*files, *listed}):
-        path = folder / f"{key}.parquet"
+        path = Path(str(table.place(key, listed.get(key))))
         entry, why = _held(path, listed.get(key), key, judge)
         if entry is None:
             lost = Lost(table.name, None if key == UNPARTITIONED else key)

@@ -4,16 +4,23 @@ A partition is one zstd Parquet file `<root>/<group>/<table>/<key>.parquet`, the
 for an unpartitioned table. A publication survives `kill -9` at any instant: staged files are flushed, the manifest
 announces their hashes as pending, the files are renamed into place, the manifest confirms. Whatever step was the last,
 each file is either the old one or the new one, both are vouched for by a hash, and both have passed their contract.
+Two publishers of one table wait for each other there.
+
+A bucket has neither locks nor renames. There each publication of a partition is a file of a name of its own,
+`<key>.<12 hex digits>.parquet`, never written again, and the manifest names those that count: it is replaced in one
+step, and only as it was read. So a reader goes through the manifest; what was replaced stays a while for whoever read
+an older one (`store.leftovers`).
 """
 
 import hashlib
 import io
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
@@ -23,12 +30,16 @@ from pydantic import Field
 from upath import UPath
 
 from atft_assets.failures import PermanentFailure
-from atft_assets.store import files
-from atft_assets.store.errors import DamagedTable, MissingColumns, MissingTable, StoreError
+from atft_assets.settings import cache_folder
+from atft_assets.store import files, swap
+from atft_assets.store.errors import DamagedTable, MissingColumns, MissingTable
+from atft_assets.store.leftovers import leftovers
 from atft_assets.store.manifest import Entry, Manifest, digest, entry_of
+from atft_assets.store.mirror import Mirror
 from atft_model.interchange.disk import DiskError, keep_private, make_root, writing
 
 MANIFEST = "manifest.json"
+READS = 5  # of a partition that others replace again and again
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class Store(dg.ConfigurableResource):
             PermanentFailure: the root cannot be made, or nothing can be written there.
         """
         keep_private()
-        if context.run is not None and files.is_local(UPath(self.root)):  # sensors read: they must work on a full disk
+        if context.run is not None and not self.remote:  # sensors read: they must work on a full disk
             try:
                 make_root(self.local())
             except DiskError as error:
@@ -62,19 +73,35 @@ class Store(dg.ConfigurableResource):
 
     def table(self, group: str, name: str) -> "Table":
         """The table `group/name`; it need not exist yet."""
-        return Table(UPath(self.root), group, name)
+        return Table(self.place, group, name)
 
     def local(self, *parts: str) -> Path:
         """A local path under the root, for panels and runs, which other processes open by path.
 
-        Raises:
-            StoreError: the root is a bucket.
+        Of a bucket it lies in this machine's mirror (`store.mirror`), to which what is new there is fetched.
         """
-        if "://" in self.root and not self.root.startswith("file://"):
-            raise StoreError(
-                f"ATFT_DATA is {self.root}: panels and training runs need a local disk; set ATFT_DATA to a local path"
-            )
+        if self.remote:
+            return self.mirror().pull(*parts)
         return Path(self.root.removeprefix("file://")).joinpath(*parts)
+
+    def push(self, *parts: str) -> None:
+        """What was written under a local path is published: in a bucket it is pushed there; on a disk it is there."""
+        if self.remote:
+            self.mirror().push(*parts)
+
+    @property
+    def place(self) -> UPath:
+        """The root as a path; of a bucket nothing is cached, for others write there too."""
+        return UPath(self.root, use_listings_cache=False) if self.remote else UPath(self.root)
+
+    @property
+    def remote(self) -> bool:
+        """Whether the root is a bucket."""
+        return "://" in self.root and not self.root.startswith("file://")
+
+    def mirror(self) -> Mirror:
+        """This machine's mirror of the bucket."""
+        return Mirror(self.place, cache_folder())
 
 
 @dataclass(frozen=True)
@@ -91,8 +118,21 @@ class Table:
         return self.root / self.group / self.name
 
     def path(self, key: str) -> UPath:
-        """The file of a partition."""
-        return self.folder / f"{key}.parquet"
+        """The file of a partition, published or not.
+
+        Raises:
+            DamagedTable: in a bucket, where the manifest alone names it, that cannot be read.
+        """
+        try:
+            return self.place(key, self.manifest().entries.get(key))
+        except DamagedTable:
+            if not files.is_local(self.folder):
+                raise
+            return self.place(key)
+
+    def place(self, key: str, entry: Entry | None = None) -> UPath:
+        """The file that an entry is about; without one, where a partition is published on a local disk."""
+        return self.folder / ((entry and entry.file) or f"{key}.parquet")
 
     def manifest(self) -> Manifest:
         """What has been published; empty for a table that does not exist yet.
@@ -104,14 +144,20 @@ class Table:
         """
         path = self.folder / MANIFEST
         try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
+            return self._parsed(swap.read(path)[0])
+        except OSError as error:
+            raise DamagedTable(self.name, path, str(error.strerror or error)) from error
+
+    def _parsed(self, data: bytes | None) -> Manifest:
+        """A manifest from its file; what was announced and has arrived counts as published."""
+        if data is None:
             return Manifest()
-        except (OSError, ValueError) as error:
-            why = "it is no manifest" if isinstance(error, ValueError) else str(error.strerror or error)
-            raise DamagedTable(self.name, path, why) from error
+        try:
+            manifest = Manifest.model_validate_json(data)
+        except ValueError as error:
+            raise DamagedTable(self.name, self.folder / MANIFEST, "it is no manifest") from error
         for key, entry in manifest.pending.items():
-            if self._holds(key, entry.sha256):
+            if self._holds(key, entry):
                 manifest.entries[key] = entry
         return manifest
 
@@ -162,25 +208,31 @@ class Table:
         return {key: entries[key] for key in keys}
 
     def _bytes(self, key: str, entry: Entry) -> bytes:
-        """A partition's file, held against its hash; read again once, for it may just have been replaced."""
-        data = self._file(key)
-        if digest(data) == entry.sha256:
-            return data
-        data, newer = self._file(key), self.manifest().entries.get(key)
-        if newer and digest(data) == newer.sha256:
-            return data
-        raise DamagedTable(self.name, self.path(key), "it is not the file that its manifest describes", key)
+        """A partition's file, held against its hash; by what the manifest says by then, if it is no longer there.
 
-    def _file(self, key: str) -> bytes:
-        try:
-            return self.path(key).read_bytes()
-        except OSError as error:
-            gone = "it is gone, though its manifest lists it"
-            why = gone if isinstance(error, FileNotFoundError) else str(error.strerror or error)
-            raise DamagedTable(self.name, self.path(key), why, key) from error
+        Raises:
+            DamagedTable: it is not the file that the manifest describes.
+        """
+        why = ""
+        for _ in range(READS):
+            path = self.place(key, entry)
+            try:
+                data = path.read_bytes()
+                if digest(data) == entry.sha256:
+                    return data
+                why = "it is not the file that its manifest describes"
+            except FileNotFoundError:
+                why = "it is gone, though its manifest lists it"
+            except OSError as error:
+                raise DamagedTable(self.name, path, str(error.strerror or error), key) from error
+            newer = self.manifest().entries.get(key)
+            if newer is None or newer == entry:
+                break
+            entry = newer
+        raise DamagedTable(self.name, path, why, key)
 
     def stage(self, key: str, frame: pl.DataFrame, *, code_version: str, contract_passed: bool = True) -> Staged:
-        """Write a partition beside its place and flush it to the disk; readers do not see it.
+        """Write a partition beside its place and flush it to the disk, or into a bucket; readers do not see it.
 
         Raises:
             DiskFull, Unwritable: there is no room for it, or nobody may write there.
@@ -188,14 +240,15 @@ class Table:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         frame = _in_order(frame)
-        path = self.folder / f".{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}{files.STAGED_SUFFIX}"
+        file = None if files.is_local(self.folder) else f"{key}.{uuid.uuid4().hex[:12]}.parquet"
+        path = self.folder / (file or f".{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}{files.STAGED_SUFFIX}")
         frame = frame.rechunk()  # equal frames must give equal bytes, and the layout in memory shows in them
         buffer = io.BytesIO()  # through memory: the hash needs no second read, and a full disk is a plain OSError
         # level 1: floats hardly compress, and higher levels take a fifth more time for a hundredth of the size
         frame.write_parquet(buffer, compression="zstd", compression_level=1)
-        files.write(path, buffer.getbuffer(), self.path(key))
+        files.write(path, buffer.getbuffer(), self.place(key))
         sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        entry = entry_of(frame, sha256, code_version=code_version, contract_passed=contract_passed)
+        entry = entry_of(frame, sha256, code_version=code_version, contract_passed=contract_passed, file=file)
         return Staged(key, path, entry)
 
     def stage_all(self, frames: Iterable[tuple[str, pl.DataFrame]], *, code_version: str) -> list[Staged]:
@@ -217,30 +270,72 @@ class Table:
             raise
 
     def publish(self, staged: Sequence[Staged]) -> None:
-        """Make staged partitions visible: announce, rename, confirm. A file that would not change is not touched."""
+        """Make staged partitions visible: announce, rename, confirm. A file that would not change is not touched.
+
+        Raises:
+            StoreError: in a bucket others were first again and again.
+        """
+        if not files.is_local(self.folder):
+            self._publish_among_others(staged)
+            return
         with self.locked():
             manifest = self.manifest()
             held = {key: entry.sha256 for key, entry in manifest.entries.items()}
             manifest.pending = {one.key: one.entry for one in staged}
             self.write_manifest(manifest)
-            for one in staged:
-                if held.get(one.key) != one.entry.sha256 or not self._holds(one.key, one.entry.sha256):
-                    with writing(self.path(one.key)):
-                        files.replace(one.path, self.path(one.key))
+            self._rename(staged, held)
             manifest.entries |= manifest.pending
             manifest.pending = {}
             self.write_manifest(manifest)
 
-    def _holds(self, key: str, sha256: str) -> bool:
+    def _rename(self, staged: Sequence[Staged], held: Mapping[str, str]) -> None:
+        """Move staged files to their places; those that are there already are not touched.
+
+        Args:
+            held: sha256 of what is published, by partition.
+        """
+        for one in staged:
+            if held.get(one.key) != one.entry.sha256 or not self._holds(one.key, one.entry):
+                with writing(self.place(one.key)):
+                    files.replace(one.path, self.place(one.key))
+            else:
+                one.path.unlink(missing_ok=True)
+
+    def _publish_among_others(self, staged: Sequence[Staged]) -> None:
+        """Publish where nothing can be locked: one manifest takes the place of the one that was read, else again.
+
+        Of two publishers of one partition the one who comes last stands.
+        """
+        now = datetime.now(UTC)
+        announced = {one.key: one.entry.model_copy(update={"published_at": now}) for one in staged}
+
+        def added(data: bytes | None) -> bytes:
+            return Manifest(entries=self._parsed(data).entries | announced).text().encode()
+
+        path = self.folder / MANIFEST
+        with writing(path):
+            swap.update(path, added)
+        with suppress(OSError, DamagedTable):  # it is published; what is left is found again
+            for one in leftovers(self.folder, self.manifest(), now):
+                one.path.unlink(missing_ok=True)
+
+    def _holds(self, key: str, entry: Entry) -> bool:
         try:
-            return digest(self.path(key).read_bytes()) == sha256
+            return digest(self.place(key, entry).read_bytes()) == entry.sha256
         except OSError:
             return False
 
     def discard(self, staged: Sequence[Staged]) -> None:
-        """Remove staged partitions that are not to be published."""
+        """Remove staged partitions that could not be published; of those that were, nothing."""
+        named: set[str | None] = set()
+        if not files.is_local(self.folder):
+            try:
+                named = {entry.file for entry in self.manifest().entries.values()}
+            except DamagedTable:
+                return  # whether they were published nobody can tell; a later publication removes what was not
         for one in staged:
-            one.path.unlink(missing_ok=True)
+            if one.path.name not in named:
+                one.path.unlink(missing_ok=True)
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""
@@ -248,7 +343,8 @@ class Table:
 
     @contextmanager
     def locked(self, timeout: float = -1) -> Iterator[None]:
-        """One publisher at a time on a local disk; a bucket must be written by one run at a time.
+        """One publisher at a time on a local disk. In a bucket nothing is locked: `publish` needs no lock there, and
+        whoever mends a table must be alone with it.
 
         Args:
             timeout: seconds to wait for another one; -1: as long as it takes.

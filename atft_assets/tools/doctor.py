@@ -10,19 +10,21 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from upath import UPath
 
 from atft_assets.calendar import previous_trading_day
 from atft_assets.dagster_private import CheckStatus
+from atft_assets.findings import Finding, Level, fail, ok, warn
 from atft_assets.home import check_home
+from atft_assets.host import this_host
 from atft_assets.jquants.client import JQuantsClient
 from atft_assets.jquants.endpoints import CALENDAR, INDICES, TOPIX
 from atft_assets.jquants.errors import JQuantsError, PlanGate
@@ -31,8 +33,9 @@ from atft_assets.jquants.plans import REQUESTS_PER_MINUTE, window
 from atft_assets.operations.contract_failures import materialize_command
 from atft_assets.operations.disk import DiskLevels
 from atft_assets.settings import KEY_VARIABLE, Plan, Settings, SettingsError, clean_key
+from atft_assets.store import Store, swap
 from atft_assets.tools.home import claim
-from atft_assets.tools.reaper import UNFINISHED, process_gone, recorded_processes
+from atft_assets.tools.reaper import dead_runs, shared
 from atft_model.interchange.disk import DiskError
 
 UI_PORT = 3000
@@ -40,42 +43,6 @@ GPU_POOL = "gpu"
 PACKAGES = ("dagster", "dagster-webserver", "polars", "pandera", "torch", "torch-geometric")
 HEARTBEAT_SECONDS = 120
 SHORTEST_MARKET = 700  # calendar days; look-backs take 252 trading days, and a fold wants as many again
-
-
-class Level(StrEnum):
-    """How bad a finding is."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: how bad, about what, what was found, what to do."""
-
-    level: Level
-    subject: str
-    found: str
-    todo: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.level:<4}  {self.subject:<10} {self.found}" + (f" → {self.todo}" if self.todo else "")
-
-
-def ok(subject: str, found: str) -> Finding:
-    """Nothing to do."""
-    return Finding(Level.OK, subject, found)
-
-
-def warn(subject: str, found: str, todo: str) -> Finding:
-    """It works, but not as it should."""
-    return Finding(Level.WARN, subject, found, todo)
-
-
-def fail(subject: str, found: str, todo: str) -> Finding:
-    """It does not work."""
-    return Finding(Level.FAIL, subject, found, todo)
 
 
 def versions(installed: Callable[[str], str] = version) -> Iterator[Finding]:
@@ -180,6 +147,36 @@ def disk(settings: Settings, home: str, levels: DiskLevels | None = None) -> Ite
             yield judge("disk", text, "free some, or move it") if judge else ok("disk", text)
 
 
+def bucket(settings: Settings) -> Iterator[Finding]:
+    """A data root in a bucket: may it be written and read, and does it keep two publishers apart?"""
+    if not (store := Store(root=settings.data_root)).remote:
+        return
+    try:
+        path = UPath(store.root) / f".doctor-{uuid.uuid4().hex[:8]}"
+        swap.write(path, b"1", None)
+        try:
+            swap.write(path, b"2", None)
+        except swap.Changed:
+            yield ok("bucket", f"{store.root}: written, read, and a write that comes second is refused")
+        else:
+            yield fail(
+                "bucket",
+                f"{store.root} overwrites a file that another has just made: two runs that publish at once would lose "
+                "each other's months",
+                "take a store that knows conditional writes (S3 does)",
+            )
+        finally:
+            path.unlink(missing_ok=True)
+    except ImportError as error:
+        yield fail("bucket", f"{store.root} needs a driver: {error}", "pip install -c constraints.txt -e '.[s3]'")
+    except (OSError, ValueError) as error:
+        yield fail(
+            "bucket",
+            f"{store.root} cannot be written: {type(error).__name__}: {error}",
+            "check its name, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
+        )
+
+
 def ports(port: int = UI_PORT) -> Iterator[Finding]:
     """Whether the UI's port is free."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -227,14 +224,12 @@ def instance_state(instance: dg.DagsterInstance, settings: Settings) -> Iterator
         yield ok("daemon", "it runs: schedules and alerts are awake")
     else:
         yield warn("daemon", "none runs: no schedule, no alert", "make ui")
-    for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
-        processes = recorded_processes(instance, record.dagster_run.run_id)
-        if processes and all(process_gone(pid, at) for pid, at in processes):
-            yield warn(
-                "runs",
-                f"{record.dagster_run.run_id} is {record.dagster_run.status.value}, but its process is gone",
-                "python -m atft_assets.tools.reaper",
-            )
+    for run, _ in dead_runs(instance, this_host(), unnamed=not shared(instance)):
+        yield warn(
+            "runs",
+            f"{run.run_id} is {run.status.value}, but its process is gone",
+            "python -m atft_assets.tools.reaper",
+        )
 
 
 def failed_checks(instance: dg.DagsterInstance, checks: Sequence[dg.AssetCheckKey]) -> Iterator[Finding]:
@@ -281,6 +276,7 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         return
     yield ok("settings", f"data in {settings.data_root}, from {settings.start} to {settings.end or 'today'}")
     yield from disk(settings, environ.get("DAGSTER_HOME", ""))
+    yield from bucket(settings)
     yield from ports()
     yield from gpu()
     yield from source(settings, clean_key(environ.get(KEY_VARIABLE, "")))

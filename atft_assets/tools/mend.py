@@ -4,6 +4,7 @@ It looks at all of it first: month files and manifests of tables, what lies besi
 baselines, figures, pointers. Then what is damaged is moved to `retired/`, nothing is deleted; manifests are made again
 from their files, pointers name the newest panel or run that is whole, and modes that let others read are taken away. A
 line for each thing, and at the end the commands that build again what is lacking now. Doing it again finds nothing.
+A data root in a bucket is left alone: other machines write into it, and nothing there can be locked.
 """
 
 import argparse
@@ -33,6 +34,10 @@ from atft_assets.training.mending import figure_damages, fold_damages, keep_ledg
 from atft_model.interchange.disk import DiskError, keep_private
 from atft_model.interchange.run import LATEST
 
+IN_A_BUCKET = (
+    "{root} is a bucket, which is not mended from here: other machines may be writing into it. What is damaged there "
+    "is made anew: docs/how-to/bucket.md, section Damage, tells how. Nothing was changed"
+)
 BUSY = "wait for it or end it; of what a crash left behind: python -m atft_assets.tools.reaper. Nothing was changed"
 
 
@@ -133,7 +138,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         settings = Settings.from_env()
-        root = Store(root=given.root or settings.data_root).local().resolve()
+        store = Store(root=given.root or settings.data_root)
+        if store.remote:
+            print(IN_A_BUCKET.format(root=store.root), file=sys.stderr)
+            return 1
+        root = store.local().resolve()
         if not root.is_dir() or [path.name for path in root.iterdir()] == [FOLDER]:  # env.sh makes a root's home
             print(f"there is no data root {root}; set ATFT_DATA to the one that shall be mended", file=sys.stderr)
             return 1

@@ -1,7 +1,8 @@
 """`python -m atft_assets.tools.retention`: what is old and no longer needed, and with `--yes`, away with it.
 
 It lists Dagster runs (with their events and compute logs), run directories, sets of baselines, panels and what `mend`
-put aside: a line each with the reason and the size. Without `--yes` nothing is changed.
+put aside: a line each with the reason and the size. Without `--yes` nothing is changed. Of a data root in a bucket it
+lists what tables left behind, and leaves run directories and panels alone.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from atft_assets.failures import Refusal
+from atft_assets.operations.bucket_files import LEFT_ALONE
 from atft_assets.operations.going import table
 from atft_assets.operations.retention import COMMAND, DAYS, KEEP_RUNS, carry_out, plan
 from atft_assets.settings import Settings, SettingsError
@@ -47,6 +49,8 @@ def _run(instance: dg.DagsterInstance, store: Store, given: argparse.Namespace) 
     found = plan(instance, store, given.days, given.keep_runs, folders_go=not given.history_only)
     chosen = found.history if given.history_only else found.everything
     print("\n".join(table(chosen)))
+    if store.remote and not given.history_only:
+        print(f"\n{LEFT_ALONE}.")
     if not chosen:
         return 0
     if not given.yes:

@@ -8,8 +8,9 @@ from pathlib import Path
 import dagster as dg
 
 from atft_assets.home import homes_of, opened, walk
+from atft_assets.settings import lock_folder_of
 from atft_assets.tools.reaper import STAGED, UNFINISHED
-from atft_assets.training.launcher import device_locks
+from atft_model.interchange.devices import locks_of
 
 
 def writers(root: Path) -> Iterator[str]:
@@ -18,7 +19,7 @@ def writers(root: Path) -> Iterator[str]:
         with opened(home) as instance:
             for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
                 yield f"the run {run.run_id} ({run.job_name}) is {run.status.value}"
-    for lock in device_locks(root / "runs"):
+    for lock in locks_of(root / "runs", lock_folder_of(os.environ)):
         if _held(lock):
             yield f"a training holds {lock}"
     for folder, folders, names in walk(root):

@@ -143,6 +143,7 @@ def backtest_asset(settings: Settings, boards: Sequence[str] = ("evaluation",)) 
         with permanent(f"{NAME} cannot be kept"):
             # the ledger of trials first: figures that somebody can read must stand in it
             seen(store.local(), trials_of(given, tested))
+            store.push("trials")
             told = told_of(settings, store, given, tested)
             folder = publish(store, given, tested)
             page = write_page(store, backtest_page.PAGE, backtest_page.render(told))

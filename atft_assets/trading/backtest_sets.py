@@ -108,6 +108,7 @@ def publish(store: Store, given: Recorded, tested: Tested) -> Path:
     write_text(sets / LATEST, folder.name + "\n")
     _forget(sets, folder)
     _replace(store.local(FOLDER, SWEEP), tested.swept)
+    store.push(FOLDER)
     return folder
 
 

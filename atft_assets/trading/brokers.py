@@ -7,6 +7,9 @@ import polars as pl
 
 from atft_assets.trading.rules import Effect, OrderType, Side
 
+# What a spreadsheet takes for the begin of a formula, in full width too; or, standing first, skips and looks behind.
+FORMULA = r"^([\s\x00-\x1f]*[=+\-@＝＋－＠]|[\t\r\n])"
+
 PRICES = ("limit_price", "ref_price", "limit_up", "limit_down")
 
 # kabu STATION API, POST /sendorder. Exchange: 9 SOR, 27 "TSE+"; 1, the exchange itself, is refused since 2026-09
@@ -22,7 +25,8 @@ def to_csv(orders: pl.DataFrame) -> bytes:
     """The orders as a file that Excel opens: UTF-8 with a byte order mark, dates ISO, no number with an exponent.
 
     Codes and symbols are quoted; a symbol has no E, of which a spreadsheet would make a power of ten, because the
-    exchange gives out none.
+    exchange gives out none. A text that a spreadsheet would run as a formula, as a company's name may begin, has an
+    apostrophe before it; numbers, which are no texts, stay as they are.
     """
     readable = orders.with_columns(
         pl.col(PRICES).cast(pl.Float64).round(1),
@@ -30,7 +34,7 @@ def to_csv(orders: pl.DataFrame) -> bytes:
         pl.col("adv_share").cast(pl.Float64).round(5),
         pl.col("score").cast(pl.Float64).round(4),
         pl.col("side", "effect", "order_type", "reason").cast(pl.String),
-    )
+    ).with_columns(pl.col(pl.String).str.replace(FORMULA, "'$1"))
     text = readable.write_csv(quote_style="non_numeric", float_scientific=False, date_format="%Y-%m-%d")
     return text.encode("utf-8-sig")
 

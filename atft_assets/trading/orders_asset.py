@@ -177,6 +177,7 @@ def orders_asset(settings: Settings) -> dg.AssetsDefinition:
         with permanent(f"the file of {NAME} cannot be written"):
             mine = table.read([month_key(tonight.day)]).filter(pl.col("trade_date") == tonight.trade_date)
             write_atomically(UPath(path), to_csv(mine))
+            store.push("trading", NAME)
         for check in Check:
             yield dg.AssetCheckResult(
                 passed=True,

@@ -129,11 +129,13 @@ def decide(store: Store, case: Case, config: PromotionConfig) -> Promotion:
         who=config.who or champions.whoever(),
         note=config.note,
     )
-    if not taken(case, config):
+    if taken(case, config):
+        keep_walked(store, walk_forward(store.local()), case.candidate)
+        line = install(folder, line)
+    else:
         record(folder, line)
-        return line
-    keep_walked(store, walk_forward(store.local()), case.candidate)
-    return install(folder, line)
+    store.push(champions.FOLDER)
+    return line
 
 
 def taken(case: Case, config: PromotionConfig) -> bool:

@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     keep_private()
     try:
-        root = Store(root=Settings.from_env().data_root).local()
+        store = Store(root=Settings.from_env().data_root)
+        root = store.local()
         present, target = target_of(root, given.to)
         print(f"in use:     {present}")
         print(f"goes back:  {target}")
@@ -75,6 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
             print("Nothing was changed; without --show it is done.")
             return 0
         line = roll_back(root, target, given.note)
+        store.push(FOLDER)
         print(f"done {line.at}: {target.champion_id} scores from the next evening on; {root / FOLDER} says so.")
     except (Refusal, SettingsError, InterchangeError, DiskError) as error:
         print(error, file=sys.stderr)

@@ -17,11 +17,26 @@ from atft_assets.training.folds import FoldRow, fold_rows, folds_asset, other_fo
 from atft_assets.training.lanes import MAIN_LANE
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.phases import phase_asset
+from atft_assets.training.ray_launcher import RayLauncher
 from atft_assets.training.runs_report import runs_report_asset
 from atft_assets.training.walk_forward import walk_forward_asset
 from atft_model.interchange.phases import PHASES
 
 __all__ = ["FoldRow", "definitions"]
+
+
+def launcher_of(settings: Settings) -> LocalLauncher | RayLauncher:
+    """Where trainings run by these settings."""
+    if settings.ray_url is None:
+        return LocalLauncher(trainings=settings.trainings, lock_folder=settings.lock_folder)
+    task = settings.ray_task
+    return RayLauncher(
+        url=settings.ray_url,
+        token_path=settings.ray_token_path,
+        cpus=task.cpus,
+        gpus=task.gpus,
+        lock_folder=settings.lock_folder,
+    )
 
 
 def definitions(settings: Settings, folds: Sequence[FoldRow] | None = None) -> dg.Definitions:
@@ -50,5 +65,5 @@ def definitions(settings: Settings, folds: Sequence[FoldRow] | None = None) -> d
             *([fold_scores_asset(others), walk_forward_asset(settings, others, rows)] if others.folds else []),
             runs_report_asset([MAIN_LANE, *([others] if others.folds else [])]),
         ],
-        resources={"launcher": LocalLauncher()},
+        resources={"launcher": launcher_of(settings)},
     )

@@ -206,6 +206,8 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
             write_text(sets / LATEST, folder.name + "\n")
             figures = {name: {fold.name: score.rank_ic} for name, score in scored.items()}
             seen(store.local(), [_trial(name, description, values) for name, values in figures.items()])
+            store.push("runs", fold.name, NAME)
+            store.push("trials")
         return dg.MaterializeResult(
             asset_key=asset,
             metadata={

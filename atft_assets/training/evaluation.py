@@ -40,9 +40,9 @@ from atft_assets.training.baselines import StoredBaselines, stored_baselines
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import BASELINES, EVALUATION, MAIN_LANE, Lane, in_partition
-from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
 from atft_assets.training.looks import ledger, looked_at, record_looks
 from atft_assets.training.profiling import members_of, profiles_of, shown, write_page
+from atft_assets.training.protocol import TrainingFailed, TrainingLauncher
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
 from atft_assets.training.tried import blends
@@ -51,7 +51,7 @@ from atft_model.interchange.fold import BLOCKS, MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
 from atft_model.interchange.records import write_json
-from atft_model.interchange.request import PredictRequest
+from atft_model.interchange.request import PredictRequest, Scoring
 
 VALIDATION_FILE, TEST_FILE = "validation.json", "test.json"
 AGREEMENT = "agreement"
@@ -235,6 +235,8 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
             if found.baselines:
                 seen(store.local(), blends(rows, found.last_runs, found.baselines, found.fold.name))
             write_json(path, {**board, "profiles": profiles})
+            store.push("trials")
+            store.push("evaluation", found.fold.name)
             page = write_page(store, board, profiles)
         yield _shown(asset, board, path, **shown(page, board, profiles))
         compared = sum(row["kind"] == "phase" and row["panel_id"] == found.panel.panel_id for row in board["rows"])
@@ -282,7 +284,10 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
         "end; without it a run, *Materialize all* among them, passes the asset by.",
     )
     def test_evaluation(
-        context: dg.AssetExecutionContext, config: ScoringConfig, store: Store, launcher: TrainingLauncher
+        context: dg.AssetExecutionContext,
+        config: ScoringConfig,
+        store: Store,
+        launcher: dg.ResourceParam[TrainingLauncher],
     ) -> Iterator[dg.MaterializeResult]:
         if not (config.open_test or config.score_again):
             context.log.warning(CLOSED)
@@ -296,11 +301,11 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
                 raise NothingToScore(_scored_before(before[-1], found.fold, folder / MAIN / TEST_FILE))
         _warn(context, found)
         block = Block.of(found.panel, found.fold, "test")
-        rows = []
-        for phase, runs in found.runs.items():
-            asset = lane.phase(phase)
-            frames = predicted(context, launcher, TEST_EVALUATION, asset, runs, found, folder / MAIN / "scores")
-            rows.append(phase_row(asset, phase, runs, block, averaged(frames)))
+        frames = predicted(context, launcher, TEST_EVALUATION, lane, found.runs, found, folder / MAIN / "scores")
+        rows = [
+            phase_row(lane.phase(phase), phase, runs, block, averaged(frames[phase]))
+            for phase, runs in found.runs.items()
+        ]
         rows += found.baseline_rows(block)
         rows += blend_rows(block, rows)
         if oracle := oracle_row(settings, block):
@@ -319,36 +324,43 @@ def test_evaluation_asset(settings: Settings) -> dg.AssetsDefinition:
             # the ledger first: figures that somebody can read must stand in it
             record_looks(folder, [entry])
             write_json(folder / MAIN / TEST_FILE, board)
+            store.push("evaluation")
         yield _shown(TEST_EVALUATION, board, folder / MAIN / TEST_FILE, scorings=board["scorings"])
 
     return test_evaluation
 
 
 def predicted(
-    context: dg.AssetExecutionContext, launcher: TrainingLauncher, asking: str, asset: str, runs: Ensemble,
-    found: Candidates, folder: Path,
-) -> list[pl.DataFrame]:  # fmt: skip
-    """Scores of the fold's test block by each run of a phase; `<asset>-<run_id>-test.parquet` in a folder keeps them.
+    context: dg.AssetExecutionContext, launcher: TrainingLauncher, asking: str, lane: Lane,
+    runs: Mapping[Phase, Ensemble], found: Candidates, folder: Path,
+) -> dict[Phase, list[pl.DataFrame]]:  # fmt: skip
+    """Scores of the fold's test block by each run of the phases, kept in a folder as `<asset>-<run_id>-test.parquet`.
+
+    One process makes them all: it takes longer to begin, on a cluster much longer, than to score.
 
     Args:
         asking: the asset that asks, for messages.
-        asset: the phase's.
 
     Raises:
         PermanentFailure: a run could not score the block.
     """
-    frames = []
     first, last = found.fold.test
-    for run in runs.runs:
-        path = folder / scores_file(asset, run.run_id)
-        request = PredictRequest(found.panel.folder, run.folder, path, first=first, last=last)
-        try:
-            launcher.predict(context, request)
-        except TrainingFailed as failure:
-            raise PermanentFailure(f"{asking}: {asset} {run.run_id}: {failure}") from failure
-        with permanent(f"{asking}: {asset} {run.run_id}"):
-            frames.append(scores_of(path))
-    return frames
+    wanted = {
+        phase: [Scoring(run.folder, folder / scores_file(lane.phase(phase), run.run_id)) for run in ensemble.runs]
+        for phase, ensemble in runs.items()
+    }
+    every = [one for scorings in wanted.values() for one in scorings]
+    if not every:
+        return {}
+    head, *also = every
+    request = PredictRequest(found.panel.folder, head.run, head.out, first=first, last=last, also=tuple(also))
+    try:
+        launcher.predict(context, request)
+    except TrainingFailed as failure:
+        who = ", ".join(f"{lane.phase(phase)} {', '.join(ensemble.run_ids)}" for phase, ensemble in runs.items())
+        raise PermanentFailure(f"{asking}: {who}: {failure}") from failure
+    with permanent(asking):
+        return {phase: [scores_of(one.out) for one in scorings] for phase, scorings in wanted.items()}
 
 
 def scores_file(asset: str, run_id: str) -> str:

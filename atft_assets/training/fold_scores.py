@@ -22,7 +22,7 @@ from atft_assets.training.evaluation import Candidates, NothingToScore, candidat
 from atft_assets.training.fold_contract import audit_fold
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.lanes import FOLD_SCORES, Lane, in_partition
-from atft_assets.training.launcher import TrainingLauncher
+from atft_assets.training.protocol import TrainingLauncher
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged
 from atft_assets.training.stitching import too_close
@@ -129,7 +129,10 @@ def fold_scores_asset(lane: Lane) -> dg.AssetsDefinition:
         **lane.partitioning,
     )
     def fold_scores(
-        context: dg.AssetExecutionContext, config: FoldScoresConfig, store: Store, launcher: TrainingLauncher
+        context: dg.AssetExecutionContext,
+        config: FoldScoresConfig,
+        store: Store,
+        launcher: dg.ResourceParam[TrainingLauncher],
     ) -> Iterator[Event]:
         name = lane.fold(context)
         with permanent(f"{FOLD_SCORES} cannot start"):
@@ -149,11 +152,8 @@ def fold_scores_asset(lane: Lane) -> dg.AssetsDefinition:
             yield in_partition(verdict, lane, name)
             raise PermanentFailure(f"{FOLD_SCORES} refuses the fold {name}, nothing was scored: {'; '.join(said)}")
         folder = store.local("evaluation", name)
-        rows = {}
-        for phase, ensemble in runs.items():
-            asset = lane.phase(phase)
-            frames = predicted(context, launcher, FOLD_SCORES, asset, ensemble, found, folder / "scores")
-            rows[asset] = averaged(frames).height
+        frames = predicted(context, launcher, FOLD_SCORES, lane, runs, found, folder / "scores")
+        rows = {lane.phase(phase): averaged(made).height for phase, made in frames.items()}
         ids = {phase.key: ensemble.run_ids for phase, ensemble in runs.items()}
         kept = {scores_file(lane.phase(phase), one) for phase, ensemble in runs.items() for one in ensemble.run_ids}
         with permanent(f"{FOLD_SCORES} cannot be kept"):
@@ -162,6 +162,7 @@ def fold_scores_asset(lane: Lane) -> dg.AssetsDefinition:
             for path in (folder / "scores").glob("*-test.parquet*"):
                 if path.name.removesuffix(SIDECAR) not in kept:
                     path.unlink()
+            store.push("evaluation", name)
         yield dg.MaterializeResult(
             asset_key=FOLD_SCORES,
             metadata={

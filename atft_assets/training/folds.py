@@ -254,6 +254,8 @@ def folds_asset(rows: Sequence[FoldRow]) -> dg.AssetsDefinition:
             shutil.rmtree(store.local("fold", panel_id), ignore_errors=True)
         if removed:
             context.log.info(f"panels that nothing refers to were removed: {', '.join(removed)}")
+            store.push("panel")
+        store.push("fold")
         yield dg.MaterializeResult(
             asset_key=NAME,
             metadata={

@@ -24,10 +24,11 @@ from atft_model.interchange.phases import Phase
 from atft_model.interchange.pointers import resolve
 from atft_model.interchange.records import POINTED
 from atft_model.interchange.run import CHECKPOINT, LOG, METRICS, REQUEST, RUN_JSON, SCORES, RunRecord, write_record
+from atft_model.interchange.telemetry import TELEMETRY
 
 TIMED = re.compile(r"\d{8}T\d{6}")  # how ids of runs begin: by name they are in the order of their time
 STAGED = ".staged-"  # and the process that writes; the reaper knows whose process is gone
-KEPT = (CHECKPOINT, SCORES, METRICS, REQUEST, LOG)
+KEPT = (CHECKPOINT, SCORES, METRICS, REQUEST, LOG, TELEMETRY)
 
 
 class NotImportable(Refusal):

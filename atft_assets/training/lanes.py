@@ -40,6 +40,19 @@ class Lane:
             "backfill_policy": dg.BackfillPolicy.multi_run(1),
         }
 
+    def trained_together(self, together: bool) -> dict[str, Any]:
+        """What `dg.asset` is told of partitions where one run may train several folds at a time, as a fan-out.
+
+        Args:
+            together: the launcher has room for more than one training.
+        """
+        told = self.partitioning
+        return {**told, "backfill_policy": dg.BackfillPolicy.single_run()} if told and together else told
+
+    def fold_names(self, context: dg.AssetExecutionContext) -> list[str]:
+        """Names of the folds of the running step: more than one only in a run over a range of partitions."""
+        return list(context.partition_keys) if self.folds else [MAIN]
+
     def fold(self, context: dg.AssetExecutionContext) -> str:
         """Name of the fold of the running step."""
         return context.partition_key if self.folds else MAIN

@@ -1,103 +1,83 @@
-"""How a training process is started, watched and ended.
+"""How training processes are started, watched and ended on this machine.
 
 The network lives in another process, started here through Dagster Pipes. Dagster's own subprocess client leaves that
 process running when it ignores an interrupt or when the run's worker is killed; a device would then be held by nobody.
 So: a process group of its own; on any way out SIGINT, then SIGTERM, then SIGKILL to the whole group; the process asks
 the kernel to kill it when its parent dies (`--die-with-parent`) and itself holds the device's file lock (`--lock`),
 which no orphan can give away. What is to be done is one file, `request.json` (`atft_model.interchange.request`).
-
-*Where* training runs is this one resource: `TrainingLauncher` says what it must do, `LocalLauncher` does it here.
 """
 
 import os
 import shlex
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
+import time
 import uuid
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Thread
-from typing import IO, Any
 
 import dagster as dg
 from pydantic import Field
 
 from atft_assets.closing_words import note_interrupt
-from atft_assets.training.runs import how_to_resume
-from atft_model.interchange.disk import size_of
-from atft_model.interchange.errors import RunError
+from atft_assets.training.endings import explain, failed, interrupted
+from atft_assets.training.protocol import Message, Share, TrainingFailed, unheard
+from atft_assets.training.trainer_process import (
+    MAX_THREADS,
+    POLL_SECONDS,
+    STARTED_BY,
+    TrainerProcess,
+    command_of,
+    ended,
+    environment,
+    signal_group,
+    staged_sibling,
+    started_by,
+    stop,
+)
+from atft_model.interchange.attempts import begin, publish, settle
+from atft_model.interchange.devices import Place, places
 from atft_model.interchange.exits import Exit
 from atft_model.interchange.request import PredictRequest, TrainRequest, write_request
-from atft_model.interchange.run import REQUEST, STATE, Status, end_record
+from atft_model.interchange.run import REQUEST, STATE
 
-POLL_SECONDS = 0.2
-MAX_THREADS = 8  # more do not make these matrices faster
-STDERR_LINES = 40
 SCORING_LOCK = ".scoring.lock"
-GOES_ON = (Exit.INTERRUPTED, Exit.DISK_FULL)  # the state is saved, so that the run is interrupted rather than failed
-
-# Secrets of other rooms: a training needs none, so its process gets none.
-WITHHELD = ("JQUANTS_API_KEY", "ATFT_ALERT_URLS", "ATFT_SANDBOX_KEY")
 
 
-class TrainingFailed(Exception):
-    """The process ended without success.
+@dataclass
+class _Training:
+    """One of several trainings that are under way."""
 
-    Attributes:
-        exit_code: as the process gave it; negative is the signal that killed it.
-        stderr: its last lines.
-    """
-
-    def __init__(self, message: str, exit_code: int, stderr: str):
-        super().__init__(message)
-        self.exit_code, self.stderr = exit_code, stderr
-
-
-class TrainingLauncher(dg.ConfigurableResource, ABC):
-    """Where training runs: what any place must do for the assets."""
-
-    @abstractmethod
-    def train(
-        self,
-        context: dg.AssetExecutionContext,
-        request: TrainRequest,
-        on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
-    ) -> None:
-        """Train one phase; returns when `request.out` holds a finished run.
-
-        Args:
-            on_message: given each custom message (an epoch's metrics) while the training goes on.
-
-        Raises:
-            TrainingFailed: it ended otherwise; the text says why and what to do.
-        """
-
-    @abstractmethod
-    def predict(self, context: dg.AssetExecutionContext, request: PredictRequest) -> None:
-        """Score days of a panel with the request's finished runs; returns when every `out` holds the scores.
-
-        Raises:
-            TrainingFailed: it did not work out.
-        """
+    number: int
+    request: TrainRequest
+    attempt: Path
+    place: Place
+    process: TrainerProcess
+    session: dg.PipesSession
+    stack: ExitStack
+    heard: int = field(default=0)
 
 
-class LocalLauncher(TrainingLauncher):
-    """Runs `python -m <module>` on this machine."""
+class LocalLauncher(dg.ConfigurableResource):
+    """Runs `python -m <module>` on this machine; see `TrainingLauncher`."""
 
     module: str = Field(default="atft_model", description="The trainer; tests give a small one")
     threads: int = Field(
-        default=0, description="CPU threads of the process; 0: as many as this process may use, eight at most"
+        default=0,
+        description="CPU threads of a process; 0: as many as this process may use, eight at most, shared evenly by "
+        "trainings that run at a time",
     )
+    trainings: int = Field(default=1, description="Trainings of one step that run at a time", ge=1)
     lock: str = Field(
         default="",
-        description="File whose lock stands for the device; empty: one for the machine's GPU, and one for the data "
-        "root where there is no GPU",
+        description="File whose lock stands for the device; empty: one for each of the machine's GPUs, and one for the "
+        "data root where there is no GPU",
+    )
+    lock_folder: str = Field(
+        default="", description="Folder of the locks of GPUs, shared by all users; empty: the temporary folder"
     )
     interrupt_seconds: float = Field(default=6.0, description="From SIGINT to SIGTERM: time to save the state")
     terminate_seconds: float = Field(default=1.0, description="From SIGTERM to SIGKILL")
@@ -106,145 +86,202 @@ class LocalLauncher(TrainingLauncher):
         self,
         context: dg.AssetExecutionContext,
         request: TrainRequest,
-        on_message: Callable[[Mapping[str, Any]], None] = lambda message: None,
+        on_message: Callable[[Message], None] = unheard,
     ) -> None:
         """See `TrainingLauncher`; the request is written into the run directory."""
-        runs = runs_of(request.out)
-        lock, document = self.lock_path(request.device, runs), request.out / REQUEST
+        runs, document = runs_of(request.out), request.out / REQUEST
+        if request.resume:
+            settle(request.out)
+        place = self.place(request.device, runs)
         write_request(document, request)
-        command = self._command("train", document, lock)
+        command = self._command("train", document, place, self.thread_count())
         with dg.open_pipes_session(
             context=context,
             context_injector=dg.PipesTempFileContextInjector(),
             message_reader=dg.PipesTempFileMessageReader(),
         ) as session:
-            seen = 0
+            heard = 0
 
             def forward() -> None:
-                nonlocal seen
-                messages = session.get_custom_messages()
-                for message in messages[seen:]:
-                    on_message(message)
-                seen = len(messages)
+                nonlocal heard
+                heard = _forward(session, heard, on_message)
 
             try:
-                code, tail = self._run(context, command, session.get_bootstrap_env_vars(), forward)
+                code, tail = self._run(context, command, place, session.get_bootstrap_env_vars(), forward)
             except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-                asset, said = context.asset_key.path[-1], interrupted(request.out)
-                note_interrupt(asset, said.rpartition(". ")[2])
-                context.log.warning(f"{asset}: {said}")
+                _say_interrupted(context, [request.out])
                 raise
         if code != Exit.FINISHED:
-            close(request.out, "interrupted" if code < 0 or code in GOES_ON else "failed")
-            raise TrainingFailed(explain(code, tail, out=request.out, runs=runs, lock=lock), code, "\n".join(tail))
+            raise failed(code, tail, out=request.out, runs=runs, lock=place.lock)
         forward()  # what came while the session closed
 
     def predict(self, context: dg.AssetExecutionContext, request: PredictRequest) -> None:
         """See `TrainingLauncher`; the request lies beside the scores while they are made."""
         runs = runs_of(request.run)
         # on the processor an evening's scores do not wait for a training: they take its cores for seconds, no device
-        lock = runs / SCORING_LOCK if request.device == "cpu" else self.lock_path(request.device, runs)
-        document = request.out.with_name(f".{request.out.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.staged")
+        place = Place(runs / SCORING_LOCK, {}) if request.device == "cpu" else self.place(request.device, runs)
+        document = staged_sibling(request.out, uuid.uuid4().hex[:8])
         write_request(document, request)
         try:
-            code, tail = self._run(context, self._command("predict", document, lock), {}, lambda: None)
+            command = self._command("predict", document, place, self.thread_count())
+            code, tail = self._run(context, command, place, {}, lambda: None)
         finally:
             document.unlink()
         if code != Exit.FINISHED:
-            raise TrainingFailed(explain(code, tail, out=request.out, runs=runs, lock=lock), code, "\n".join(tail))
+            said = explain(code, tail, out=request.out, runs=runs, lock=place.lock)
+            raise TrainingFailed(said, code, "\n".join(tail))
 
-    def lock_path(self, device: str, runs: Path) -> Path:
-        """The file whose lock stands for a device.
+    def fan_out(
+        self,
+        context: dg.AssetExecutionContext,
+        requests: Sequence[TrainRequest],
+        on_message: Callable[[TrainRequest, Message], None] = unheard,
+    ) -> list[TrainingFailed | None]:
+        """See `TrainingLauncher`; `trainings` processes at a time."""
+        if len({request.out for request in requests}) < len(requests):
+            raise ValueError("two requests of one fan-out have the same run directory")
+        count = self.share(len(requests)).at_a_time
+        waiting, running = deque(enumerate(requests)), list[_Training]()
+        free = deque(self.places(requests[0].device, runs_of(requests[0].out), count) if requests else [])
+        ends: list[TrainingFailed | None] = [None] * len(requests)
+        try:
+            while waiting or running:
+                while waiting and free:
+                    number, request = waiting.popleft()
+                    running.append(self._start(context, number, request, free.popleft(), self.thread_count(count)))
+                for one in list(running):
+                    over = one.process.poll() is not None  # asked first, so that no message comes after the last look
+                    one.heard = _forward(one.session, one.heard, lambda m, r=one.request: on_message(r, m))  # type: ignore[misc]
+                    if over:
+                        ends[one.number] = self._end(one, on_message)
+                        running.remove(one)
+                        free.append(one.place)
+                time.sleep(POLL_SECONDS)
+        except BaseException as error:  # an interrupt above all: Dagster's is no Exception
+            context.log.warning(f"the run is ending: {len(running)} trainings are told to save and stop")
+            try:
+                stop([one.process for one in running], self.interrupt_seconds, self.terminate_seconds)
+            finally:
+                for one in running:
+                    one.stack.close()
+                if isinstance(error, KeyboardInterrupt | dg.DagsterExecutionInterruptedError) and running:
+                    _say_interrupted(context, [one.request.out for one in running])
+            raise
+        return ends
+
+    def cancel(self, dagster_run_id: str) -> list[str]:
+        """See `TrainingLauncher`: trainers of this machine."""
+        found = started_by(dagster_run_id)
+        said = [f"the training process {one.pid} ({command_of(one)}) of the run {dagster_run_id}" for one in found]
+        for number, seconds in (
+            (signal.SIGINT, self.interrupt_seconds),
+            (signal.SIGTERM, self.terminate_seconds),
+            (signal.SIGKILL, 0.0),
+        ):
+            for one in found:
+                signal_group(one.pid, number)
+            end = time.monotonic() + seconds
+            while found := [one for one in found if not ended(one)]:
+                if time.monotonic() > end:
+                    break
+                time.sleep(POLL_SECONDS)
+        return [f"{what} was told to stop" for what in said]
+
+    def place(self, device: str, runs: Path) -> Place:
+        """Where a training that is alone runs; see `places`."""
+        return self.places(device, runs, 1)[0]
+
+    def places(self, device: str, runs: Path, count: int) -> list[Place]:
+        """Where trainings run that go on at a time: the device that each sees, and the file whose lock stands for it.
 
         Args:
             device: auto, cpu or cuda.
             runs: folder of the runs of all folds and phases.
         """
+        found = places(device, runs, count, self.lock_folder or None)
         if self.lock:
-            lock = Path(self.lock)
-        else:
-            cpu, gpu = device_locks(runs)
-            lock = gpu if device != "cpu" and Path("/proc/driver/nvidia").exists() else cpu
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        return lock
+            names = [Path(self.lock), *(Path(f"{self.lock}.{number}") for number in range(1, count))]
+            found = [replace(place, lock=lock) for place, lock in zip(found, names, strict=True)]
+        for place in found:
+            place.lock.parent.mkdir(parents=True, exist_ok=True)
+        return found
 
-    def _command(self, verb: str, document: Path, lock: Path) -> list[str]:
-        guards = ["--threads", str(self._threads()), "--lock", str(lock), "--die-with-parent"]
+    def _start(
+        self, context: dg.AssetExecutionContext, number: int, request: TrainRequest, place: Place, threads: int
+    ) -> _Training:
+        """Begin an attempt at a training."""
+        if request.resume:
+            settle(request.out)
+        write_request(request.out / REQUEST, request)
+        attempt = begin(request.out)
+        document = attempt / REQUEST
+        write_request(document, replace(request, out=attempt, resume=(attempt / STATE).exists()))
+        with ExitStack() as stack:
+            session = stack.enter_context(
+                dg.open_pipes_session(
+                    context=context,
+                    context_injector=dg.PipesTempFileContextInjector(),
+                    message_reader=dg.PipesTempFileMessageReader(),
+                )
+            )
+            command = self._command("train", document, place, threads)
+            context.log.info(shlex.join(command))
+            process = TrainerProcess(command, self._environment(context, place, session, threads))
+            return _Training(number, request, attempt, place, process, session, stack.pop_all())
+
+    def _end(self, one: _Training, on_message: Callable[[TrainRequest, Message], None]) -> TrainingFailed | None:
+        """What became of a training whose process has ended; its files move into the run directory."""
+        code = one.process.end()
+        one.stack.close()
+        _forward(one.session, one.heard, lambda message: on_message(one.request, message))
+        publish(one.request.out, one.attempt)
+        if code == Exit.FINISHED:
+            return None
+        out = one.request.out
+        return failed(code, one.process.tail, out=out, runs=runs_of(out), lock=one.place.lock)
+
+    def _command(self, verb: str, document: Path, place: Place, threads: int) -> list[str]:
+        guards = ["--threads", str(threads), "--lock", str(place.lock), "--die-with-parent"]
         return [sys.executable, "-m", self.module, verb, str(document), *guards]
 
-    def _threads(self) -> int:
-        return self.threads or min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    def share(self, count: int) -> Share:
+        """See `TrainingLauncher`; `trainings` at a time."""
+        at_a_time = max(1, min(self.trainings, count))
+        return Share(at_a_time, self.thread_count(at_a_time))
+
+    def thread_count(self, at_a_time: int = 1) -> int:
+        """CPU threads of each of so many trainings that run at a time."""
+        return self.threads or max(1, min(len(os.sched_getaffinity(0)) // at_a_time, MAX_THREADS))
+
+    def _environment(
+        self, context: dg.AssetExecutionContext, place: Place, session: dg.PipesSession, threads: int
+    ) -> dict[str, str]:
+        return environment(
+            threads, place.environment, {STARTED_BY: context.run.run_id}, session.get_bootstrap_env_vars()
+        )
 
     def _run(
         self,
         context: dg.AssetExecutionContext,
         command: Sequence[str],
-        pipes_env: Mapping[str, str],
+        place: Place,
+        pipes: Mapping[str, str],
         while_waiting: Callable[[], None],
     ) -> tuple[int, list[str]]:
         """Run to the end; returns the exit code and the last lines of stderr. No way out leaves the process behind."""
         context.log.info(shlex.join(command))
-        process = subprocess.Popen(
-            command,
-            env=self._environment(pipes_env),
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert process.stderr is not None
-        tail: deque[str] = deque(maxlen=STDERR_LINES)
-        reader = Thread(target=_copy_stderr, args=(process.stderr, tail), daemon=True)
-        reader.start()
+        started = {STARTED_BY: context.run.run_id}
+        process = TrainerProcess(command, environment(self.thread_count(), place.environment, started, pipes))
         try:
-            while True:
-                try:
-                    process.wait(POLL_SECONDS)
-                    break
-                except subprocess.TimeoutExpired:
-                    while_waiting()
+            while not process.wait(POLL_SECONDS):
+                while_waiting()
         except BaseException:  # an interrupt above all: Dagster's is no Exception
             context.log.warning("the run is ending: the training process is told to save and stop")
-            self._stop(process)
+            stop([process], self.interrupt_seconds, self.terminate_seconds)
             raise
         finally:
-            _signal_group(process.pid, signal.SIGKILL)  # whatever the leader left behind
-            process.wait()
-            reader.join(timeout=5)
-        return process.returncode, list(tail)
-
-    def _environment(self, pipes_env: Mapping[str, str]) -> dict[str, str]:
-        """What the process inherits, with thread limits: they count only if set before torch is imported."""
-        threads = str(self._threads())
-        inherited = {name: value for name, value in os.environ.items() if name not in WITHHELD}
-        limits = {f"{library}_NUM_THREADS": threads for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")}
-        # waiting threads that spin take the cores of everybody else
-        return {**inherited, **limits, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", **pipes_env}
-
-    def _stop(self, process: subprocess.Popen) -> None:
-        """SIGINT, SIGTERM, SIGKILL; a second interrupt while waiting skips to the last."""
-        try:
-            for number, seconds in (
-                (signal.SIGINT, self.interrupt_seconds),
-                (signal.SIGTERM, self.terminate_seconds),
-            ):
-                _signal_group(process.pid, number)
-                try:
-                    process.wait(seconds)
-                    return
-                except subprocess.TimeoutExpired:
-                    continue
-        finally:
-            _signal_group(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def device_locks(runs: Path) -> tuple[Path, Path]:
-    """The files whose locks stand for this machine's processor (those of one data root) and for its GPU (everybody's).
-
-    Args:
-        runs: folder of the runs of all folds and phases.
-    """
-    return runs / ".cpu.lock", Path(tempfile.gettempdir()) / "atft-gpu0.lock"
+            code = process.end()  # and whatever the leader left behind
+        return code, list(process.tail)
 
 
 def runs_of(run: Path) -> Path:
@@ -252,112 +289,18 @@ def runs_of(run: Path) -> Path:
     return run.parents[2]
 
 
-def close(out: Path, status: Status) -> None:
-    """See to it that no record says "running" of a process that has ended; what never began leaves nothing behind."""
-    if [path.name for path in out.iterdir()] == [REQUEST]:
-        shutil.rmtree(out)
-        return
-    with suppress(RunError):  # no record yet, or a damaged one
-        end_record(out, status)
+def _forward(session: dg.PipesSession, heard: int, on_message: Callable[[Message], None]) -> int:
+    """Hand on the custom messages that are new; returns how many there are now."""
+    messages = session.get_custom_messages()
+    for message in messages[heard:]:
+        on_message(message)
+    return len(messages)
 
 
-def interrupted(out: Path) -> str:
-    """Close the run directory of a training that was told to stop; returns how to go on."""
-    close(out, "interrupted")
-    return _was_interrupted(out)
-
-
-def _was_interrupted(out: Path) -> str:
-    return f"the training was interrupted and nothing was published. {_how_to_go_on(out)}"
-
-
-def _how_to_go_on(out: Path) -> str:
-    if (out / STATE).exists():
-        return how_to_resume(out)
-    return "No epoch of it had ended; start it again"
-
-
-def _signal_group(group: int, number: int) -> None:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return  # everybody has gone
-
-
-def _copy_stderr(stream: IO[bytes], tail: deque[str]) -> None:
-    """Pass stderr on, to where Dagster collects compute logs, and remember its end."""
-    for line in stream:
-        os.write(2, line)
-        tail.append(line.decode(errors="replace").rstrip())
-
-
-def explain(code: int, stderr: Iterable[str], *, out: Path, runs: Path, lock: Path) -> str:
-    """One sentence for an exit code: what happened and what to do."""
-    said = last_words(stderr)
-    if code == Exit.BAD_INPUT:
-        return f"the trainer refused what it was given: {said}"
-    if code == Exit.GUARD:
-        return f"a guard was violated, so no checkpoint is published: {said}"
-    if code == Exit.DISK_FULL:
-        return (
-            f"the disk or quota under {out.parent} is full ({_free(out)} free); the last good checkpoint is intact. "
-            f"Free space ({_what_to_free(runs)}; `python -m atft_assets.tools.retention` lists what may go). {said}. "
-            f"{_how_to_go_on(out)}"
-        )
-    if code == Exit.LOCK_BUSY:
-        return f"the device is in use by {lock_holder(lock)}: wait for it or end it (lock {lock})"
-    if code == Exit.INTERRUPTED:
-        return _was_interrupted(out)
-    if code == -signal.SIGKILL:
-        return (
-            "the training process was killed (SIGKILL), by hand or because the machine ran out of memory. "
-            f"{_how_to_go_on(out)}"
-        )
-    if code < 0:
-        return f"the training process died of signal {-code} ({_signal_name(-code)}): {said}. {_how_to_go_on(out)}"
-    return f"the training process ended with exit code {code}: {said}"
-
-
-def last_words(stderr: Iterable[str]) -> str:
-    """The trainer's closing message: from the last line that does not continue the one before (by an indent)."""
-    words: list[str] = []
-    for line in filter(str.strip, stderr):
-        words = [*words, line.strip()] if line[0].isspace() and words else [line.strip()]
-    return " ".join(words).removeprefix("atft_model: ") or "it said nothing"
-
-
-def lock_holder(lock: Path) -> str:
-    """Who holds a file lock, as the kernel tells it."""
-    try:
-        inode = lock.stat().st_ino
-        held = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return "another process"
-    for words in map(str.split, held):
-        # "1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF"
-        if "->" not in words and len(words) > 5 and words[5].rpartition(":")[2] == str(inode):
-            return f"process {words[4]} ({_command_line(words[4])})"
-    return "another process"
-
-
-def _command_line(pid: str) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return "gone by now"
-    return " ".join(words).strip()[:200] or "unnamed"
-
-
-def _signal_name(number: int) -> str:
-    return signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-
-
-def _free(out: Path) -> str:
-    folder = next(p for p in (out, *out.parents) if p.exists())
-    return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
-
-
-def _what_to_free(runs: Path) -> str:
-    """Sizes of what may be deleted: other runs of all phases, and panels."""
-    sizes = {folder: size_of(folder) for folder in (runs, runs.parent / "panel") if folder.is_dir()}
-    return ", ".join(f"{size / 1e9:.1f} GB in {folder}" for folder, size in sizes.items()) or "old runs and panels"
+def _say_interrupted(context: dg.AssetExecutionContext, outs: Sequence[Path]) -> None:
+    """Close the run directories of trainings that were told to stop, and say how they go on."""
+    asset = context.asset_key.path[-1]
+    said = [interrupted(out) for out in outs]
+    note_interrupt(asset, said[0].rpartition(". ")[2])
+    for sentence in said:
+        context.log.warning(f"{asset}: {sentence}")

@@ -103,7 +103,7 @@ def _request_columns(*names: str) -> dict[str, Any]:
 _Knobs: Any = create_model(
     "Knobs",
     __base__=dg.Config,
-    **_request_columns("preset", "seed", "n_seeds", "device", "mode", "max_seconds"),
+    **_request_columns("preset", "seed", "n_seeds", "device", "mode", "max_seconds", "telemetry_seconds"),
     network=(NetworkForm, Field(NetworkForm(), description="Sizes of the network that differ from the preset's")),
     training=(TrainingForm, Field(TrainingForm(), description="Knobs of the training that differ from the preset's")),
     curriculum=(

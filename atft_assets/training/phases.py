@@ -4,56 +4,27 @@ A phase checks what it stands on, has its training done in another process (or t
 elsewhere), judges what came back, and only then moves the pointer `latest` that the next phase starts from.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 
 from atft_assets.contracts import Event
-from atft_assets.failures import PermanentFailure, permanent
 from atft_assets.groups import TRAINING
 from atft_assets.panel.asset import catalogued
-from atft_assets.reports.curves import curves_markdown
-from atft_assets.reports.spark import spark_markdown
-from atft_assets.scoring.block import Block
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 from atft_assets.training.folds import NAME as FOLDS_ASSET
-from atft_assets.training.importing import NotImportable, origin, take_in
-from atft_assets.training.lanes import MAIN_LANE, Lane, in_partition
-from atft_assets.training.launcher import TrainingFailed, TrainingLauncher
+from atft_assets.training.lanes import MAIN_LANE, Lane
+from atft_assets.training.making import Making
 from atft_assets.training.phase_config import PhaseConfig
-from atft_assets.training.planned_runs import PlannedRun, planned
-from atft_assets.training.preflight import NotReady, Preflight, Ready, other_network
-from atft_assets.training.run_facts import epoch_figures, figures_of, headline, settings_of
-from atft_assets.training.runs import Run, open_run
-from atft_assets.training.seeds import Ensemble, publish
-from atft_assets.training.tried import trainings
-from atft_assets.training.verdicts import (
-    check_specs,
-    gain_check,
-    gain_over,
-    gradient_flow,
-    guard_checks,
-    no_degeneracy,
-)
-from atft_assets.trials.ledger import seen
-from atft_model.interchange.exits import Exit
+from atft_assets.training.protocol import TrainingLauncher
+from atft_assets.training.verdicts import check_specs
 from atft_model.interchange.phases import Phase, ancestors
-from atft_model.interchange.request import TrainRequest
-from atft_model.interchange.run import STATE
 
 
 def current_catalogue(feature_set: str) -> str:
     """Hash of a named feature set as the code has it now."""
     return catalogued(feature_set)[1]
-
-
-def first_preset(settings: Settings) -> str:
-    """Size of the network at the start of a curriculum."""
-    return "demo" if settings.sandbox else "small"
 
 
 def phase_asset(
@@ -82,164 +53,14 @@ def phase_asset(
         tags={"atft/kind": "training"},
         kinds={"torch"},
         description=f"{phase.name}. Phase {phase.index} of the curriculum: {phase.what_is_on}.{where}",
-        **lane.partitioning,
+        **lane.trained_together(settings.fans_out),
     )
     def train(
-        context: dg.AssetExecutionContext, config: PhaseConfig, store: Store, launcher: TrainingLauncher
-    ) -> Iterator[Event]:
-        fold_name = lane.fold(context)
-        with permanent(f"{asset} cannot start"):
-            look = Preflight(phase, lane, fold_name, store, context.instance, catalogue)
-            ready = look.check(allow_ephemeral_instance=config.allow_ephemeral_instance)
-        folder = store.local("runs", fold_name, phase.key)
-        if config.import_run is None:
-            with permanent(f"{asset} cannot start"):
-                todo = planned(config, phase, lane, ready, folder, context.run.run_id)
-            runs = []
-            for one in todo:
-                runs.append((yield from _trained(context, config, phase, lane, ready, one, launcher, settings)))
-        else:
-            with permanent(f"{asset} cannot import a run"):
-                runs = [_imported(config, phase, ready, folder)]
-        with permanent(f"{asset} cannot be published"):
-            seen(store.local(), trainings(asset, Ensemble(tuple(runs))))
-            for event in _judged_and_published(context, phase, lane, Ensemble(tuple(runs)), ready, config.import_run):
-                yield in_partition(event, lane, fold_name) if isinstance(event, dg.AssetCheckResult) else event
+        context: dg.AssetExecutionContext, config: PhaseConfig, store: Store,
+        launcher: dg.ResourceParam[TrainingLauncher],
+    ) -> Iterator[Event]:  # fmt: skip
+        making = Making(context, config, phase, lane, store, launcher, settings, catalogue)
+        names = lane.fold_names(context)
+        yield from making.one(names[0]) if len(names) == 1 else making.many(names)
 
     return train
-
-
-def _trained(
-    context: dg.AssetExecutionContext, config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, todo: PlannedRun,
-    launcher: TrainingLauncher, settings: Settings,
-) -> Generator[Event, None, Run]:  # fmt: skip
-    """The run that another process trained; yields the failed checks of one that ended itself."""
-    asset, out = lane.phase(phase), todo.out
-    if todo.done:
-        context.log.info(f"{asset}: seed {todo.seed} had ended well before: {out.name}")
-        return open_run(out)
-    with permanent(f"{asset} cannot start"):
-        request = _request(config, phase, lane, ready, todo, settings)
-    try:
-        with permanent(f"{asset} cannot start"):
-            launcher.train(context, request, partial(_observe_epoch, context, asset))
-    except TrainingFailed as failure:
-        if failure.exit_code == Exit.GUARD:
-            for check in guard_checks(asset, out, str(failure)):
-                yield in_partition(check, lane, ready.fold.name)
-        raise PermanentFailure(
-            f"{asset} ({phase.name}): {failure}",
-            metadata={
-                "exit_code": failure.exit_code,
-                **({"resume_run": out.name} if (out / STATE).exists() else {}),
-                "run_directory": dg.MetadataValue.path(str(out)),
-                "stderr": dg.MetadataValue.md(f"```\n{failure.stderr}\n```"),
-            },
-        ) from failure
-    with permanent(f"{asset}: the trainer reported success, but"):
-        return open_run(out)
-
-
-def _imported(config: PhaseConfig, phase: Phase, ready: Ready, folder: Path) -> Run:
-    """The run that was trained elsewhere.
-
-    Raises:
-        NotImportable, RunError: it cannot stand for one that was trained here.
-    """
-    assert config.import_run is not None
-    if others := config.beside_import():
-        raise NotImportable(f"import_run trains nothing, so leave out {', '.join(others)}")
-    return take_in(config.import_run, phase, ready, folder)
-
-
-def _request(
-    config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, todo: PlannedRun, settings: Settings
-) -> TrainRequest:
-    """What the trainer is asked to do.
-
-    Raises:
-        NotReady: the network that is asked for is another than the parent's, whose weights then do not fit.
-    """
-    knobs = {**config.request(), "seed": todo.seed}
-    if todo.parent is None:
-        knobs.setdefault("preset", first_preset(settings))
-    elif why := other_network(knobs, todo.parent.record):
-        line = [*ancestors(phase), phase]
-        raise NotReady(
-            f"it starts from {lane.phase(line[-2])} {todo.parent.run_id}, whose network is another ({why}): a size is "
-            f"chosen in {lane.phase(line[0])} and kept from there on. Train {lane.phase(line[0])} with this preset or "
-            f"network in its config, the phases after it without one: "
-            f"{lane.command([lane.phase(one) for one in line], ready.fold.name)} --config FILE"
-        )
-    return TrainRequest(
-        panel=ready.panel.folder,
-        fold=ready.fold,
-        phase=phase.index,
-        out=todo.out,
-        init=todo.parent.folder if todo.parent else None,
-        **knobs,
-    )
-
-
-def _observe_epoch(context: dg.AssetExecutionContext, asset: str, message: Mapping[str, Any]) -> None:
-    """An epoch's metrics as an observation: its curves grow in the UI while the training goes on."""
-    if message.get("event") == "epoch":
-        partition = context.partition_key if context.has_partition_key else None
-        context.log_event(dg.AssetObservation(asset, metadata=epoch_figures(message), partition=partition))
-
-
-def _judged_and_published(
-    context: dg.AssetExecutionContext, phase: Phase, lane: Lane, trained: Ensemble, ready: Ready,
-    imported: str | None = None,
-) -> Iterator[Event]:  # fmt: skip
-    """Checks first; `latest` moves and the materialization is recorded only if the blocking ones pass for every run."""
-    asset, parents = lane.phase(phase), ready.parents
-    for run in trained.runs:  # the checks of the last stand for all, or those of the first that is refused
-        guards = run.record.guards or {"grad_norm": {}, "passed": False, "messages": ["the run reports no guards"]}
-        blocking = [gradient_flow(asset, guards), no_degeneracy(asset, guards)]
-        if refused := [check for check in blocking if not check.passed]:
-            yield from blocking
-            raise PermanentFailure(
-                f"{asset} ({phase.name}): {'; '.join(str(check.description) for check in refused)}. The checkpoint in "
-                f"{run.folder} is not published, the phase's `latest` is as it was."
-            )
-    gain = gain_over(parents, trained, Block.of(ready.panel, ready.fold, "validation"))
-    publish(trained)
-    parent_asset = lane.phase(ancestors(phase)[-1]) if parents else None
-    started_from = "-"
-    if parents:
-        started_from = f"{parent_asset}/{', '.join(parents.run_ids)}"
-        context.log.info(f"{asset} started from {started_from.replace('/', ' ', 1)}")
-    record = trained.newest.record
-    metadata = _metadata(asset, phase, trained.newest, started_from)
-    if len(trained.runs) > 1:
-        metadata = {"seeds": ", ".join(map(str, trained.seeds)), "runs": ", ".join(trained.run_ids), **metadata}
-    if imported is not None:
-        metadata |= {
-            "imported_from": origin(trained.newest, imported),
-            "trainer_code_version": record.code_version,
-        }
-    yield dg.MaterializeResult(asset_key=asset, data_version=dg.DataVersion(trained.version), metadata=metadata)
-    yield from blocking
-    yield gain_check(asset, parent_asset, gain)
-
-
-def _metadata(asset: str, phase: Phase, run: Run, parent: str) -> dict[str, Any]:
-    """What the UI shows of a run, in this order: outcome and picture, settings, numbers (they plot over the runs)."""
-    record, metrics = run.record, run.metrics()
-    title = f"{asset} · {phase.name} · {run.run_id}"
-    return {
-        "outcome": headline(record),
-        "rank_ic_by_epoch": dg.MetadataValue.md(
-            spark_markdown(metrics["rank_ic"].to_list(), record.kept_epoch, "validation RankIC")
-        ),
-        "curves": dg.MetadataValue.md(curves_markdown(metrics, title, record.kept_epoch)),
-        **settings_of(record),
-        **figures_of(record),
-        "run_id": run.run_id,
-        "parent_run": parent,
-        "fold": record.fold.name,
-        "panel_id": record.panel_id,
-        "catalogue_hash": record.catalogue_hash,
-        "checkpoint": dg.MetadataValue.path(str(run.checkpoint)),
-    }

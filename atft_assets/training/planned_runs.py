@@ -8,6 +8,7 @@ from atft_assets.training.lanes import Lane
 from atft_assets.training.phase_config import PhaseConfig
 from atft_assets.training.preflight import NotReady, Ready
 from atft_assets.training.runs import Run, is_finished, new_run_id
+from atft_model.interchange.attempts import newest_state
 from atft_model.interchange.phases import Phase, ancestors
 
 
@@ -28,12 +29,14 @@ class PlannedRun:
 
 
 def planned(
-    config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, folder: Path, dagster_run_id: str
-) -> list[PlannedRun]:
+    config: PhaseConfig, phase: Phase, lane: Lane, ready: Ready, folder: Path, dagster_run_id: str,
+    *, together: bool = False,
+) -> list[PlannedRun]:  # fmt: skip
     """The runs of a phase, in the order in which they are trained.
 
     Args:
         folder: `runs/<fold>/<phase>`.
+        together: this fold is one of several of the Dagster run; what is to go on may be in another one's folder.
 
     Raises:
         NotReady: seeds that have no parent, or a run that is to go on and is not there, or finished.
@@ -41,6 +44,8 @@ def planned(
     seeds = _seeds(config, ready)
     parents = {seed: _parent(seed, seeds, phase, lane, ready) for seed in seeds}
     if config.resume_run is not None:
+        if not together:
+            _refuse_to_resume(folder / config.resume_run)
         return list(_resumed(config.resume_run, seeds, parents, folder, dagster_run_id))
     several = len(seeds) > 1
     return [
@@ -76,23 +81,34 @@ def _parent(seed: int, seeds: list[int], phase: Phase, lane: Lane, ready: Ready)
     return own
 
 
+def _refuse_to_resume(out: Path) -> None:
+    if not out.is_dir():
+        raise NotReady(f"there is no run {out.name} to resume under {out.parent}")
+    if is_finished(out):
+        raise NotReady(f"the run {out.name} is finished, there is nothing to resume")
+
+
 def _resumed(
     run_id: str, seeds: list[int], parents: dict[int, Run | None], folder: Path, dagster_run_id: str
 ) -> Iterator[PlannedRun]:
-    """The runs of an interrupted training: what had ended stays, one goes on, the others begin."""
-    out = folder / run_id
-    if not out.is_dir():
-        raise NotReady(f"there is no run {run_id} to resume under {folder}")
-    if is_finished(out):
-        raise NotReady(f"the run {run_id} is finished, there is nothing to resume")
-    if len(seeds) == 1:
-        yield PlannedRun(seeds[0], parents[seeds[0]], out)
-        return
+    """The runs of an interrupted training: what had ended stays, what has a state goes on, the others begin.
+
+    The end of the run's name is that of its Dagster run, and with it of all that was begun together.
+    """
+    several = len(seeds) > 1
     for seed in seeds:
-        begun = sorted(folder.glob(f"*-s{seed}-{run_id.rpartition('-')[2]}"))
+        begun = _begun(folder, run_id, seed if several else None)
         if begun and is_finished(begun[-1]):
             yield PlannedRun(seed, parents[seed], begun[-1], done=True)
-        elif begun and begun[-1] == out:
-            yield PlannedRun(seed, parents[seed], out)
+        elif begun and (begun[-1].name == run_id or newest_state(begun[-1]) is not None):
+            yield PlannedRun(seed, parents[seed], begun[-1])
         else:
-            yield PlannedRun(seed, parents[seed], folder / new_run_id(dagster_run_id, seed))
+            yield PlannedRun(seed, parents[seed], folder / new_run_id(dagster_run_id, seed if several else None))
+
+
+def _begun(folder: Path, run_id: str, seed: int | None) -> list[Path]:
+    """Run directories that the same Dagster run began, of a seed where it is one of several, the newest last."""
+    if seed is None and (folder / run_id).is_dir():
+        return [folder / run_id]
+    which = "*" if seed is None else f"*-s{seed}"
+    return sorted(path for path in folder.glob(f"{which}-{run_id.rpartition('-')[2]}") if path.is_dir())

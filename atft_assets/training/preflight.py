@@ -2,7 +2,8 @@
 
 Dagster's blocking checks guard one run only: a lone `--select train_phase2` would otherwise train on whatever lies on
 the disk. So every phase looks itself: the manifests, the latest verdicts of the checks, the panel, the fold that was
-cut on it, the parent's run.
+cut on it, the parent's run. Then come the findings of `readiness`. Both are told as the blocking check `preflight` of
+the phase, whose page shows the table.
 """
 
 import re
@@ -16,22 +17,37 @@ import dagster as dg
 from atft_assets.contracts import CONTRACT_CHECK
 from atft_assets.dagster_private import CheckStatus
 from atft_assets.failures import Refusal
+from atft_assets.findings import Finding, Level, ok
 from atft_assets.panel.sources import SOURCES
+from atft_assets.reports.shown import numbers
 from atft_assets.store import UNPARTITIONED, Store
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.folds import fold_on
 from atft_assets.training.lanes import Lane
+from atft_assets.training.machine import this_machine
+from atft_assets.training.protocol import Share
+from atft_assets.training.readiness import (
+    device_of,
+    estimate,
+    graph_findings,
+    label_findings,
+    machine_findings,
+    panel_findings,
+)
 from atft_assets.training.runs import Run, latest_run
 from atft_assets.training.seeds import Ensemble, latest_ensemble
-from atft_model.interchange.config import PRESETS, ModelConfig
+from atft_model.interchange.config import PRESETS, ModelConfig, Preset, changed
 from atft_model.interchange.errors import ConfigError, RunError
 from atft_model.interchange.fold import Fold
+from atft_model.interchange.footprint import Footprint
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import Phase, ancestors
 from atft_model.interchange.records import from_plain, to_plain
+from atft_model.interchange.request import TrainRequest
 from atft_model.interchange.run import RunRecord
 
 GRADIENT_FLOW, NO_DEGENERACY, GAIN = "gradient_flow", "no_degeneracy", "gain"
+PREFLIGHT = "preflight"
 BLOCKING = (GRADIENT_FLOW, NO_DEGENERACY)
 
 TEMPORARY_HOME = ".tmp_dagster_home_"
@@ -163,6 +179,72 @@ class Preflight:
             if run is None or unfit(run.record, panel, fold):
                 return line[place:]
         return []
+
+
+def chosen_preset(request: TrainRequest, parent: RunRecord | None) -> Preset:
+    """The network and training that a request asks for: its preset, else the parent's, with its knobs over it.
+
+    Raises:
+        ConfigError: a knob that does not exist, or a value that it cannot have.
+    """
+    base = PRESETS[request.preset or "small"]
+    if request.preset is None and parent is not None and {"model", "train"} <= parent.config.keys():
+        base = changed(base, parent.config["model"], parent.config["train"])
+    return changed(base, request.network, request.training)
+
+
+def looked_at(
+    ready: Ready, request: TrainRequest, phase: Phase, share: Share | None, trainings: int = 1
+) -> tuple[list[Finding], Footprint]:
+    """What is found of machine, panel, graph and labels before a training, and its estimated memory.
+
+    Args:
+        share: how the step's trainings share this machine; None: they run elsewhere, of which it says nothing.
+        trainings: of the step, on this fold and others: each wants about what this one wants.
+
+    Raises:
+        ConfigError: the request asks for what no network can have.
+    """
+    panel, fold = ready.panel, ready.fold
+    whole = list(panel_findings(panel))
+    if any(one.level is Level.FAIL for one in whole):
+        return whole, Footprint(*[0.0] * 6)  # nothing else can be read
+    machine = this_machine(request.out)
+    config = chosen_preset(request, ready.parent.record if ready.parent else None)
+    need = estimate(panel, fold, config, phase.on, device_of(request.device, machine), request.mode, request.n_seeds)
+    there = (
+        list(machine_findings(request.device, machine, need, share, trainings))
+        if share is not None
+        else [ok("device", "training runs on another machine, which is not looked at")]
+    )
+    return [*there, *whole, *graph_findings(panel, fold, phase.on), *label_findings(panel, fold)], need
+
+
+def preflight_check(asset: str, findings: Sequence[Finding], need: Footprint | None = None) -> dg.AssetCheckResult:
+    """The findings as the blocking check of a phase, with their table; warnings let it pass and are said.
+
+    Args:
+        need: the estimate; None where nothing was estimated.
+    """
+    failed = [one for one in findings if one.level is Level.FAIL]
+    said = failed or [one for one in findings if one.level is Level.WARN]
+    text = "; ".join(f"{one.found}: {one.todo}" if one.todo else one.found for one in said)
+    columns = [dg.TableColumn(name, "string") for name in ("level", "subject", "found", "what to do")]
+    rows = [
+        dg.TableRecord({"level": one.level.value, "subject": one.subject, "found": one.found, "what to do": one.todo})
+        for one in findings
+    ]
+    metadata: dict[str, Any] = {"findings": dg.MetadataValue.table(rows, dg.TableSchema(columns))}
+    if need is not None:
+        metadata |= numbers({f"estimated_{name}_gb": size / 1e9 for name, size in to_plain(need).items()})
+    return dg.AssetCheckResult(
+        asset_key=asset,
+        check_name=PREFLIGHT,
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=text or f"{len(findings)} findings, nothing to do",
+        metadata=metadata,
+    )
 
 
 def unfit(record: RunRecord, panel: Panel, fold: Fold) -> str | None:

@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
+
+from atft_assets.reports.curves import curves_markdown
+from atft_assets.reports.device_picture import device_figures, device_markdown
 from atft_assets.reports.shown import numbers
+from atft_assets.reports.spark import spark_markdown
+from atft_assets.training.runs import Run
 from atft_model.interchange.config import PRESETS, knobs_apart
+from atft_model.interchange.errors import RunError
+from atft_model.interchange.phases import Phase
 from atft_model.interchange.run import RunRecord
+from atft_model.interchange.telemetry import read_telemetry
 
 # what is shown: where it stands in `run.json`
 SETTINGS: Mapping[str, str] = {
@@ -91,7 +101,13 @@ def headline(record: RunRecord) -> str:
     best = f"epoch {record.kept_epoch} of {record.epochs} kept" if record.kept_epoch else "its parent's weights kept"
     t = f", t {figures['t_1d']:.1f} at one day" if "t_1d" in figures else ""
     ranked = f"{figures['rank_ic']:.4f}" if "rank_ic" in figures else "unknown"
-    return f"validation RankIC {ranked}{t}; {best}; {record.seconds or 0:.0f} s"
+    return f"validation RankIC {ranked}{t}; {best}; {record.seconds or 0:.0f} s{_idle(record)}"
+
+
+def _idle(record: RunRecord) -> str:
+    """How much of the time the device did nothing, where that was told."""
+    share = (record.telemetry or {}).get("idle_share")
+    return "" if share is None else f"; device idle {share:.0%} of the time"
 
 
 def _at(record: RunRecord, path: str) -> Any:
@@ -103,3 +119,40 @@ def _at(record: RunRecord, path: str) -> Any:
 
 
 assert all(path.partition(".")[0] in {field.name for field in fields(RunRecord)} for path in SETTINGS.values())
+
+
+def shown(asset: str, phase: Phase, run: Run, parent: str) -> dict[str, Any]:
+    """What the UI shows of a run, in this order: outcome and picture, settings, numbers (they plot over the runs)."""
+    record, metrics = run.record, run.metrics()
+    title = f"{asset} · {phase.name} · {run.run_id}"
+    return {
+        "outcome": headline(record),
+        "rank_ic_by_epoch": dg.MetadataValue.md(
+            spark_markdown(metrics["rank_ic"].to_list(), record.kept_epoch, "validation RankIC")
+        ),
+        "curves": dg.MetadataValue.md(curves_markdown(metrics, title, record.kept_epoch)),
+        **device_metadata(run.folder, title),
+        **settings_of(record),
+        **figures_of(record),
+        "run_id": run.run_id,
+        "parent_run": parent,
+        "fold": record.fold.name,
+        "panel_id": record.panel_id,
+        "catalogue_hash": record.catalogue_hash,
+        "checkpoint": dg.MetadataValue.path(str(run.checkpoint)),
+    }
+
+
+def device_metadata(folder: Path, title: str) -> dict[str, Any]:
+    """What the device did during a run, as picture and numbers; empty where no look was taken.
+
+    A training that went well is published whatever became of its telemetry: damage is said in the picture's place.
+    """
+    try:
+        found = read_telemetry(folder)
+    except RunError as error:
+        return {"device_use": f"not shown: {error}"}
+    summary = found.summary() if found else None
+    if found is None or summary is None:
+        return {}
+    return {"device_use": dg.MetadataValue.md(device_markdown(found, title)), **device_figures(summary)}

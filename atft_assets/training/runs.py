@@ -6,6 +6,7 @@ refers to are removed: which those are, only the runs can tell.
 """
 
 import json
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
 from atft_assets.training.lanes import lane_of
+from atft_model.interchange.attempts import attempts, settle
 from atft_model.interchange.errors import RunError, damaged
 from atft_model.interchange.hashes import checked_bytes, read_sidecar
 from atft_model.interchange.panel import DESCRIPTION
@@ -155,11 +157,21 @@ def all_runs(runs: Path) -> Iterator[Path]:
 def end_abandoned(runs: Path) -> Iterator[str]:
     """Mark as interrupted what says "running" although no process holds it any more; a sentence for each."""
     for folder in all_runs(runs):
+        with suppress(RunError, OSError):  # an attempt that lives holds its own directory
+            if all(_made_here(attempt) for attempt in attempts(folder)):
+                settle(folder)
         if _document(folder / RUN_JSON).get("status") != "running":
             continue
         with suppress(RunError, OSError):  # a training that lives holds it; what is damaged is for another to mend
             if end_record(folder, "interrupted"):
                 yield f"{folder}: no process trains it any more; marked as interrupted. {how_to_resume(folder)}"
+
+
+def _made_here(attempt: Path) -> bool:
+    """Whether an attempt was made on this host; of another one the lock need not be seen here, so it is left to the
+    training that resumes it."""
+    hardware = _document(attempt / RUN_JSON).get("hardware")
+    return not isinstance(hardware, dict) or hardware.get("host", platform.node()) == platform.node()
 
 
 def how_to_resume(folder: Path) -> str:

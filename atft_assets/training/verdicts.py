@@ -9,7 +9,7 @@ import numpy as np
 
 from atft_assets.reports.shown import numbers
 from atft_assets.scoring.block import Block
-from atft_assets.training.preflight import GAIN, GRADIENT_FLOW, NO_DEGENERACY
+from atft_assets.training.preflight import GAIN, GRADIENT_FLOW, NO_DEGENERACY, PREFLIGHT
 from atft_assets.training.runs import Run
 from atft_assets.training.seeds import Ensemble
 from atft_model.interchange.errors import RunError
@@ -25,6 +25,12 @@ Checks = Iterator[dg.AssetCheckResult]
 def check_specs(asset: str, parent: str | None) -> list[dg.AssetCheckSpec]:
     """The checks of a phase's asset."""
     return [
+        dg.AssetCheckSpec(
+            PREFLIGHT,
+            asset=asset,
+            blocking=True,
+            description="Before the training: device, memory, disk, panel, graph and labels are fit for it.",
+        ),
         dg.AssetCheckSpec(
             GRADIENT_FLOW,
             asset=asset,

@@ -188,6 +188,8 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
             for name, frame in {**frames, **blended(parts, scored)}.items():
                 write_scores(path.parent / "scores" / f"{which}-{name}.parquet", frame)
             write_json(path, {**board, "profiles": profiles})
+            store.push("trials")
+            store.push("evaluation")
             page = write_page(store, board, profiles)
         yield dg.MaterializeResult(
             asset_key=WALK_FORWARD,

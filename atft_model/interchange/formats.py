@@ -4,7 +4,7 @@ from dataclasses import MISSING, Field, fields
 from typing import Any, get_type_hints
 
 from atft_model.interchange import __doc__ as package
-from atft_model.interchange import fold, panel, phases, request, run
+from atft_model.interchange import fold, panel, phases, request, run, telemetry
 from atft_model.interchange.config import PRESETS, LossWeights, ModelConfig, PhaseChanges, Switches, TrainConfig
 from atft_model.interchange.exits import MEANING, Exit
 from atft_model.interchange.horizons import HORIZON_WEIGHTS, MIN_NAMES
@@ -56,6 +56,15 @@ def render() -> str:
         ),
         _presets(),
         _section("Run", run.__doc__, [("run.json", run.RunRecord), ("parent", run.Parent)]),
+        _section(
+            "Telemetry",
+            telemetry.__doc__,
+            [
+                ("meter", telemetry.Meter),
+                ("reading", telemetry.Reading),
+                ("telemetry: Summary", telemetry.Summary),
+            ],
+        ),
         "## Phases\n\n| phase | path | name | what is on |\n|---|---|---|---|\n"
         + "\n".join(f"| {p.index} | `{p.key}` | {p.name} | {p.what_is_on} |" for p in phases.PHASES)
         + "\n",

@@ -42,6 +42,9 @@ class TrainRequest:
     resume: bool = entry("`out` holds an interrupted training that is to go on", False)
     shuffle_edges: int | None = entry("Control: replace neighbours by random names, by this seed", None)
     permute_labels: int | None = entry("Control: shuffle each day's labels among its names, by this seed", None)
+    telemetry_seconds: float = entry(
+        "Seconds between two looks at the device, which are written to telemetry.jsonl; 0: none are taken", 1.0
+    )
 
     def __post_init__(self) -> None:
         known = [phase.index for phase in PHASES]
@@ -49,6 +52,8 @@ class TrainRequest:
             raise RequestError(f"there is no phase {self.phase}; the phases are {', '.join(map(str, known))}")
         if self.n_seeds < 1:
             raise RequestError(f"n_seeds is {self.n_seeds}: at least one network must be trained")
+        if not self.telemetry_seconds >= 0:
+            raise RequestError(f"telemetry_seconds is {self.telemetry_seconds}: it must be 0 or more")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 `run.json` is the record below. Beside it lie `checkpoint.safetensors` (weights of the epoch that was kept, under
 `<member>/<parameter>`), `metrics.parquet` (a row an epoch), `scores.parquet` (the validation block: date, code,
-score_<h>d), `log.jsonl`, `request.json`, and while the run is under way `state.safetensors`, from which it is resumed.
+score_<h>d), `log.jsonl`, `request.json`, `telemetry.jsonl` (what the device did), and while the run is under way
+`state.safetensors`, from which it is resumed.
 Every reader holds checkpoint, scores and metrics against the hashes of the record; a file without one is read as it
 stands. Scores that `predict` writes have their hash beside them, in `<file>.sha256`.
 A text file `latest` beside the run directories names the newest published one; the side that judged the run writes it.
@@ -90,6 +91,9 @@ class RunRecord:
     scores_sha256: str | None = entry("Hash of scores.parquet", None)
     metrics_sha256: str | None = entry("Hash of metrics.parquet", None)
     sequences: tuple[str, ...] = entry("Names of the features that are read over the look-back, in order", ())
+    telemetry: Mapping[str, Any] | None = entry(
+        "What the device did, in the fields of Summary; null: no look was taken", None
+    )
 
     def hash_of(self, file: str) -> str | None:
         """The hash of checkpoint, scores or metrics; None if the record has none."""

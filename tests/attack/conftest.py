@@ -8,6 +8,7 @@ import pytest
 from atft_assets.sandbox import MarketConfig, serve
 from tests.attack.hostile import proxy
 from tests.attack.lab import BEFORE, END, KEY, MONTH, START, Lab
+from tests.training.conftest import _world, world  # noqa: F401
 
 TABLES = ("listed_info", "daily_quotes", "topix", "sector_indices")
 

@@ -1,10 +1,8 @@
 """After an attack the key is nowhere at rest; nothing loads code from data, and nothing listens but on loopback."""
 
 import ast
-import base64
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import dagster as dg
 import pytest
@@ -13,16 +11,12 @@ from atft_assets.sandbox import MarketConfig, SandboxServer, serve
 from tests.attack.cases import CASES
 from tests.attack.hostile import Proxy, proxy
 from tests.attack.lab import BEFORE, END, KEY, START, Lab
+from tests.attack.leaks import leaks
 
 REPOSITORY = Path(__file__).parents[2]
 FAULTS = ("403 that shows the key", "HTML with status 503, always", "a redirect", "a body cut short", "another day")
 LOADERS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 CALLS = {"eval", "exec", "os.system", "os.popen", "torch.load", "yaml.load", "tempfile.mktemp", "numpy.load", "np.load"}
-
-
-def forms(key: str) -> list[bytes]:
-    """The key as it might be written."""
-    return [key.encode(), quote(key, safe="").encode(), base64.b64encode(key.encode()), key.encode("utf-16-le")]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +37,7 @@ def test_the_key_is_in_no_file_after_an_attack(sandbox: SandboxServer, tmp_path:
                 assert not lab.attack(case).success, case.name
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         assert any(path.suffix == ".db" for path in files) and (lab.root / "alerts.log") in files
-        told = [path for path in files if any(form in path.read_bytes() for form in forms(KEY))]
+        told = leaks(tmp_path, {"key": KEY})
     assert told == []
 
 

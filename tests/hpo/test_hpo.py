@@ -24,6 +24,7 @@ from atft_assets.training.launcher import LocalLauncher
 from atft_assets.trials.ledger import all_trials, count
 from atft_model.interchange.fold import write_fold
 from atft_model.interchange.phases import PHASES
+from atft_model.interchange.run import read_record
 from tests.patience import PATIENCE, until
 from tests.training.small_market import World
 from tests.training.test_phases import failure, train
@@ -47,14 +48,17 @@ study.HEARTBEAT_SECONDS = 1
 root = sys.argv[1]
 span = {"start": date(2019, 1, 4), "end": date(2020, 6, 30)}
 settings = Settings(base_url="http://127.0.0.1:9/v2", plan=Plan.STANDARD, data_root=root, **span)
-config = {"study": "s", "trials": 4, "through_phase": 0, "startup_trials": 2,
+at_a_time = int(sys.argv[2])
+config = {"study": "s", "trials": 4, "through_phase": 0, "startup_trials": 2, "trials_at_a_time": at_a_time,
           "space": {"training.learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}}}
 done = dg.materialize(
     [hpo_asset(settings), dg.AssetSpec("training_panel"), dg.AssetSpec("folds")], selection=["hpo"],
-    resources={"store": Store(root=root), "launcher": LocalLauncher(module="fake_trainer", threads=1)},
+    resources={"store": Store(root=root), 
+               "launcher": LocalLauncher(module="fake_trainer", threads=1, trainings=at_a_time)},
     run_config={"ops": {"hpo": {"config": config}}},
 )
 """
+TWO = LocalLauncher(module="fake_trainer", threads=1, trainings=2)
 
 
 def search(world: World, instance: dg.DagsterInstance, launcher: dg.ConfigurableResource | None = None, **config: Any):
@@ -142,6 +146,74 @@ def test_an_interrupted_trial_is_tried_again_first(world: World, instance: dg.Da
     assert [trial.state.name for trial in after].count("COMPLETE") == 3
 
 
+def test_two_trials_run_side_by_side(world: World, instance: dg.DagsterInstance, monkeypatch) -> None:
+    """The first training ends only if a second one has begun beside it."""
+    monkeypatch.setenv("FAKE_TRAINER", "meet")
+    result = search(world, instance, TWO, trials=3, trials_at_a_time=2, through_phase=1, keep_runs=True)
+    assert result.success, failure(result)
+    trials = study_of(world).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    assert trials[0].datetime_complete > trials[1].datetime_start
+    for number in range(3):  # each trial is a chain of its own
+        first, second = (
+            world.root / "hpo" / "s" / "previous" / phase.key / f"trial{number:04d}" for phase in PHASES[:2]
+        )
+        assert read_record(second).parent.run_id == first.name == read_record(first).run_id
+    assert metadata(result)["trials_complete"] == 3
+
+
+def test_side_by_side_a_trial_fails_or_is_pruned_alone(
+    world: World, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of one, the others go on, as they do one at a time; one fold is its last, so none is pruned."""
+    monkeypatch.setenv("FAKE_TRAINER", "frail")
+    assert search(world, instance, TWO, trials=6, trials_at_a_time=3).success
+    trials = study_of(world).trials
+    assert len(trials) == 6 and all(trial.state.is_finished() for trial in trials)
+    for trial in trials:
+        assert (trial.state.name == "FAIL") == (trial.params[RATE] > 3e-3) == (WHY in trial.user_attrs)
+    assert {"FAIL", "COMPLETE"} == {trial.state.name for trial in trials}
+    runs = {path.name for path in (world.root / "hpo" / "s").glob("*/*/trial*")}
+    assert runs == {f"trial{study_of(world).best_trial.number:04d}"}
+
+
+def test_one_at_a_time_draws_what_it_always_drew(world: World, instance: dg.DagsterInstance) -> None:
+    """The sampler's view of trials under way changes nothing for a worker that is alone."""
+    assert search(world, instance, trials=6).success
+    theirs = study_of(world)
+    plain = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(n_startup_trials=3, seed=0))
+    plain.enqueue_trial(theirs.trials[0].params)
+    for trial in theirs.trials:
+        again = plain.ask()
+        assert {RATE: again.suggest_float(RATE, 1e-4, 1e-1, log=True)} == trial.params
+        plain.tell(again, trial.value)
+
+
+class InterruptingAll(LocalLauncher):
+    """Is interrupted in the second training of one trial, and of what runs beside it."""
+
+    at: str
+
+    def fan_out(self, context, requests, on_message=lambda request, message: None):
+        if any((request.out.name, request.phase) == (self.at, 1) for request in requests):
+            raise KeyboardInterrupt
+        return super().fan_out(context, requests, on_message)
+
+
+def test_interrupted_trials_are_tried_again_first(world: World, instance: dg.DagsterInstance) -> None:
+    config = {"trials": 4, "trials_at_a_time": 2, "through_phase": 1}
+    launcher = InterruptingAll(module="fake_trainer", threads=1, trainings=2, at="trial0002")
+    with suppress(KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        assert not search(world, instance, launcher, **config).success
+    before = study_of(world).trials
+    assert [trial.state.name for trial in before] == ["COMPLETE", "COMPLETE", "FAIL", "FAIL", "WAITING", "WAITING"]
+    assert not any(WHY in trial.user_attrs for trial in before)
+    assert search(world, instance, TWO, **config).success
+    after = study_of(world).trials
+    assert [trial.params for trial in after[4:]] == [trial.params for trial in before[2:4]]
+    assert [trial.state.name for trial in after].count("COMPLETE") == 4
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
@@ -198,10 +270,10 @@ def worker(world: World, tmp_path: Path):
     """Starts a process that works on the study `s`; each is ended."""
     made: list[subprocess.Popen[bytes]] = []
 
-    def start(words: str = "") -> subprocess.Popen[bytes]:
+    def start(words: str = "", at_a_time: int = 1) -> subprocess.Popen[bytes]:
         environ = {**os.environ, "FAKE_TRAINER": words}
         with (tmp_path / f"worker{len(made)}").open("w") as log:
-            command = [sys.executable, "-c", WORKER, str(world.root)]
+            command = [sys.executable, "-c", WORKER, str(world.root), str(at_a_time)]
             made.append(subprocess.Popen(command, env=environ, stdout=log, stderr=subprocess.STDOUT))
         return made[-1]
 
@@ -221,19 +293,22 @@ def test_two_workers_share_a_study(world: World, tmp_path: Path, worker) -> None
     assert [trial.number for trial in trials] == list(range(len(trials)))
 
 
-def test_what_a_killed_worker_left_is_tried_again(world: World, instance: dg.DagsterInstance, worker) -> None:
-    process = worker("hang")
-    until(lambda: list(world.root.glob("hpo/s/*/*/*/ready")), "a training", process=process)
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_what_a_killed_worker_left_is_tried_again(world: World, worker, at_a_time: int) -> None:
+    process = worker("hang", at_a_time)
+    until(lambda: len(list(world.root.glob("hpo/s/**/ready"))) == at_a_time, "the trainings", process=process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    (left,) = study_of(world).trials
-    assert left.state.name == "RUNNING"
+    left = study_of(world).trials
+    assert [trial.state.name for trial in left] == ["RUNNING"] * at_a_time
     time.sleep(2.5)  # its heart is to beat once a second, and is given two
-    second = worker()
+    second = worker("", at_a_time)
     assert second.wait(PATIENCE) == 0
     trials = study_of(world).trials
-    assert trials[0].state.name == "FAIL" and trials[0].params == left.params
-    assert left.params in [trial.params for trial in trials[1:]]
+    assert [trial.state.name for trial in trials[:at_a_time]] == ["FAIL"] * at_a_time
+    assert [trial.params for trial in trials[:at_a_time]] == [trial.params for trial in left]
+    again = [trial.params for trial in trials[at_a_time:]]
+    assert all(trial.params in again for trial in left)
     assert sum(trial.state.name in ("COMPLETE", "PRUNED") for trial in trials) >= 4
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import dagster as dg
 import numpy as np
 import optuna
 import pytest
@@ -9,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atft_assets.failures import Refusal
 from atft_assets.hpo.page import FOLDS, best_config, importances, picture, render, trials_table
-from atft_assets.hpo.study import WHY, OtherStudy, best_of, counted, objective_of, open_study
+from atft_assets.hpo.study import WHY, OtherStudy, best_of, counted, database_of, objective_of, open_study
 from atft_assets.hpo.tried import tried
 from tests.reports.page import checked
 
@@ -39,6 +41,16 @@ def test_a_study_is_gone_on_with_and_refuses_what_is_not_comparable(tmp_path: Pa
     assert not set(first) & {trial.params["x"] for trial in again.trials[2:]}, "the same draws again"
     with pytest.raises(OtherStudy, match=r"panel is p2, there p1.*another name"):
         opened(tmp_path, panel="p2")
+
+
+def test_in_a_bucket_a_study_needs_the_platforms_database() -> None:
+    """Nobody loses trials to another machine's file."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert database_of(instance, bucket=False) is None
+        with pytest.raises(Refusal, match=r"a bucket holds none: let Dagster write its history to PostgreSQL"):
+            database_of(instance, bucket=True)
+        setattr(instance.event_log_storage, "postgres_url", "postgresql:///atft")  # noqa: B010
+        assert database_of(instance, bucket=True) == "postgresql:///atft"
 
 
 def test_what_failed_by_itself_counts_and_what_was_killed_does_not(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import dagster as dg
 import pytest
 
 from atft_assets.operations.retention import COMMAND, OP, RetentionConfig, plan, retention_job, weekly_retention
-from atft_assets.store import Store
+from atft_assets.store import Store, leftovers
 from atft_assets.tools.retention import main
+from tests.store.bucket import ROOT, bucket, server  # noqa: F401
+from tests.store.test_bucket import files, named, published, values
 
 DAY = 86_400.0
 PANELS = ("p1", "p2")
@@ -132,6 +134,48 @@ def test_without_a_home_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, caps
     assert main([]) == 2 and ". ./env.sh" in capsys.readouterr().err
 
 
-def test_tables_in_a_bucket_have_no_runs_to_remove(home: dg.DagsterInstance) -> None:
-    found = plan(home, Store(root="s3://bucket/data"), 90, 5)
-    assert found.folders == [] and len(found.history) == 3
+def test_of_a_bucket_only_what_tables_left_behind_goes(
+    home: dg.DagsterInstance,
+    bucket: Store,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ATFT_DATA", ROOT)
+    table = bucket.table("raw", "quotes")
+    for value in (1.0, 2.0):
+        published(bucket, 1, value)
+    (bucket.place / "runs" / "main" / "phase0" / "20240101T000000-old00000" / "run.json").write_bytes(b"{}")
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert "run directories, sets of baselines and panels are left alone" in said and "raw/quotes" not in said
+    monkeypatch.setattr(leftovers, "LONGEST_PUBLICATION", timedelta(seconds=-5))
+    monkeypatch.setattr(leftovers, "GRACE", timedelta(seconds=-5))
+    assert main([]) == 0 and "replaced file" in capsys.readouterr().out and len(files(table)) == 2
+    assert main(["--yes"]) == 0 and files(table) == named(table) and values(table) == {"2024-01": 2.0}
+    assert home.get_runs_count() == 20 and (bucket.place / "runs" / "main" / "phase0").exists()
+
+
+def test_the_dagster_runs_of_a_buckets_trainings_stay(home: dg.DagsterInstance, bucket: Store) -> None:  # noqa: F811
+    run = dg.DagsterRun(job_name="idle", run_id="deadbeef", status=dg.DagsterRunStatus.SUCCESS)
+    home.run_storage.add_historical_run(run, dg_time(time.time() - 140 * DAY))
+
+    def goes() -> bool:
+        return "deadbeef" in [one.name for one in plan(home, bucket, 90, 5).history]
+
+    for number in range(20):  # the newest stay anyway
+        late = dg.DagsterRun(job_name="idle", run_id=f"late{number:02}", status=dg.DagsterRunStatus.SUCCESS)
+        home.run_storage.add_historical_run(late, dg_time(time.time() - 100 * DAY))
+    assert goes()
+    (bucket.place / "runs" / "main" / "phase0" / "20240101T000000-deadbeef" / "run.json").write_bytes(b"{}")
+    assert not goes()
+
+
+def test_of_a_bucket_that_does_not_answer_nothing_is_removed(
+    home: dg.DagsterInstance,
+    bucket: Store,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ATFT_DATA", "s3://no-such-bucket/atft")
+    assert main(["--yes"]) == 1 and "does not answer" in capsys.readouterr().err
+    assert home.get_runs_count() == 23

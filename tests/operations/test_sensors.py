@@ -1,6 +1,7 @@
 """Sensors on a real SQLite instance: what is told, once, and in which words."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from dagster._core.events import AssetCheckEvaluationPlanned, DagsterEvent, Dags
 from atft_assets.contracts import CONTRACT_CHECK, Verdict, contract_check, failed_check, failures_frame
 from atft_assets.operations.alerts import Alerts
 from atft_assets.operations.contract_failures import schema_failure_alert
-from atft_assets.operations.disk import DiskLevels, disk_usage, folder_sizes
+from atft_assets.operations.disk import DiskLevels, disk_usage, folder_sizes, free_before
 from atft_assets.operations.freshness import data_freshness, expected_through
 from atft_assets.operations.run_failures import run_failure_alert
 from atft_assets.store import Store
@@ -384,6 +385,7 @@ def test_readings_are_numbers_that_the_ui_can_plot(
 ) -> None:
     (tmp_path / "raw" / "daily_quotes").mkdir(parents=True)
     (tmp_path / "raw" / "daily_quotes" / "2026-11.parquet").write_bytes(b"x" * 3_000_000)
+    (Path(instance.root_directory) / "filling").write_bytes(b"x" * 2_000_000)
     resources = {"alerts": Alerts(log_file=str(log)), "disk_levels": DiskLevels()}
     ticker = Ticker(disk_usage(live_settings(tmp_path), usage=volume), instance, **resources)
     (observation,) = ticker.tick().asset_events
@@ -392,7 +394,7 @@ def test_readings_are_numbers_that_the_ui_can_plot(
     assert values["data_used_percent"] == values["dagster_home_used_percent"] == 50.0
     assert values["data_free_gb"] == 50.0 and values["data_raw_gb"] == 0.003
     assert values.pop("data_days_to_full") == values.pop("dagster_home_days_to_full") == "-"  # one reading is no trend
-    assert values["dagster_home_gb"] > 0
+    assert values["dagster_home_gb"] >= 0.002
     assert all(isinstance(value, int | float) for value in values.values())
     instance.report_runless_asset_event(observation)
     kept = instance.fetch_observations(dg.AssetKey("disk_usage"), limit=1).records
@@ -408,6 +410,22 @@ def test_the_real_volume_can_be_read(instance: dg.DagsterInstance, tmp_path: Pat
     resources = {"alerts": Alerts(log_file=str(log)), "disk_levels": DiskLevels(warning=101, critical=102)}
     (observation,) = Ticker(disk_usage(live_settings(tmp_path)), instance, **resources).tick().asset_events
     assert 0 < observation.metadata["data_used_percent"].value <= 100
+
+
+def test_of_a_bucket_the_volume_of_its_mirror_is_read(
+    instance: dg.DagsterInstance, tmp_path: Path, log: Path, volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATFT_CACHE", str(tmp_path / "mirrors"))
+    volume.used, began = 99, time.time()
+    resources = {"alerts": Alerts(log_file=str(log)), "disk_levels": DiskLevels()}
+    (observation,) = (
+        Ticker(disk_usage(live_settings("s3://bucket/atft"), usage=volume), instance, **resources).tick().asset_events
+    )
+    assert observation.metadata["cache_used_percent"].value == 99.0 and "data_used_percent" not in observation.metadata
+    (told,) = [record for record in read_log(log) if record["where"]["volume of"] == "ATFT_CACHE"]
+    assert f"folders in {tmp_path / 'mirrors'}" in told["todo"] and "fetched from the bucket again" in told["todo"]
+    instance.report_runless_asset_event(observation)
+    assert {*free_before(instance, began)} == {"cache", "dagster_home"}
 
 
 def test_folder_sizes_count_every_file_once(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from atft_assets.store import DamagedTable, MissingColumns, MissingTable, Store, StoreError
+from atft_assets.store import DamagedTable, MissingColumns, MissingTable, Store
 from atft_model.interchange.disk import DiskFull
 from atft_model.interchange.errors import MEND
 from tests.patience import PATIENCE
@@ -275,5 +275,3 @@ def test_a_bucket_url_works_like_a_folder():
     table = Store(root="memory://atft-test").table("raw", "topix")
     publish(table, "2024-01", frame(2))
     assert table.read(["2024-01"]).height == 2
-    with pytest.raises(StoreError, match="need a local disk"):
-        Store(root="memory://atft-test").local("panel")

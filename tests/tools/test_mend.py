@@ -374,3 +374,14 @@ def test_a_root_that_is_not_there(tmp_path: Path, capsys) -> None:
     assert main(["--root", str(tmp_path / "none")]) == 1
     assert "there is no data root" in capsys.readouterr().err
     assert Store(root=str(tmp_path)).local() == tmp_path
+
+
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_a_bucket_is_not_mended_and_the_page_that_tells_what_to_do_is_named(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ATFT_DATA", "s3://bucket/atft")
+    assert main(options) == 1
+    said = capsys.readouterr().err
+    assert "s3://bucket/atft is a bucket" in said and "docs/how-to/bucket.md, section Damage" in said
+    assert "\n## Damage\n" in (Path(__file__).parents[2] / "docs" / "how-to" / "bucket.md").read_text()

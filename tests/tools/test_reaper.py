@@ -14,6 +14,7 @@ import dagster as dg
 import psutil
 import pytest
 
+from atft_assets.host import HOST_TAG
 from atft_assets.tools.doctor import instance_state
 from atft_assets.tools.reaper import clear_locks, main, process_gone, reap, remove_staged
 from atft_model.interchange.fold import cut
@@ -66,7 +67,7 @@ class Worker:
 @pytest.fixture(scope="module")
 def workers(instance: dg.DagsterInstance) -> Iterator[dict[str, Worker]]:
     """Runs that live, each in a pool of its own."""
-    started = {pool: Worker(instance, pool) for pool in ("gpu", "living", "leaky", "cancelled")}
+    started = {pool: Worker(instance, pool) for pool in ("gpu", "living", "leaky", "cancelled", "far")}
     assert all(worker.run_id for worker in started.values())
     yield started
     for worker in started.values():
@@ -124,6 +125,17 @@ def test_a_run_killed_while_being_cancelled_ends_as_cancelled(
     worker.kill()
     reap(instance, None)
     assert status(instance, worker.run_id) is dg.DagsterRunStatus.CANCELED
+
+
+def test_a_run_that_another_host_works_on_is_left_to_its_reaper(
+    instance: dg.DagsterInstance, workers: dict[str, Worker]
+) -> None:
+    worker = workers["far"]
+    instance.add_run_tags(worker.run_id, {HOST_TAG: "elsewhere"})
+    worker.kill()
+    assert reap(instance, None) == [] and status(instance, worker.run_id) is dg.DagsterRunStatus.STARTED
+    (done,) = reap(instance, None, host="elsewhere")
+    assert worker.run_id in done and status(instance, worker.run_id) is dg.DagsterRunStatus.FAILURE
 
 
 def test_a_process_id_given_away_again_does_not_keep_a_run_alive() -> None:
@@ -209,9 +221,9 @@ def test_the_command_is_silent_when_there_is_nothing_to_do(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", instance.root_directory)
     monkeypatch.setenv("ATFT_DATA", str(tmp_path))
-    main()
+    main([])
     capsys.readouterr()
-    assert main() == 0 and capsys.readouterr().out == ""
+    assert main([]) == 0 and capsys.readouterr().out == ""
     monkeypatch.delenv("DAGSTER_HOME")
-    assert main() == 2
+    assert main([]) == 2
     assert "env.sh" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -25,15 +24,10 @@ from atft_assets.tools.ui import main
 from tests.e2e.locations import LOADED, locations
 from tests.operations.helpers import read_log
 from tests.patience import PATIENCE, until
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 MUTATION = "mutation{setNuxSeen}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -191,7 +185,7 @@ def test_what_a_killed_dagster_dev_left_behind_is_ended(
     assert all(living(process) for process in left)
     assert {kind for kind, _ in left_behind(tmp_path / "home")} >= {"daemon", "webserver"}
     assert list(left_behind(tmp_path)) == []  # another home
-    assert reap() == 0
+    assert reap([]) == 0
     lines = capsys.readouterr().out
     for process in left:
         assert f"process {process.pid}: what started it is gone; ended" in lines and not living(process)

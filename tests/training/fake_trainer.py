@@ -3,9 +3,10 @@
 It imports nothing but the interchange: it starts in half a second. It reads the panel with the safetensors library, as
 a stranger would.
 
-Words of FAKE_TRAINER, separated by commas: `hang` (train for ever), `deaf` (ignore SIGINT and SIGTERM), `exit=N` (fail
-with N after a message), `frail` (fails at learning rates above .003), `starved`, `degenerate` (guards that fail without
-saying so), `wrong_ic`, `tampered`.
+Words of FAKE_TRAINER, or of the file that it names after an @, separated by commas: `hang` (train for ever), `deaf`
+(ignore SIGINT and SIGTERM), `exit=N` (fail with N after a message), `frail` (fails at learning rates above .003),
+`starved`, `degenerate` (guards that fail without saying so), `wrong_ic`, `tampered`, `meet` (wait until another
+training of the phase has begun as well), `seed=N` (the others count for these seeds alone).
 """
 
 import argparse
@@ -15,6 +16,7 @@ import hashlib
 import json
 import math
 import os
+import platform
 import signal
 import sys
 import time
@@ -39,7 +41,17 @@ from atft_model.interchange.run import RunRecord, held, read_finished, write_rec
 
 RATE = 1e-3  # the learning rate that the fake likes best
 FRAIL_ABOVE = 3e-3
-WORDS = os.environ.get("FAKE_TRAINER", "").split(",")
+TOLD = os.environ.get("FAKE_TRAINER", "")
+WORDS: list[str] = []  # for this seed
+SAID: list[str] = []  # for anybody
+
+
+def heed(seed: int) -> None:
+    """Read the words; forget them if they are meant for another seed."""
+    SAID[:] = WORDS[:] = (Path(TOLD[1:]).read_text() if TOLD.startswith("@") else TOLD).split(",")
+    seeds = [word for word in WORDS if word.startswith("seed=")]
+    if seeds and f"seed={seed}" not in seeds:
+        WORDS.clear()
 
 
 def arguments() -> argparse.Namespace:
@@ -120,9 +132,11 @@ def record_of(request: TrainRequest, block: Block) -> RunRecord:
 
 
 def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
+    heed(request.seed)
     out = request.out
     out.mkdir(parents=True, exist_ok=True)
     (out / "pid").write_text(str(os.getpid()))
+    (out / "host").write_text(platform.node())
     (out / "environ").write_text(json.dumps(dict(os.environ)))
     block = Block(request.panel, *request.fold.validation)
     record = record_of(request, block)
@@ -148,9 +162,10 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
             pipes.report_custom_message(row)
     if {"hang", "exit=130", "exit=74"} & set(WORDS):
         (out / run.STATE).write_text("an epoch is done")
+    if request.resume and (out / run.STATE).exists():
+        (out / "resumed").write_text((out / run.STATE).read_text())
     (out / "ready").write_text("")
-    while "hang" in WORDS:
-        time.sleep(0.05)
+    wait(out, request.seed)
     for word in WORDS:
         if word.startswith("exit="):
             print("Warning: something harmless", file=sys.stderr)
@@ -195,6 +210,19 @@ def train(request: TrainRequest, pipes: Any, stack: ExitStack) -> None:
         metrics_sha256=file_sha256(out / run.METRICS),
     )
     write_record(out, finished)
+    (out / run.STATE).unlink(missing_ok=True)
+
+
+def wait(out: Path, seed: int) -> None:
+    """For another training to have begun, or for ever."""
+    if "meet" in SAID:  # a file that stays, so that whoever looks late sees it, too
+        (out.parents[2] / f".begun-{out.name}").write_text("")
+    while "meet" in WORDS and len(list(out.parents[2].glob(".begun-*"))) < 2:
+        time.sleep(0.02)
+    while "hang" in WORDS:
+        time.sleep(0.05)
+        if TOLD.startswith("@"):  # whoever told it may take it back
+            heed(seed)
 
 
 def guards(degenerate: bool) -> dict[str, Any]:
@@ -214,9 +242,10 @@ def main() -> None:
     args = arguments()
     if args.die_with_parent:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-    lock = args.lock.open("a")
+    lock = args.lock.open("a") if args.lock else None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print("atft_model: the lock is taken", file=sys.stderr)
         sys.exit(Exit.LOCK_BUSY)

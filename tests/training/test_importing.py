@@ -69,7 +69,12 @@ def test_it_becomes_what_a_training_here_would_have_become(world: World, instanc
     assert event.tags["dagster/input_data_version/train_phase0"] == parent.record.checkpoint_sha256
     verdicts = checks(parts[1])
     assert verdicts["train_phase1", "gain"].metadata["mean"].value > 0
-    assert {name for (_, name), one in verdicts.items() if one.passed} == {"gradient_flow", "no_degeneracy", "gain"}
+    assert {name for (_, name), one in verdicts.items() if one.passed} == {
+        "preflight",
+        "gradient_flow",
+        "no_degeneracy",
+        "gain",
+    }
 
     here = train(world, instance, "train_phase2")  # goes on from what came
     assert here.success and latest_run(world.runs(2)).record.parent.run_id == child.run_id

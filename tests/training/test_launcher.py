@@ -3,6 +3,7 @@
 The run is the real `dagster asset materialize` in a process of its own; the trainer is the fake one, which hangs.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -11,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
-from atft_assets.training.launcher import LocalLauncher, explain, last_words, lock_holder
+from atft_assets.training.endings import explain, last_words, lock_holder
+from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import end_abandoned, latest_run
 from atft_model.interchange.errors import RunError
 from atft_model.interchange.run import STATE, end_record, held, read_record, write_record
@@ -38,7 +41,9 @@ def gone(pid: int) -> bool:
 
 
 @contextmanager
-def hanging_run(world: World, home: Path, words: str) -> Iterator[tuple[subprocess.Popen, int, Path]]:
+def hanging_run(
+    world: World, home: Path, words: str, config: dict[str, Any] | None = None, ready: str = "*/ready"
+) -> Iterator[tuple[subprocess.Popen, int, Path]]:
     """A run whose trainer hangs: its worker, the trainer's pid, the run directory. Nothing survives the block."""
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
@@ -50,7 +55,10 @@ def hanging_run(world: World, home: Path, words: str) -> Iterator[tuple[subproce
         "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
     }
     worker = subprocess.Popen(
-        [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "worker_defs", "--select", "train_phase0"],
+        [
+            *(sys.executable, "-m", "dagster", "asset", "materialize", "-m", "worker_defs", "--select", "train_phase0"),
+            *(("--config-json", json.dumps(config)) if config else ()),
+        ],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=(home / "log").open("wb"),
@@ -59,8 +67,8 @@ def hanging_run(world: World, home: Path, words: str) -> Iterator[tuple[subproce
     trainer = None
     try:
         runs = world.runs(0)
-        (ready,) = until(lambda: list(runs.glob("*/ready")), "the training", process=worker, log=home / "log")
-        out = ready.parent
+        first, *_ = until(lambda: list(runs.glob(ready)), "the training", process=worker, log=home / "log")
+        out = first.parent
         trainer = int((out / "pid").read_text())
         assert not gone(trainer)
         yield worker, trainer, out

@@ -68,6 +68,7 @@ def test_the_rest_of_the_form(shown: dict[str, Any]) -> None:
         "device",
         "mode",
         "max_seconds",
+        "telemetry_seconds",
         "resume_run",
         "import_run",
         "allow_ephemeral_instance",
@@ -90,6 +91,7 @@ def test_what_is_chosen_reaches_the_request() -> None:
     config = {
         "preset": "cpu",
         "seed": 5,
+        "telemetry_seconds": 0.5,
         "network": {"dropout": 0.2, "fan_windows": [5, 20], "gat_backend": "pyg"},
         "training": {"learning_rate": 2.0e-3, "betas": [0.9, 0.95]},
         "curriculum": {"epochs": 2, "losses": {"sharpe": 0.0}},
@@ -108,6 +110,7 @@ def test_what_is_chosen_reaches_the_request() -> None:
         "n_seeds": 1,
         "device": "auto",
         "mode": "safe",
+        "telemetry_seconds": 0.5,
         "resume": False,
     }
     assert PhaseConfig().request() == {
@@ -118,6 +121,7 @@ def test_what_is_chosen_reaches_the_request() -> None:
         "network": {},
         "training": {},
         "curriculum": PhaseChanges(),
+        "telemetry_seconds": 1.0,
         "resume": False,
     }
 

@@ -10,6 +10,13 @@ import dagster as dg
 import pytest
 
 from atft_assets.reports.spark import INLINE_LIMIT
+from atft_assets.settings import (
+    ALERT_URLS_VARIABLE,
+    KEY_VARIABLE,
+    PG_URL_VARIABLE,
+    PLAIN_SECRETS,
+    SANDBOX_KEY_VARIABLE,
+)
 from atft_assets.training.lanes import MAIN_LANE
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.runs import latest_run
@@ -17,6 +24,7 @@ from atft_model.interchange.panel import point_latest, write_description
 from atft_model.interchange.phases import PHASES
 from atft_model.interchange.request import TrainRequest, read_document, train_request
 from atft_model.interchange.run import read_record, write_record
+from atft_model.interchange.withheld import WITHHELD
 from tests.training.small_market import World, catalogue
 
 pytestmark = pytest.mark.usefixtures("trainer_on_path")
@@ -51,7 +59,7 @@ def test_the_four_phases_in_one_run(world: World, instance) -> None:
     result = train(world, instance, *phases, seed=3)
     assert result.success
     verdicts = checks(result)
-    assert len(verdicts) == 12 and all(e.passed for (_, name), e in verdicts.items() if name != "gain")
+    assert len(verdicts) == 16 and all(e.passed for (_, name), e in verdicts.items() if name != "gain")
     # the fake gets better by phase, beyond chance
     assert verdicts["train_phase1", "gain"].passed and verdicts["train_phase1", "gain"].metadata["mean"].value > 0
     runs = [latest_run(world.runs(phase.index)) for phase in PHASES]
@@ -87,13 +95,15 @@ def test_the_four_phases_in_one_run(world: World, instance) -> None:
 
 
 def test_trainer_gets_threads_but_no_secrets(world: World, instance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JQUANTS_API_KEY", "very-secret")
+    for name in WITHHELD:
+        monkeypatch.setenv(name, f"very-secret-{name}")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")  # what is inherited does not count
     assert train(world, instance, "train_phase0").success
     run = latest_run(world.runs(0))
     environ = json.loads((run.folder / "environ").read_text())
     assert environ["OMP_NUM_THREADS"] == "1" and environ["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert "very-secret" not in json.dumps(environ)
+    assert "very-secret" not in json.dumps(environ) and not set(WITHHELD) & set(environ)
+    assert {KEY_VARIABLE, SANDBOX_KEY_VARIABLE, ALERT_URLS_VARIABLE, PG_URL_VARIABLE, *PLAIN_SECRETS} <= set(WITHHELD)
 
 
 @pytest.mark.parametrize(

@@ -316,6 +316,20 @@ def test_final_folds_are_opened_once(whole: Walk) -> None:
     assert walk.board("final")["scorings"]["summer"] == 2
 
 
+def test_one_process_scores_a_fold_by_all_phases_and_seeds(walk: Walk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a cluster it is one job, which takes longer to begin than to score."""
+    asked, predict = [], LocalLauncher.predict
+    monkeypatch.setattr(LocalLauncher, "predict", lambda *given: (asked.append(given[-1]), predict(*given))[1])
+    assert walk.run("fold_scores", fold="winter").success
+    (request,) = asked
+    assert sorted(one.out.name for one in request.scorings) == sorted(
+        f"fold_phase{index}-{run_id}-test.parquet"
+        for index in (0, 1)
+        for run_id in latest_ensemble(walk.world.runs(index, "winter")).run_ids
+    )
+    assert len(request.scorings) == 4
+
+
 def test_a_rerun_of_one_fold_replaces_only_its_scores(walk: Walk) -> None:
     before = walk.stitched("fold_phase1")
     runs = {name: walk.world.runs(1, name) for name in ("winter", "spring")}

@@ -1,6 +1,7 @@
 """A code location for the kill tests: one phase, the fake trainer, on the store that ATFT_DATA names."""
 
 import os
+import sys
 
 import dagster as dg
 from small_market import END, START, catalogue
@@ -10,6 +11,7 @@ from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.training.launcher import LocalLauncher
 from atft_assets.training.phases import phase_asset
+from atft_assets.training.ray_launcher import RayLauncher
 from atft_model.interchange.phases import PHASES
 
 root = os.environ["ATFT_DATA"]
@@ -19,7 +21,21 @@ defs = dg.Definitions(
     [phase_asset(phase, settings, lambda name: catalogue(name)[1]) for phase in PHASES],
     resources={
         "store": Store(root=root),
-        "launcher": LocalLauncher(module="fake_trainer", threads=1, interrupt_seconds=1.5, terminate_seconds=0.5),
+        "launcher": RayLauncher(
+            url=os.environ["ATFT_RAY_URL"],
+            token_path=os.environ.get("ATFT_RAY_TOKEN_PATH", ""),
+            module="fake_trainer",
+            python=sys.executable,
+            poll_seconds=0.2,
+        )
+        if "ATFT_RAY_URL" in os.environ
+        else LocalLauncher(
+            module="fake_trainer",
+            threads=1,
+            trainings=int(os.environ.get("ATFT_TRAININGS", "1")),
+            interrupt_seconds=1.5,
+            terminate_seconds=0.5,
+        ),
     },
     executor=dg.in_process_executor,
 )

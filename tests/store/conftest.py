@@ -1,0 +1,3 @@
+"""The bucket of `tests.store.bucket`."""
+
+from tests.store.bucket import bucket, server  # noqa: F401
