@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
-from typing import IO, Any
+from typing import Any
 
 from atft_model.interchange.attempts import begin, publish, settle
 from atft_model.interchange.batch import (
@@ -35,6 +35,7 @@ from atft_model.interchange.batch import (
     read_batch,
     write_outcome,
 )
+from atft_model.interchange.child import STDERR_LINES, copy_stderr, signal_group
 from atft_model.interchange.devices import gpu_lock, gpus, lock_folder
 from atft_model.interchange.errors import RequestError, RunError
 from atft_model.interchange.exits import Exit
@@ -52,7 +53,6 @@ from atft_model.interchange.run import REQUEST, STATE
 from atft_model.interchange.withheld import passed_on
 
 POLL_SECONDS = 0.5
-STDERR_LINES = 40
 CONTEXT, MESSAGES_TO = "DAGSTER_PIPES_CONTEXT", "DAGSTER_PIPES_MESSAGES"
 
 
@@ -151,7 +151,7 @@ def attempt(spec: str, number: int) -> dict[str, Any]:
     )
     assert process.stderr is not None
     tail: deque[str] = deque(maxlen=STDERR_LINES)
-    reader = Thread(target=_copy, args=(process.stderr, tail), daemon=True)
+    reader = Thread(target=copy_stderr, args=(process.stderr, tail), daemon=True)
     reader.start()
     try:
         while True:
@@ -159,12 +159,12 @@ def attempt(spec: str, number: int) -> dict[str, Any]:
                 process.wait(POLL_SECONDS)
                 break
     except BaseException:  # Ray cancels by KeyboardInterrupt, and ends a worker by SystemExit
-        _signal(process.pid, signal.SIGTERM)
+        signal_group(process.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             process.wait(batch.stop_seconds)
         raise
     finally:
-        _signal(process.pid, signal.SIGKILL)  # whatever the leader left behind
+        signal_group(process.pid, signal.SIGKILL)  # whatever the leader left behind
         process.wait()
         reader.join(timeout=5)
     return to_plain(Ending(process.returncode, tuple(tail), platform.node(), name))
@@ -241,16 +241,3 @@ def _stop_flag() -> Callable[[], bool]:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: asked.append(number))
     return lambda: bool(asked)
-
-
-def _signal(group: int, number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(group, number)
-
-
-def _copy(stream: IO[bytes], tail: deque[str]) -> None:
-    """Pass stderr on, into Ray's logs, and remember its end."""
-    for line in stream:
-        with suppress(OSError):
-            os.write(2, line)
-        tail.append(line.decode(errors="replace").rstrip())

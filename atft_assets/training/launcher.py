@@ -33,12 +33,12 @@ from atft_assets.training.trainer_process import (
     command_of,
     ended,
     environment,
-    signal_group,
     staged_sibling,
     started_by,
     stop,
 )
 from atft_model.interchange.attempts import begin, publish, settle
+from atft_model.interchange.child import signal_group
 from atft_model.interchange.devices import Place, places
 from atft_model.interchange.exits import Exit
 from atft_model.interchange.request import PredictRequest, TrainRequest, write_request

@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Thread
-from typing import IO
 
 import psutil
 
+from atft_model.interchange.child import STDERR_LINES, copy_stderr, signal_group
 from atft_model.interchange.withheld import passed_on
 
 MAX_THREADS = 8  # more do not make these matrices faster
-STDERR_LINES = 40
 POLL_SECONDS = 0.2
 
 STARTED_BY = "ATFT_DAGSTER_RUN"  # variable of the process: the Dagster run that started it
@@ -34,7 +33,7 @@ class TrainerProcess:
             command, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
         )
         assert self._process.stderr is not None
-        self._reader = Thread(target=_copy_stderr, args=(self._process.stderr, self.tail), daemon=True)
+        self._reader = Thread(target=copy_stderr, args=(self._process.stderr, self.tail), daemon=True)
         self._reader.start()
 
     @property
@@ -120,27 +119,12 @@ def ended(process: psutil.Process) -> bool:
         return True
 
 
-def signal_group(group: int, number: int) -> None:
-    """Send a signal to a group of processes, if anybody of it is left."""
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return
-
-
 def command_of(process: psutil.Process) -> str:
     """Its command line, short, for messages."""
     try:
         return " ".join(process.cmdline())[:200]
     except psutil.Error:
         return "gone by now"
-
-
-def _copy_stderr(stream: IO[bytes], tail: deque[str]) -> None:
-    """Pass stderr on, to where Dagster collects compute logs, and remember its end."""
-    for line in stream:
-        os.write(2, line)
-        tail.append(line.decode(errors="replace").rstrip())
 
 
 def staged_sibling(path: Path, token: str) -> Path:
