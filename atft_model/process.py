@@ -54,11 +54,13 @@ def keep_memory() -> None:
 def take_lock(path: Path, stack: ExitStack) -> None:
     """Hold an exclusive lock on a file until the stack is left; the text that names the holder goes with it.
 
+    The file is everybody's, whatever the umask: a GPU's lock is shared by all users of a machine.
+
     Raises:
         BlockingIOError: another process has it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = stack.enter_context(path.open("a+"))
+    file = stack.enter_context(os.fdopen(_shared(path), "a+"))
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     file.truncate(0)
     file.write(json.dumps({"pid": os.getpid()}) + "\n")
@@ -66,6 +68,20 @@ def take_lock(path: Path, stack: ExitStack) -> None:
     stack.callback(
         file.truncate, 0
     )  # still under the lock; a text that stays behind tells of a process that was killed
+
+
+def _shared(path: Path) -> int:
+    """Open a file that every user may open, made if it is not there.
+
+    Without O_CREAT first: in /tmp the kernel lets nobody create what another user has (fs.protected_regular).
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        file = os.open(path, flags | os.O_CREAT, 0o666)
+        os.fchmod(file, 0o666)
+        return file
 
 
 def stop_flag() -> Callable[[], bool]:

@@ -62,7 +62,8 @@ case $role in
         ;;
     daemon)
         instance
-        exec "$ATFT_PYTHON" -m dagster._daemon run --workspace "$workspace" --log-format "$format"
+        exec "$root/deploy/await_code.sh" "$ATFT_PYTHON" -m dagster._daemon run --workspace "$workspace" \
+            --log-format "$format"
         ;;
     metrics)
         instance

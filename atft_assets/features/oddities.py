@@ -22,6 +22,7 @@ SHIFT_DAYS = 20  # days over which the index is held against the day before and 
 MARKET_CORRELATION = 0.6  # over two months; the least was 0.63
 DRIFT_PSI = 0.5
 DRIFT_BINS = 10
+DRIFT_DAYS = 20  # the newest, held against the year before them
 
 
 def missing_names(quotes: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
@@ -142,8 +143,8 @@ def _correlation(days: pl.DataFrame, lag: int = 0) -> float:
     return float("nan") if value is None else float(value)
 
 
-def drift(month: pl.DataFrame, year: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
-    """Population stability index of each column against the trailing year, above 0.5.
+def drift(newest: pl.DataFrame, year: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+    """Population stability index of each column's newest days against the trailing year, above 0.5.
 
     Ten bins at the year's deciles; PSI = sum (p - q) ln(p/q) over the bins.
 
@@ -153,7 +154,7 @@ def drift(month: pl.DataFrame, year: pl.DataFrame, columns: list[str]) -> pl.Dat
     rows = []
     for name in columns:
         # rounded: shares of 20 days lie on the cuts themselves
-        now, then = (frame[name].drop_nulls().cast(pl.Float64).round(7).to_numpy() for frame in (month, year))
+        now, then = (frame[name].drop_nulls().cast(pl.Float64).round(7).to_numpy() for frame in (newest, year))
         cuts = np.unique(np.quantile(then, np.arange(1, DRIFT_BINS) / DRIFT_BINS)) if len(then) else np.array([])
         if len(cuts) < 2 or not len(now):
             continue

@@ -122,7 +122,9 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         context.log.info(f"study {config.study}: {counted(study)} of {config.trials} trials, {plan.folder}")
         with permanent(NAME):
             _search(context, config, plan, base, study, launcher, store)
-            seen(store.local(), tried(study))  # those too of a worker that was killed before it could say so
+            seen(
+                store.local("trials").parent, tried(study)
+            )  # those too of a worker that was killed before it could say so
         best = best_of(study)
         if best is None:
             why = {str(trial.user_attrs.get(WHY)) for trial in study.trials if WHY in trial.user_attrs}
@@ -244,7 +246,7 @@ def _search(
     def told(trial: optuna.trial.FrozenTrial) -> None:
         knobs = ", ".join(f"{name} {knob(value)}" for name, value in trial.params.items())
         figure = f"{trial.value:+.4f}" if trial.state.name == "COMPLETE" else trial.user_attrs.get(WHY, "")
-        seen(store.local(), tried(study))
+        seen(store.local("trials").parent, tried(study))
         store.push("trials")
         context.log.info(f"trial {trial.number} {trial.state.name.lower()} {figure} ({knobs})")
         if not config.keep_runs:

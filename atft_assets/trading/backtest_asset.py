@@ -142,7 +142,7 @@ def backtest_asset(settings: Settings, boards: Sequence[str] = ("evaluation",)) 
             raise PermanentFailure(f"the back-test does not stand, nothing was published: {said}")
         with permanent(f"{NAME} cannot be kept"):
             # the ledger of trials first: figures that somebody can read must stand in it
-            seen(store.local(), trials_of(given, tested))
+            seen(store.local("trials").parent, trials_of(given, tested))
             store.push("trials")
             told = told_of(settings, store, given, tested)
             folder = publish(store, given, tested)

@@ -205,7 +205,7 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
             folder = publish_panel(staged, sets, _id(panel, fold, config))
             write_text(sets / LATEST, folder.name + "\n")
             figures = {name: {fold.name: score.rank_ic} for name, score in scored.items()}
-            seen(store.local(), [_trial(name, description, values) for name, values in figures.items()])
+            seen(store.local("trials").parent, [_trial(name, description, values) for name, values in figures.items()])
             store.push("runs", fold.name, NAME)
             store.push("trials")
         return dg.MaterializeResult(

@@ -233,7 +233,7 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
         path = store.local("evaluation", found.fold.name, VALIDATION_FILE)
         with permanent(f"{asset} cannot be kept"):
             if found.baselines:
-                seen(store.local(), blends(rows, found.last_runs, found.baselines, found.fold.name))
+                seen(store.local("trials").parent, blends(rows, found.last_runs, found.baselines, found.fold.name))
             write_json(path, {**board, "profiles": profiles})
             store.push("trials")
             store.push("evaluation", found.fold.name)

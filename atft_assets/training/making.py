@@ -240,7 +240,7 @@ class Making:
     def _judged(self, fold: str, ready: Ready, runs: Sequence[Run]) -> Iterator[Event]:
         trained = Ensemble(tuple(runs))
         with permanent(f"{self.asset} cannot be published"):
-            seen(self.store.local(), trainings(self.asset, trained))
+            seen(self.store.local("trials").parent, trainings(self.asset, trained))
             self.store.push("trials")
             for event in _judged_and_published(
                 self.context, self.phase, self.lane, trained, ready, self.store, self.config.import_run

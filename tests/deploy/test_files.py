@@ -202,5 +202,5 @@ def test_the_daemon_begins_when_the_code_answers(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "begun\n")
     assert asked.read_text().splitlines() == ["-m dagster api grpc-health-check --host 127.0.0.1 --port 4270"] * 3
-    stack, unit = (DEPLOY / name for name in ("stack.sh", "systemd/atft-daemon.service"))
-    assert all(re.search(r"await_code\.sh\S* \S+ -m dagster\._daemon run", path.read_text()) for path in (stack, unit))
+    for name in ("stack.sh", "entrypoint.sh", "systemd/atft-daemon.service"):
+        assert re.search(r"await_code\.sh\S* \S+ -m dagster\._daemon run", (DEPLOY / name).read_text()), name

@@ -1,13 +1,16 @@
 """Each quality check finds what was planted, and nothing in a clean market."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 
 from atft_assets.calendar import SYSTEM_HALTS
 from atft_assets.features import oddities
+from atft_assets.features.catalogue import feature_set
 from atft_assets.features.quality import CHECKS
+from atft_assets.store import Store
 from tests.features.synthetic import bars_of, members_of, raw_quotes
 from tests.features.test_assets import materialize
 from tests.features.test_universe import snapshot
@@ -108,12 +111,30 @@ def test_days_on_which_many_names_did_not_trade():
 
 
 def test_drift():
-    import numpy as np
-
     rng = np.random.default_rng(0)
     year = pl.DataFrame({"a": rng.normal(size=20_000), "b": rng.normal(size=20_000)})
     month = pl.DataFrame({"a": rng.normal(size=2_000), "b": rng.normal(2, 1, size=2_000)})
     assert oddities.drift(month, year, ["a", "b"])["column"].to_list() == ["b"]
+
+
+@pytest.mark.parametrize(("moved_days", "found"), [(1, False), (20, True)])
+def test_drift_is_judged_of_twenty_days_on_the_first_of_a_month_too(tmp_path, moved_days, found):
+    """A day is no sample of a year: its names all move with what happened on it."""
+    (check,) = (one for one in CHECKS if one.name == "drift")
+    names = [f.name for f in feature_set("full") if f.kind == "time_series" and f.lookback <= 20]
+    rng, frames = np.random.default_rng(0), {}
+    days = [day for month in range(1, 8) for day in (date(2024, month, n) for n in range(1, 21))] + [date(2024, 8, 1)]
+    for place, day in enumerate(days):
+        values = rng.normal(size=(40, len(names))) * (5 if place >= len(days) - moved_days else 1)
+        frames.setdefault(f"{day:%Y-%m}", []).append(pl.DataFrame(values, schema=names).with_columns(date=pl.lit(day)))
+    others = [f.name for f in feature_set("full") if f.name not in names]
+    store = Store(root=str(tmp_path))
+    table = store.table("features", "all_features")
+    months = [
+        (key, pl.concat(m).with_columns(pl.lit(None, pl.Float64).alias(o) for o in others)) for key, m in frames.items()
+    ]
+    table.publish(table.stage_all(months, code_version="test"))
+    assert check.find(store, "2024-08", [key for key, _ in months]).is_empty() != found
 
 
 def test_the_checks_run_with_their_assets_and_pass_on_the_simulated_market(workspace):

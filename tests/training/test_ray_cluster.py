@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -25,7 +25,7 @@ from atft_model.interchange.attempts import attempts
 from atft_model.interchange.batch import ENDED
 from atft_model.interchange.config import PhaseChanges
 from atft_model.interchange.exits import Exit
-from atft_model.interchange.request import PredictRequest
+from atft_model.interchange.request import PredictRequest, TrainRequest
 from atft_model.interchange.run import CHECKPOINT, STATE, read_record
 from tests.patience import PATIENCE, until
 from tests.tools.test_ui import free_port
@@ -190,20 +190,29 @@ def test_a_training_that_no_host_can_hold_is_refused(
     assert end is not None and "no host of the cluster has 1 CPU and 1 GPU for a training; they have 2 CPU" in str(end)
 
 
+@contextmanager
+def under_way(
+    world: World, instance: dg.DagsterInstance, cluster: Cluster, words: Path, *seeds: int
+) -> Iterator[tuple[list[TrainRequest], list[int], Order]]:
+    """Trainings that hang: requests, processes and order; at the end their step has ended too."""
+    words.write_text("hang")
+    requests, order = requests_of(world, *seeds), Order()
+    ordering = Thread(target=fan_out, args=(cluster.launcher(), requests, instance, order))
+    ordering.start()
+    yield requests, until(lambda: found if len(found := pids(world)) == len(seeds) else [], "the trainings"), order
+    ordering.join(PATIENCE)
+    assert not ordering.is_alive()
+
+
 def test_a_lost_worker_takes_its_trainer_along_and_the_training_goes_on_elsewhere(
     world: World, instance: dg.DagsterInstance, cluster: Cluster, words: Path
 ) -> None:
-    words.write_text("hang")
-    (request,), order = requests_of(world, 3), Order()
-    ordering = Thread(target=fan_out, args=(cluster.launcher(), [request], instance, order))
-    ordering.start()
-    (trainer,) = until(lambda: pids(world), "the training")
-    words.write_text("")
-    worker = psutil.Process(trainer).parent()
-    assert worker is not None and worker.name().startswith("ray::")
-    worker.kill()
-    until(lambda: gone(trainer), "the death of the trainer with its worker")
-    ordering.join(PATIENCE)
+    with under_way(world, instance, cluster, words, 3) as ((request,), (trainer,), order):
+        words.write_text("")
+        worker = psutil.Process(trainer).parent()
+        assert worker is not None and worker.name().startswith("ray::")
+        worker.kill()
+        until(lambda: gone(trainer), "the death of the trainer with its worker")
     assert order.ends == [None] and open_run(request.out).record.status == "finished"
     assert (request.out / "resumed").read_text() == "an epoch is done"
     assert attempts(request.out) == [] and not (request.out / STATE).exists()
@@ -212,13 +221,8 @@ def test_a_lost_worker_takes_its_trainer_along_and_the_training_goes_on_elsewher
 def test_cancel_lets_every_trainer_save_and_leaves_no_process(
     world: World, instance: dg.DagsterInstance, cluster: Cluster, words: Path
 ) -> None:
-    words.write_text("hang")
-    requests, order = requests_of(world, 3, 4), Order()
-    ordering = Thread(target=fan_out, args=(cluster.launcher(), requests, instance, order))
-    ordering.start()
-    trainers = until(lambda: pids(world) if len(pids(world)) == 2 else [], "both trainings")
-    assert len(cluster.launcher().cancel(order.run_id)) == 1
-    ordering.join(PATIENCE)
+    with under_way(world, instance, cluster, words, 3, 4) as (requests, trainers, order):
+        assert len(cluster.launcher().cancel(order.run_id)) == 1
     until(lambda: all(map(gone, trainers)), "the end of the trainers")
     assert [end.exit_code for end in order.ends if end] == [Exit.INTERRUPTED] * 2
     for request in requests:
@@ -264,14 +268,9 @@ def test_a_step_that_is_killed_leaves_a_job_that_the_reaper_stops(
 def test_a_withdrawn_order_is_noticed_by_a_driver_that_nobody_reaches(
     world: World, instance: dg.DagsterInstance, cluster: Cluster, words: Path
 ) -> None:
-    words.write_text("hang")
-    (request,), order = requests_of(world, 3), Order()
-    ordering = Thread(target=fan_out, args=(cluster.launcher(), [request], instance, order))
-    ordering.start()
-    (trainer,) = until(lambda: pids(world), "the training")
-    (folder,) = (world.root / FOLDER).iterdir()
-    (folder / ENDED).touch()
-    until(lambda: gone(trainer), "the end of the trainer")
-    ordering.join(PATIENCE)
+    with under_way(world, instance, cluster, words, 3) as ((request,), (trainer,), order):
+        (folder,) = (world.root / FOLDER).iterdir()
+        (folder / ENDED).touch()
+        until(lambda: gone(trainer), "the end of the trainer")
     assert order.ends[0] is not None and "`resume_run: r3`" in str(order.ends[0])
     assert read_record(request.out).status == "interrupted" and not (request.out / CHECKPOINT).exists()
