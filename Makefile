@@ -65,7 +65,7 @@ doctor: setup  ## is this machine, this key and this data ready?
 	@$(IN_ENV) python -m atft_assets.tools.doctor
 
 .PHONY: test
-test: setup  ## every test, a worker a core
+test: setup  ## every test but those that take minutes (make deploy-test): a worker a core, and one
 	$(BIN)/python -m pytest $(WORKERS) -m "not machine" $(if $(COVERAGE),--cov --cov-report=term)
 
 .PHONY: test-fast

@@ -2,11 +2,12 @@
 
 import os
 import signal
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from tests.slow import SLOW
+from tests.slow import MINUTES, SLOW
 
 # A worker a core, and a thread a worker: two threads of OpenMP in each of two workers on two cores wait for each other
 # at every one of a step's thousand small loops, spinning, and a training of seven seconds takes minutes. Read when
@@ -19,6 +20,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROAD = "tests/e2e/"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: a tenth of a test's time is waiting for processes that it started."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,13 +45,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+def listed(test: str, entries: Iterable[str]) -> bool:
+    """Whether a test, or its file, stands in a list."""
+    return any(test == entry or test.startswith(f"{entry}::") for entry in entries)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what tests/slow.py lists; the road first, then what is long."""
     long: set[str] = set()
     for item in items:
         test = item.nodeid.partition("[")[0]
         file = test.partition("::")[0]
-        if any(test == entry or test.startswith(f"{entry}::") for entry in SLOW):
+        if listed(test, MINUTES):
+            item.add_marker(pytest.mark.machine)
+        if listed(test, SLOW) or listed(test, MINUTES):
             item.add_marker(pytest.mark.slow)
             long.add(file)
     items.sort(key=lambda item: (not item.nodeid.startswith(ROAD), item.nodeid.partition("::")[0] not in long))

@@ -1,4 +1,5 @@
-"""What `make test-fast` leaves out: files, or single tests, that take more than about three seconds on a quiet core.
+"""What `make test-fast` leaves out, files or single tests that take more than about three seconds on a quiet core; and
+what `make test` leaves to `make deploy-test`.
 
 Measured with `pytest --durations=30`. The mark `slow` is given to them by tests/conftest.py, so that the list can be
 read, and kept short, in one place. A test of a file of its own may carry `pytest.mark.slow` instead.
@@ -52,8 +53,6 @@ SLOW = (
     "tests/sandbox/test_command_line.py",
     "tests/sandbox/test_faults.py",
     "tests/sandbox/test_signals.py",
-    # two hundred markets, to see that nothing is earned by chance alone
-    "tests/trading/test_ledger.py::test_scores_that_know_nothing_lose_their_costs_over_two_hundred_markets",
     # trainings: processes with torch, and networks that must have learned something
     "tests/model/test_checkpoint.py",
     "tests/model/test_cli.py",
@@ -78,4 +77,25 @@ SLOW = (
     "tests/trading/test_two_weeks.py",
     "tests/trading/test_orders.py::test_whatever_is_held_orders_keep_to_lots_ticks_bands_caps_and_cash",
     "tests/trials/test_ledger.py::test_of_two_writers_neither_loses_a_line",
+)
+
+# What `make deploy-test` runs, and `make test` does not, lest that take longer than eighteen minutes on two cores: the
+# mark `machine` is given to it, as to the tests that boot machines and build images.
+MINUTES = (
+    # PostgreSQL that comes and goes, stacks of services, browsers at the proxy
+    "tests/attack/test_leaks.py::test_secrets_are_in_nothing_that_runs_leave_on_postgresql",
+    "tests/deploy/test_backup.py",
+    "tests/deploy/test_history.py",
+    "tests/deploy/test_nginx.py",
+    "tests/deploy/test_postgres.py",
+    "tests/deploy/test_search.py",
+    "tests/deploy/test_sensors.py",
+    "tests/deploy/test_stack.py",
+    "tests/deploy/test_two_hosts.py",
+    "tests/deploy/test_unrun_checks.py",
+    # a row of real trainings; two hundred markets
+    "tests/model/test_footprint.py::test_several_at_a_time_take_what_the_sum_of_their_estimates_says",
+    "tests/model/test_footprint.py::test_the_estimate_is_near_the_peak_of_a_real_training",
+    "tests/trading/test_daily_scores.py::test_a_real_network_says_the_same_from_the_last_days_as_from_the_whole_panel",
+    "tests/trading/test_ledger.py::test_scores_that_know_nothing_lose_their_costs_over_two_hundred_markets",
 )

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.slow import SLOW
+from tests.slow import MINUTES, SLOW
 
 REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("entry", SLOW)
+@pytest.mark.parametrize("entry", [*SLOW, *MINUTES])
 def test_what_is_called_slow_exists(entry: str) -> None:
     path, _, test = entry.partition("::")
     tree = ast.parse((REPOSITORY / path).read_text())
@@ -21,5 +21,6 @@ def test_what_is_called_slow_exists(entry: str) -> None:
 def test_a_slow_test_carries_the_mark(request: pytest.FixtureRequest) -> None:
     """Of what was collected in this run."""
     for item in request.session.items:
-        listed = any(item.nodeid.partition("[")[0] == entry or item.nodeid.startswith(f"{entry}::") for entry in SLOW)
-        assert not listed or item.get_closest_marker("slow"), item.nodeid
+        for mark, entries in {"slow": SLOW, "machine": MINUTES}.items():
+            listed = any(item.nodeid.partition("[")[0] == one or item.nodeid.startswith(f"{one}::") for one in entries)
+            assert not listed or item.get_closest_marker(mark), item.nodeid
