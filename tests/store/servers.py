@@ -41,6 +41,7 @@ def seaweedfs(folder: Path, port: int) -> list[str]:
     return [
         str(program()), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3",
         f"-s3.config={config}", "-s3.iam=false", "-s3.autoCreateBucket=false", "-s3.port.iceberg=0",
+        "-s3.port.lance=0",  # a fixed port, else: two servers at once would want it
         "-master.telemetry=false", "-master.volumeSizeLimitMB=100", "-volume.max=20",
         *(f"{name}={given}" for name, given in ports.items()),
     ]  # fmt: skip
