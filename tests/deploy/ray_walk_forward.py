@@ -27,7 +27,7 @@ from atft_assets.groups import MONTHLY
 from atft_assets.training.ray_jobs import JobsApi
 from atft_assets.training.seeds import latest_ensemble
 from atft_model.interchange.attempts import attempts
-from atft_model.interchange.run import STATE
+from atft_model.interchange.run import RUN_JSON, STATE
 from tests.deploy.ray_chain import Chain
 from tests.patience import PATIENCE
 from tests.training.ordering import bits
@@ -129,12 +129,12 @@ class Bench:
         return hit
 
     def under_way(self, chain: Chain) -> str:
-        """A training of the struck phase that runs on host b."""
+        """A training of the struck phase that has begun on host b; one that only starts would have nothing to save."""
         assert self.hosts is not None
         for pid in self.hosts.processes("b", f"/phase{self.struck}/"):
             words = psutil.Process(pid).cmdline()
             request = next((Path(word) for word in words if word.startswith(chain.root)), None)
-            if request is not None and "train" in words:
+            if request is not None and "train" in words and (request.parent / RUN_JSON).exists():
                 return f"{request.parts[-6]}/{request.parts[-4]}"
         return ""
 
