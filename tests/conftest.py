@@ -47,7 +47,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def same_umask() -> Iterator[None]:
-    """Our commands keep what they write to themselves (umask 077); one that a test calls must not do so for the next."""
+    """Our commands keep what they write to themselves (umask 077); one that a test calls must not for the next test."""
     mask = os.umask(0o022)
     os.umask(mask)
     yield
