@@ -48,7 +48,8 @@ if [ -z "$base" ]; then
     tree=${ATFT_IMAGE_ROOT:-$work/tree}
     if [ ! -e "$tree/usr/bin/python3" ]; then
         command -v debootstrap >/dev/null || skip "no debootstrap, and ATFT_IMAGE_BASE names no image"
-        mirror=$(sed -n 's/^URIs: *//p; s/^deb \(\[.*\] \)\?\([^ ]*\) .*/\2/p' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -n 1)
+        # one of the two files is there
+        mirror=$({ sed -n 's/^URIs: *//p; s/^deb \(\[.*\] \)\?\([^ ]*\) .*/\2/p' /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null || true; } | head -n 1)
         debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,libgomp1 bookworm "$tree" \
             ${mirror:+"$mirror"} >"$work/log" 2>&1 || fail "no Debian could be made: $(tail -n 5 "$work/log")"
         rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/*

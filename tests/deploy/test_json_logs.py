@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,12 @@ def test_our_own_services_write_what_dagsters_write() -> None:
     assert objects(said(ATFT_LOG_FORMAT=""))[0] == []
 
 
+def killed(process: subprocess.Popen) -> None:
+    """End a service with its children; it may have ended by itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.fixture
 def spoken(tmp_path: Path) -> Iterator[dict[str, str]]:
     """What code server, webserver and daemon have said on SQLite, from their start to their end."""
@@ -73,17 +79,15 @@ def spoken(tmp_path: Path) -> Iterator[dict[str, str]]:
     }  # fmt: skip
     logs = {name: tmp_path / f"{name}.log" for name in commands}
     with ExitStack() as stack:
-        started = []
-        for name, words in commands.items():
+        for (name, words), sign in zip(commands.items(), ("Started", "Serving", "Daemon"), strict=True):
             with logs[name].open("w") as file:
                 process = subprocess.Popen(
                     [sys.executable, *words], env=environ, stdout=file, stderr=file, start_new_session=True
                 )
             stack.callback(process.wait)
-            stack.callback(os.killpg, process.pid, signal.SIGKILL)
-            started.append(process)
-        for name, sign, process in zip(commands, ("Started", "Serving", "Daemon"), started, strict=True):
+            stack.callback(killed, process)
             log = logs[name]
+            # one after another: SQLite's tables are made by the first, and three at once are in each other's way
             until(
                 lambda log=log, sign=sign: sign.lower() in log.read_text().lower(),
                 f"the {name}",
