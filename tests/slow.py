@@ -77,6 +77,22 @@ SLOW = (
     "tests/trading/test_two_weeks.py",
     "tests/trading/test_orders.py::test_whatever_is_held_orders_keep_to_lots_ticks_bands_caps_and_cash",
     "tests/trials/test_ledger.py::test_of_two_writers_neither_loses_a_line",
+    # pages with their pictures, assets run in the process, processes that load the code
+    "tests/deploy/test_units.py::test_what_a_service_starts_exists_with_its_options",
+    "tests/features/test_quality.py::test_the_checks_run_with_their_assets_and_pass_on_the_simulated_market",
+    "tests/operations/test_metrics.py::TestTheProcess",
+    "tests/operations/test_retention.py::test_the_dagster_runs_of_a_buckets_trainings_stay",
+    "tests/reports/test_backtest_page.py",
+    "tests/reports/test_evaluation_page.py",
+    "tests/reports/test_evening_page.py",
+    "tests/store/test_mirror.py",
+    "tests/test_wall.py",
+    "tests/tools/test_mend.py",
+    "tests/trading/test_backtest_shown.py",
+    "tests/trading/test_portfolio_asset.py",
+    "tests/trading/test_today.py",
+    "tests/training/test_readiness.py::TestBeforeATraining",
+    "tests/training/test_runs_report.py",
 )
 
 # What `make deploy-test` runs, and `make test` does not, lest that take longer than eighteen minutes on two cores: the
