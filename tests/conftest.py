@@ -2,12 +2,12 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.slow import MINUTES, SLOW
+from tests.slow import MINUTES, SLOW, listed
 
 # A worker a core, and a thread a worker: two threads of OpenMP in each of two workers on two cores wait for each other
 # at every one of a step's thousand small loops, spinning, and a training of seven seconds takes minutes. Read when
@@ -52,11 +52,6 @@ def same_umask() -> Iterator[None]:
     os.umask(mask)
     yield
     os.umask(mask)
-
-
-def listed(test: str, entries: Iterable[str]) -> bool:
-    """Whether a test, or its file, stands in a list."""
-    return any(test == entry or test.startswith(f"{entry}::") for entry in entries)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,6 +5,8 @@ Measured with `pytest --durations=30`. The mark `slow` is given to them by tests
 read, and kept short, in one place. A test of a file of its own may carry `pytest.mark.slow` instead.
 """
 
+from collections.abc import Iterable
+
 SLOW = (
     # the attack: a hundred hostile answers, damaged files, processes that are killed
     "tests/attack/test_api.py",
@@ -115,3 +117,8 @@ MINUTES = (
     "tests/trading/test_daily_scores.py::test_a_real_network_says_the_same_from_the_last_days_as_from_the_whole_panel",
     "tests/trading/test_ledger.py::test_scores_that_know_nothing_lose_their_costs_over_two_hundred_markets",
 )
+
+
+def listed(test: str, entries: Iterable[str]) -> bool:
+    """Whether a test, by its id without parameters, or its file stands in a list."""
+    return any(test == entry or test.startswith(f"{entry}::") for entry in entries)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slow import MINUTES, SLOW
+from tests.slow import MINUTES, SLOW, listed
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -22,5 +22,5 @@ def test_a_slow_test_carries_the_mark(request: pytest.FixtureRequest) -> None:
     """Of what was collected in this run."""
     for item in request.session.items:
         for mark, entries in {"slow": SLOW, "machine": MINUTES}.items():
-            listed = any(item.nodeid.partition("[")[0] == one or item.nodeid.startswith(f"{one}::") for one in entries)
-            assert not listed or item.get_closest_marker(mark), item.nodeid
+            named = listed(item.nodeid.partition("[")[0], entries)
+            assert not named or item.get_closest_marker(mark), item.nodeid

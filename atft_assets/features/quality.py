@@ -8,6 +8,7 @@ told no more; the asset `data_release` refuses a month while one that stops stan
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import dagster as dg
 import polars as pl
@@ -119,14 +120,16 @@ def _find_drift(store: Store, key: str, keys: list[str]) -> pl.DataFrame:
     if len(past) < 6:
         return pl.DataFrame(schema={"column": pl.String, "psi": pl.Float64})
 
-    def against_the_day(*of: str) -> pl.DataFrame:
-        frame = _table(store, GROUP, ALL, list(of), ("date", *columns))
+    def against_the_day(k: str) -> pl.DataFrame:
+        frame = _table(store, GROUP, ALL, [k], ("date", *columns))
         return frame.select("date", *(pl.col(c) - pl.col(c).median().over("date") for c in columns))
 
     # so many days as a month has: the first of a month alone is no sample of a year
-    now = against_the_day(*past[-1:], key)
+    last = against_the_day(past[-1])
+    now = pl.concat([last, against_the_day(key)])
     first = now["date"].unique().sort().tail(DRIFT_DAYS)[0]
-    year = pl.concat(against_the_day(k).filter(pl.col("date") < first).gather_every(10) for k in past)
+    before = chain(map(against_the_day, past[:-1]), [last])
+    year = pl.concat(frame.filter(pl.col("date") < first).gather_every(10) for frame in before)
     return drift(now.filter(pl.col("date") >= first), year, columns)
 
 

@@ -122,9 +122,8 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         context.log.info(f"study {config.study}: {counted(study)} of {config.trials} trials, {plan.folder}")
         with permanent(NAME):
             _search(context, config, plan, base, study, launcher, store)
-            seen(
-                store.local("trials").parent, tried(study)
-            )  # those too of a worker that was killed before it could say so
+            # those too of a worker that was killed before it could say so
+            seen(store.local("trials").parent, tried(study))
         best = best_of(study)
         if best is None:
             why = {str(trial.user_attrs.get(WHY)) for trial in study.trials if WHY in trial.user_attrs}
