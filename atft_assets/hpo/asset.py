@@ -24,7 +24,7 @@ from atft_assets.training.lanes import MAIN_LANE
 from atft_assets.training.making import first_preset
 from atft_assets.training.phase_config import Knobs
 from atft_assets.training.protocol import TrainingLauncher
-from atft_assets.trials.ledger import seen
+from atft_assets.trials.ledger import root_of, seen
 from atft_model.interchange.config import PRESETS, Preset, changed
 from atft_model.interchange.fold import MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
@@ -123,7 +123,7 @@ def hpo_asset(settings: Settings) -> dg.AssetsDefinition:
         with permanent(NAME):
             _search(context, config, plan, base, study, launcher, store)
             # those too of a worker that was killed before it could say so
-            seen(store.local("trials").parent, tried(study))
+            seen(root_of(store), tried(study))
         best = best_of(study)
         if best is None:
             why = {str(trial.user_attrs.get(WHY)) for trial in study.trials if WHY in trial.user_attrs}
@@ -245,7 +245,7 @@ def _search(
     def told(trial: optuna.trial.FrozenTrial) -> None:
         knobs = ", ".join(f"{name} {knob(value)}" for name, value in trial.params.items())
         figure = f"{trial.value:+.4f}" if trial.state.name == "COMPLETE" else trial.user_attrs.get(WHY, "")
-        seen(store.local("trials").parent, tried(study))
+        seen(root_of(store), tried(study))
         store.push("trials")
         context.log.info(f"trial {trial.number} {trial.state.name.lower()} {figure} ({knobs})")
         if not config.keep_runs:

@@ -41,7 +41,7 @@ from atft_assets.trading.names import MasterLacks, master_of
 from atft_assets.trading.promotion import NAME as PROMOTION
 from atft_assets.trading.recorded import Recorded, recorded
 from atft_assets.trading.rulebook import CAPITAL, COSTS, DEFAULT
-from atft_assets.trials.ledger import count, seen
+from atft_assets.trials.ledger import count, root_of, seen
 
 NAME = BACKTEST
 IDENTITY, FORBIDDEN, AHEAD, LEAK, LIMITS = "identity", "forbidden_fills", "sees_ahead", "leak", "limit_agreement"
@@ -142,7 +142,7 @@ def backtest_asset(settings: Settings, boards: Sequence[str] = ("evaluation",)) 
             raise PermanentFailure(f"the back-test does not stand, nothing was published: {said}")
         with permanent(f"{NAME} cannot be kept"):
             # the ledger of trials first: figures that somebody can read must stand in it
-            seen(store.local("trials").parent, trials_of(given, tested))
+            seen(root_of(store), trials_of(given, tested))
             store.push("trials")
             told = told_of(settings, store, given, tested)
             folder = publish(store, given, tested)

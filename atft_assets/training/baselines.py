@@ -36,7 +36,7 @@ from atft_assets.training.lanes import BASELINES as NAME
 from atft_assets.training.lanes import MAIN_LANE, Lane
 from atft_assets.training.runs import parquet
 from atft_assets.trials.ledger import BASELINES as TRIED
-from atft_assets.trials.ledger import Trial, seen
+from atft_assets.trials.ledger import Trial, root_of, seen
 from atft_assets.trials.recipes import recipe_of_baseline
 from atft_model.interchange.disk import writing
 from atft_model.interchange.errors import FoldError, RunError, damaged
@@ -205,7 +205,7 @@ def baselines_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDefi
             folder = publish_panel(staged, sets, _id(panel, fold, config))
             write_text(sets / LATEST, folder.name + "\n")
             figures = {name: {fold.name: score.rank_ic} for name, score in scored.items()}
-            seen(store.local("trials").parent, [_trial(name, description, values) for name, values in figures.items()])
+            seen(root_of(store), [_trial(name, description, values) for name, values in figures.items()])
             store.push("runs", fold.name, NAME)
             store.push("trials")
         return dg.MaterializeResult(

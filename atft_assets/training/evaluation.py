@@ -46,7 +46,7 @@ from atft_assets.training.protocol import TrainingFailed, TrainingLauncher
 from atft_assets.training.runs import scores_of
 from atft_assets.training.seeds import Ensemble, averaged, latest_ensemble
 from atft_assets.training.tried import blends
-from atft_assets.trials.ledger import seen
+from atft_assets.trials.ledger import root_of, seen
 from atft_model.interchange.fold import BLOCKS, MAIN, Fold
 from atft_model.interchange.panel import Panel, latest_panel
 from atft_model.interchange.phases import PHASES, Phase
@@ -233,7 +233,7 @@ def evaluation_asset(settings: Settings, lane: Lane = MAIN_LANE) -> dg.AssetsDef
         path = store.local("evaluation", found.fold.name, VALIDATION_FILE)
         with permanent(f"{asset} cannot be kept"):
             if found.baselines:
-                seen(store.local("trials").parent, blends(rows, found.last_runs, found.baselines, found.fold.name))
+                seen(root_of(store), blends(rows, found.last_runs, found.baselines, found.fold.name))
             write_json(path, {**board, "profiles": profiles})
             store.push("trials")
             store.push("evaluation", found.fold.name)

@@ -26,7 +26,7 @@ from atft_assets.training.runs import Run, open_run
 from atft_assets.training.seeds import Ensemble, publish
 from atft_assets.training.tried import trainings
 from atft_assets.training.verdicts import gain_check, gain_over, gradient_flow, guard_checks, no_degeneracy
-from atft_assets.trials.ledger import seen
+from atft_assets.trials.ledger import root_of, seen
 from atft_model.interchange.attempts import newest_state
 from atft_model.interchange.exits import Exit
 from atft_model.interchange.footprint import Footprint
@@ -240,7 +240,7 @@ class Making:
     def _judged(self, fold: str, ready: Ready, runs: Sequence[Run]) -> Iterator[Event]:
         trained = Ensemble(tuple(runs))
         with permanent(f"{self.asset} cannot be published"):
-            seen(self.store.local("trials").parent, trainings(self.asset, trained))
+            seen(root_of(self.store), trainings(self.asset, trained))
             self.store.push("trials")
             for event in _judged_and_published(
                 self.context, self.phase, self.lane, trained, ready, self.store, self.config.import_run

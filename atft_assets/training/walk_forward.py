@@ -48,7 +48,7 @@ from atft_assets.training.stitching import (
     stitched_block,
 )
 from atft_assets.training.tried import blends
-from atft_assets.trials.ledger import Trial, seen
+from atft_assets.trials.ledger import Trial, root_of, seen
 from atft_model.interchange.disk import writing
 from atft_model.interchange.hashes import write_sidecar
 from atft_model.interchange.phases import PHASES, Phase
@@ -184,7 +184,7 @@ def walk_forward_asset(settings: Settings, lane: Lane, rows: Sequence[FoldRow]) 
         with permanent(f"{WALK_FORWARD} cannot be kept"):
             # the ledgers first: figures that somebody can read must stand in them
             record_looks(folder, looks)
-            seen(store.local("trials").parent, _blends(store, found, parts, phases[-1], scored))
+            seen(root_of(store), _blends(store, found, parts, phases[-1], scored))
             for name, frame in {**frames, **blended(parts, scored)}.items():
                 write_scores(path.parent / "scores" / f"{which}-{name}.parquet", frame)
             write_json(path, {**board, "profiles": profiles})

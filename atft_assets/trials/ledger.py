@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from atft_assets.store import Store
 from atft_assets.store.lines import extend_lines, read_lines
 from atft_model.interchange.errors import RunError, damaged
 from atft_model.interchange.records import entry, from_plain, to_plain
@@ -54,6 +55,11 @@ class Count:
     trials: int
     by_study: Mapping[str, int]
     sharpes: tuple[float, ...]
+
+
+def root_of(store: Store) -> Path:
+    """The data root as `seen` takes it; of a bucket the ledger alone is fetched."""
+    return store.local(FOLDER).parent
 
 
 def seen(root: Path, trials: Iterable[Trial]) -> int:
