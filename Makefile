@@ -147,6 +147,10 @@ bench-trading: setup  ## seconds and memory of a back-test at 4,400 names x 2,45
 bench-events: setup  ## milliseconds of an event on SQLite, on PostgreSQL as shipped, and with our class
 	@$(IN_ENV) python -m atft_assets.benches.events
 
+.PHONY: bench-bulk
+bench-bulk: setup  ## a year of quotes of 1,000 names by monthly file against by day: seconds, requests, hashes
+	@$(IN_ENV) python -W ignore -m atft_assets.benches.bulk
+
 .PHONY: bench-scale
 bench-scale: setup  ## what many workers, names, months and publishers do to events, queue, panel and features: docs/scale.md
 	@$(IN_ENV) python -W ignore -m atft_assets.benches.scale

@@ -47,7 +47,7 @@ def build_defs(
         trading.definitions(settings, _boards(trained)),
     )
     rooms = dg.Definitions.merge(
-        road, operations.definitions(settings, contract_checks=_contract_checks(road))
+        road, operations.definitions(settings, contract_checks=_contract_checks(road), sources=sources)
     ).map_asset_specs(func=_of_the_house)
     return dg.Definitions(
         assets=rooms.assets,

@@ -12,5 +12,10 @@ TRADING = "road5_trading"
 OPERATIONS = "upkeep"
 
 TABLES = (RAW, FEATURES, GRAPH)  # what an evening refreshes, month by month
+# On raw tables that need an option of the subscription besides the plan; whether it was bought nobody can ask, and a
+# month of minutes is larger than all else together. A person builds them by name; nothing reads them.
+ADDON_TAG = "atft/addon"
 # Selects what comes month by month; trading_calendar, labels and the reports are built whole.
-MONTHLY = f"({' or '.join(f'group:{name}' for name in TABLES)}) and not tag:atft/partitions=none"
+MONTHLY = (
+    f"({' or '.join(f'group:{name}' for name in TABLES)}) and not tag:atft/partitions=none and not tag:{ADDON_TAG}=yes"
+)

@@ -10,6 +10,8 @@ from dagster import validate_run_config
 from atft_assets import groups
 from atft_assets.build import OWNERS, PARTITIONS_TAG, build_defs
 from atft_assets.contracts import CONTRACT_CHECK
+from atft_assets.jquants.plans import covers
+from atft_assets.raw.registry import SOURCES
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 
@@ -18,7 +20,7 @@ TABLE_GROUPS = set(groups.TABLES)
 
 # Names that people type and that the docs use. More may come; none of these goes.
 PLANNED = {
-    "raw": {"trading_calendar", "listed_info", "daily_quotes", "topix", "sector_indices"},
+    "raw": {"trading_calendar", *(source.name for source in SOURCES)},
     "features": {
         "universe",
         "stock_features",
@@ -40,6 +42,7 @@ PLANNED = {
         "baselines",
         "evaluation",
         "test_evaluation",
+        "ablation",
         "runs_report",
     },
     "trading": {"promotion", "daily_scores", "portfolio", "orders", "backtest"},
@@ -93,11 +96,15 @@ def test_month_assets_are_those_with_months(specs: dict[str, dg.AssetSpec]) -> N
         assert isinstance(specs[name].partitions_def, dg.MonthlyPartitionsDefinition), name
 
 
-def test_every_table_is_judged_by_a_blocking_contract(defs: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:
-    graph = defs.resolve_asset_graph()
+@pytest.mark.parametrize("plan", [Plan.STANDARD, Plan.PREMIUM])
+def test_every_table_is_judged_by_a_blocking_contract(specs: dict[str, dg.AssetSpec], plan: Plan) -> None:
+    """But for raw tables above the plan that nothing needs: they are skipped, and a check that never runs shows red."""
+    graph = build_defs(SETTINGS.model_copy(update={"plan": plan})).resolve_asset_graph()
     judged = {key.asset_key.to_user_string() for key in graph.asset_check_keys if key.name == CONTRACT_CHECK}
     tables = {name for name, spec in specs.items() if spec.group_name in TABLE_GROUPS} | {"training_panel"}
-    assert tables - judged == set()
+    skipped = {source.name for source in SOURCES if source.optional and not covers(plan, source.endpoint.plan)}
+    assert tables - judged == skipped
+    assert (skipped == set()) == (plan is Plan.PREMIUM)
     assert all(graph.get_check_spec(key).blocking for key in graph.asset_check_keys if key.name == CONTRACT_CHECK)
 
 
@@ -137,8 +144,20 @@ def test_groups_are_sorted_as_the_road_goes(specs: dict[str, dg.AssetSpec]) -> N
 def test_the_selection_of_monthly_tables_is_what_it_says(defs: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:
     chosen = dg.AssetSelection.from_string(groups.MONTHLY).resolve(defs.resolve_asset_graph())
     assert {key.to_user_string() for key in chosen} == {
-        name for name, spec in specs.items() if spec.tags[PARTITIONS_TAG] != "none" and spec.group_name in groups.TABLES
+        name
+        for name, spec in specs.items()
+        if spec.tags[PARTITIONS_TAG] != "none" and spec.group_name in groups.TABLES and name != "minute_bars"
     }
+
+
+def test_what_needs_an_addon_runs_only_by_its_name(defs: dg.Definitions, specs: dict[str, dg.AssetSpec]) -> None:
+    """Whether it was bought nobody can ask; a refusal would fail every evening of those who did not."""
+    marked = {name for name, spec in specs.items() if spec.tags.get(groups.ADDON_TAG)}
+    assert marked == {source.name for source in SOURCES if source.endpoint.addon} == {"minute_bars"}
+    for job in ("nightly_refresh", "night_refresh"):
+        chosen = defs.resolve_job_def(job).asset_layer.executable_asset_keys
+        assert "daily_quotes" not in marked and marked & {key.to_user_string() for key in chosen} == set()
+    assert marked & {dep.asset_key.to_user_string() for spec in specs.values() for dep in spec.deps} == set()
 
 
 def undescribed(kind: object, where: str) -> Iterator[str]:

@@ -5,15 +5,18 @@ A contract is run on the eager frame before anything is visible: Pandera checks 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from atft_assets.calendar import trading_days
 from atft_assets.contracts.screening import certainly_meets
 
 SAMPLE_ROWS = 5
+FEWEST_ROWS = 30  # of which columns of events are judged: of fewer nobody can say that a column is empty by mistake
 
 Failure = tuple[str, str, int, str]  # column, rule, failing rows, sample
 
@@ -74,6 +77,10 @@ class Contract:
         constant_ok: columns that may hold a single value (flags, codes).
         nullable_ok: columns that may be null throughout.
         empty_ok: a partition may have no rows (events of which there were none).
+        among: a flag by column: the column's coverage and variation are judged on the rows where the flag is 1, if
+            there are enough.
+        valid: least share of rows in which a flag is 1; 0 asks for one row.
+        since: day on which a column's source begins; its look-back counts from then.
     """
 
     table: str
@@ -83,6 +90,9 @@ class Contract:
     constant_ok: frozenset[str] = frozenset()
     nullable_ok: frozenset[str] = frozenset()
     empty_ok: bool = False
+    among: Mapping[str, str] = field(default_factory=dict)
+    valid: Mapping[str, float] = field(default_factory=dict)
+    since: Mapping[str, date] = field(default_factory=dict)
 
     def audit(
         self, frame: pl.DataFrame, partition: str, history_days: int | None = None, also: Iterable[Failure] = ()
@@ -143,6 +153,32 @@ class Contract:
         self, frame: pl.DataFrame, history_days: int | None
     ) -> Iterator[tuple[str, str, int, str]]:
         known = [c for c in frame.columns if c in self.schema.columns]
+        warm = [c for c in known if not self._warming_up(c, frame, history_days)]
+        yield from self._column_failures(frame, [c for c in warm if c not in self.among])
+        for flag in dict.fromkeys(self.among[c] for c in warm if self.among.get(c) in known):
+            some = frame.filter(pl.col(flag) == 1)
+            if some.height >= FEWEST_ROWS:
+                yield from self._column_failures(some, [c for c in warm if self.among.get(c) == flag])
+        for flag, least in self.valid.items():
+            ones = int(frame[flag].sum()) if flag in warm else frame.height
+            share = ones / frame.height
+            if share == 0 or share < least:
+                wrong = frame.height - ones
+                rule = f"1 in at least {least:.0%} of rows ({share:.1%} are)" if least else "1 in a row at least"
+                yield flag, rule, wrong, _sample(frame, _places(frame[flag] != 1), flag)
+
+    def _warming_up(self, column: str, frame: pl.DataFrame, history_days: int | None) -> bool:
+        """Whether there is less history than a column looks back."""
+        lookback = self.lookback.get(column, 0)
+        if history_days is not None and history_days < lookback:
+            return True
+        begin, first = self.since.get(column), frame["date"].min() if column in self.since else None
+        return begin is not None and isinstance(first, date) and len(trading_days(begin, first)) <= lookback
+
+    def _column_failures(self, frame: pl.DataFrame, known: Sequence[str]) -> Iterator[tuple[str, str, int, str]]:
+        """What coverage and variation say of some columns."""
+        if not known:
+            return
         dtypes = frame.schema
         nulls = frame.select(pl.col(known).null_count()).row(0, named=True)
         # extremes differ: a hundred times cheaper than counting distinct floats
@@ -153,8 +189,7 @@ class Contract:
             (pl.col(others).drop_nulls().n_unique() > 1).name.keep(),
         ).row(0, named=True)
         for column in known:
-            warming_up = history_days is not None and history_days < self.lookback.get(column, 0)
-            if warming_up or column in self.nullable_ok:
+            if column in self.nullable_ok:
                 continue
             share = 1 - nulls[column] / frame.height
             least = self.coverage.get(column, 0.0)

@@ -11,7 +11,7 @@ from atft_assets.features.build import Builder
 from atft_assets.features.lineage import lineage_metadata
 from atft_assets.features.names import GROUP
 from atft_assets.features.old_roots import refuse_old_root
-from atft_assets.features.registry import TABLES, complete
+from atft_assets.features.registry import TABLES, complete, served
 from atft_assets.features.schemas import contract_of, known
 from atft_assets.features.table import FeatureTable
 from atft_assets.groups import FEATURES
@@ -21,12 +21,15 @@ from atft_assets.store import Store
 
 
 def definitions(settings: Settings, tables: Iterable[FeatureTable] = TABLES) -> dg.Definitions:
-    """Every table of the registry, `all_features`, the report and the checks; they need the resource `store`."""
+    """Every table of the registry that the plan serves, `all_features`, the report and the checks.
+
+    They need the resource `store`.
+    """
     from atft_assets.features.point_in_time import point_in_time_check
     from atft_assets.features.quality import quality_checks
     from atft_assets.reports.feature_report import feature_report_asset
 
-    tables = tuple(tables)
+    tables = served(settings.plan, tables)
     return dg.Definitions(
         assets=[*assets(settings, tables), feature_report_asset(tables)],
         asset_checks=[point_in_time_check(settings, tables), *quality_checks()],

@@ -9,7 +9,7 @@ import pandera.polars as pa
 import polars as pl
 
 from atft_assets.contracts import Contract
-from atft_assets.features.feature import Feature
+from atft_assets.features.feature import FIRST_BAR, Feature
 from atft_assets.features.key_columns import CODE, DATE
 from atft_assets.features.lineage import inputs
 from atft_assets.features.table import FeatureTable
@@ -21,13 +21,15 @@ def contract_of(table: FeatureTable) -> Contract:
 
     Flags, and columns that are equal for all names of a day, may be constant over a month (whose first evening
     holds one day); every other column must vary, and be present in its least share of rows once its look-back has
-    passed.
+    passed. Columns of events are judged where their validity flag is 1, and the flag by how often it is.
     """
     if table.contract:
         return table.contract
     features = table.features
     by_day = table.per == "day"
     keys = {"date": DATE} if by_day else {"date": DATE, "code": CODE}
+    among = {f.name: getattr(f, "among", "") for f in features}
+    flags = {flag for flag in among.values() if flag}
     constant = {"date", "code"} | {
         f.name for f in features if f.may_be_constant or f.kind == "flag" or (f.kind == "market" and not by_day)
     }
@@ -43,6 +45,10 @@ def contract_of(table: FeatureTable) -> Contract:
         # a look-back of 0 still waits for a first day of history: a market that stood still has no row to judge
         lookback={f.name: max(f.lookback, 1) for f in features},
         constant_ok=frozenset(constant),
+        nullable_ok=frozenset(f.name for f in features if getattr(f, "may_be_absent", False)),
+        among={name: flag for name, flag in among.items() if flag},
+        valid={f.name: f.coverage for f in features if f.name in flags},
+        since={f.name: f.valid_from for f in features if f.valid_from > FIRST_BAR},
     )
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from atft_assets.jquants.endpoints import Endpoint
+from atft_assets.jquants.endpoint import Endpoint
 from atft_assets.jquants.errors import MissingField, record_text
 
 Record = dict[str, Any]

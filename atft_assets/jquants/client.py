@@ -13,19 +13,19 @@ request object.
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import date
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import tenacity
 from requests.auth import AuthBase
 
 from atft_assets.jquants.answers import Record, decode, message_of, page_digest, require_fields
-from atft_assets.jquants.endpoints import BY_PATH, Endpoint
+from atft_assets.jquants.endpoint import Endpoint
+from atft_assets.jquants.endpoints import BY_PATH
 from atft_assets.jquants.errors import (
     ConnectionFault,
     JQuantsError,
@@ -36,9 +36,11 @@ from atft_assets.jquants.errors import (
     UnknownEndpoint,
     Unsendable,
     refusal,
+    unsigned,
 )
+from atft_assets.jquants.jobs import GIVEN_UP, Cancelled, in_order
 from atft_assets.jquants.limiter import Sleep, buckets, buckets_of
-from atft_assets.jquants.line import Line, LineFault
+from atft_assets.jquants.line import Line, LineFault, Take
 from atft_assets.jquants.patience import Counters, Patience
 from atft_assets.settings import Plan
 
@@ -55,13 +57,6 @@ MAX_LISTING_BYTES = 256 << 20
 SERVER_HEADER = "X-ATFT-Market"  # by which a sandbox says which market it serves
 
 
-GIVEN_UP = "given up: another request of the same job failed, or it was interrupted"
-
-
-class Cancelled(Exception):
-    """A wait was cut short because another part of the same job failed or was interrupted."""
-
-
 class _KeyHeader(AuthBase):
     """Puts the key on a request. Its repr shows nothing."""
 
@@ -73,9 +68,9 @@ class _KeyHeader(AuthBase):
         return request
 
     def clean(self, text: str) -> str:
-        """The text without the key."""
+        """A text of the service without the key, and without what signs an address."""
         key = self._reveal()
-        return text.replace(key, "***") if key else text
+        return unsigned(text.replace(key, "***") if key else text)
 
     def __repr__(self) -> str:
         return "<J-Quants key ***>"
@@ -189,26 +184,30 @@ class JQuantsClient:
             what waits is woken, and requests in flight are cut, so that it is raised at once.
         """
         row = _known(endpoint)
-        cancel = threading.Event()
-        rest = iter(queries)
-        pool = ThreadPoolExecutor(self.threads, thread_name_prefix="jquants")
+        return in_order(
+            queries, lambda query, cancel: then(query, self.fetch(row, query, cancel=cancel)), self.threads, self.cut
+        )
 
-        def one(query: Query) -> T:
-            return then(query, self.fetch(row, query, cancel=cancel))
+    def stream(
+        self, address: str, headers: Mapping[str, str], take: Take[T], seconds: float,
+        cancel: threading.Event | None = None,
+    ) -> T:  # fmt: skip
+        """What `take` makes of the bytes behind an address that the service gave; the key is not sent there.
 
-        try:
-            running: deque[Future[T]] = deque()
-            for query in rest:
-                running.append(pool.submit(one, query))
-                if len(running) >= 2 * self.threads:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            cancel.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            self._cut(cancel)
-            pool.shutdown(wait=True)
+        Raises:
+            LineFault: no whole answer came within so many seconds.
+            Cancelled: `cancel` was set.
+        """
+        url = urlsplit(address)
+        fault: LineFault | None = None
+        with self._line(cancel, f"{url.scheme}://{url.netloc}") as line:
+            try:
+                return line.stream(address, headers, take, self.patience, seconds)
+            except LineFault as error:
+                fault = error.with_traceback(None)
+        if cancel is not None and cancel.is_set():
+            raise Cancelled(GIVEN_UP)
+        raise fault
 
     def _pages(
         self, row: Endpoint, asked: dict[str, str], cancel: threading.Event | None
@@ -247,7 +246,7 @@ class JQuantsClient:
         self, row: Endpoint, query: dict[str, str], cancel: threading.Event | None
     ) -> tuple[dict[str, Any], bytes, int]:
         """One page: its decoded object, a digest of its records, and its length in bytes."""
-        wait = self._waiter(cancel)
+        wait = self.waiter(cancel)
         again = tenacity.Retrying(
             retry=tenacity.retry_if_exception(
                 lambda error: isinstance(error, TransientError) and not isinstance(error, RateLimited)
@@ -278,7 +277,7 @@ class JQuantsClient:
         said = getattr(error, "said", error)  # the remedy is for when it is given up
         logger.warning("%s; attempt %d, again in %.1f s", said, state.attempt_number, pause)
 
-    def _waiter(self, cancel: threading.Event | None) -> Sleep:
+    def waiter(self, cancel: threading.Event | None) -> Sleep:
         """A sleep that ends with `Cancelled` as soon as the job is given up."""
 
         def wait(seconds: float) -> None:
@@ -344,10 +343,11 @@ class JQuantsClient:
         raise kind(path, query, self._key.clean(str(fault)), fault.remedy)
 
     @contextmanager
-    def _line(self, cancel: threading.Event | None) -> Iterator[Line]:
-        """A line for one request: an idle one if there is one. It goes back unless the request was broken off."""
+    def _line(self, cancel: threading.Event | None, elsewhere: str = "") -> Iterator[Line]:
+        """A line for one request: an idle one if there is one. It goes back unless the request was broken off, or went
+        elsewhere than to the service."""
         with self._lines_lock:
-            line = self._idle.pop() if self._idle else Line(self.base_url)
+            line = self._idle.pop() if self._idle and not elsewhere else Line(elsewhere or self.base_url)
             self._busy[line] = cancel
         whole = False
         try:
@@ -355,7 +355,7 @@ class JQuantsClient:
             if cancel is not None and cancel.is_set():
                 raise Cancelled(GIVEN_UP)
             yield line
-            whole = line.sound
+            whole = line.sound and not elsewhere
         finally:
             with self._lines_lock:
                 del self._busy[line]
@@ -364,7 +364,7 @@ class JQuantsClient:
             if not whole:
                 line.close()
 
-    def _cut(self, cancel: threading.Event) -> None:
+    def cut(self, cancel: threading.Event) -> None:
         """End the requests in flight of a job."""
         with self._lines_lock:
             lines = [line for line, job in self._busy.items() if job is cancel]

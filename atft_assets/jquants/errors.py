@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 from atft_assets.failures import Refusal
-from atft_assets.jquants.endpoints import Endpoint
+from atft_assets.jquants.endpoint import Endpoint
 
 
 class JQuantsError(Exception):
@@ -216,7 +216,15 @@ def _needs(endpoint: Endpoint) -> str:
     return f"the endpoint needs the plan {endpoint.plan}{addon}"
 
 
+_SIGNED = re.compile(r"\?[^\s'\"<>\\]*=[^\s'\"<>\\]*")
+
+
+def unsigned(text: str) -> str:
+    """A text of the service without the queries of addresses: whoever reads a signed one may fetch what it names."""
+    return _SIGNED.sub("?***", text)
+
+
 def record_text(record: Any, limit: int = 240) -> str:
     """A record as short text for a message."""
-    text = str(record)
+    text = unsigned(str(record))
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -7,10 +7,11 @@ headers, body), and whoever waits in a read wakes at once. An interrupted job en
 
 import contextlib
 import http.client
+import logging
 import socket
 import threading
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -21,6 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from atft_assets.jquants.errors import unsigned
 from atft_assets.jquants.faults import AGAIN, explained
 from atft_assets.jquants.patience import Patience
 
@@ -28,6 +30,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # The largest page of the service is a few MiB. Four are in flight at once, and decoded they take several times this.
 MAX_ANSWER_BYTES = 64 << 20
 CHUNK = 1 << 16
+
+T = TypeVar("T")
+# what is made of a download: status, headers, body as it comes
+Take = Callable[[int, Mapping[str, str], Iterator[bytes]], T]
 
 # Whatever a hostile answer, or a key that no header can hold, makes the libraries raise; it may show the key.
 RAISED = (
@@ -73,13 +79,41 @@ class Line:
         Raises:
             LineFault: no whole answer came within `patience.whole` seconds and 64 MiB.
         """
-        late = f"the answer took more than {patience.whole:g} s in all"
-        timer = threading.Timer(patience.whole, self.cut, [late])
+        return self._timed(lambda: self._exchange(method, url, params, auth, patience), patience.whole)
+
+    def stream(self, url: str, headers: Mapping[str, str], take: Take[T], patience: Patience, seconds: float) -> T:
+        """What `take` makes of the body of a GET, given as the bytes that come, not unpacked, whatever their number.
+
+        Nothing is sent that tells who asks: the address says it.
+
+        Raises:
+            LineFault: no whole answer came within so many seconds.
+        """
+
+        def exchange() -> T:
+            _CURRENT.line = self
+            try:
+                with self._session.get(
+                    url, headers={"Accept-Encoding": "identity", **headers}, auth=_anonymous,
+                    timeout=(patience.connect, patience.read), allow_redirects=False, stream=True,
+                ) as response:  # fmt: skip
+                    body = iter(lambda: response.raw.read1(CHUNK, decode_content=False) or b"", b"")  # as it comes
+                    made = take(response.status_code, response.headers, body)
+                if self._cut:
+                    raise LineFault(self._cut, _LATE)
+                return made
+            finally:
+                _CURRENT.line = None
+
+        return self._timed(exchange, seconds)
+
+    def _timed(self, exchange: Callable[[], T], seconds: float) -> T:
+        timer = threading.Timer(seconds, self.cut, [f"the answer took more than {seconds:g} s in all"])
         timer.daemon = True
         timer.start()
         fault: LineFault | None = None
         try:
-            return self._exchange(method, url, params, auth, patience)
+            return exchange()
         except LineFault as known:
             fault = known
         except RAISED as error:
@@ -180,6 +214,22 @@ class Line:
             self._handle.close()
             self._handle = None
 
+
+def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """No name and no password, also none of a .netrc."""
+    return request
+
+
+class _Unsigned(logging.Filter):
+    """Takes the query out of addresses that urllib3 logs: that of a signed one is a password."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(unsigned(arg) if isinstance(arg, str) else arg for arg in record.args)
+        return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_Unsigned())
 
 _LATE = f"The service is slow or the network is: {AGAIN}"
 _CURRENT = threading.local()  # the line for which this thread connects

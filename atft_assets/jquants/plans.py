@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
-from atft_assets.jquants.endpoints import Endpoint
+from atft_assets.jquants.endpoint import Endpoint
 from atft_assets.jquants.errors import OutsideWindow, PlanGate
 from atft_assets.settings import Plan, plan_window
 

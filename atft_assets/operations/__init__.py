@@ -16,27 +16,39 @@ from atft_assets.operations.data_release import data_release_asset
 from atft_assets.operations.data_warnings import data_warning_alert
 from atft_assets.operations.disk import DiskLevels, disk_asset, disk_usage
 from atft_assets.operations.freshness import data_freshness
-from atft_assets.operations.jobs import corrections_job, nightly_refresh_job
+from atft_assets.operations.hours import asked_at_night
+from atft_assets.operations.jobs import corrections_job, night_refresh_job, nightly_refresh_job
+from atft_assets.operations.late_tables import late_tables
 from atft_assets.operations.retention import retention_job, weekly_retention
 from atft_assets.operations.run_failures import run_failure_alert
-from atft_assets.operations.schedules import nightly_refresh_schedule
+from atft_assets.operations.schedules import night_refresh_schedule, nightly_refresh_schedule
 from atft_assets.operations.training_job import training_job, training_schedule
 from atft_assets.operations.unrun_checks import unrun_checks
 from atft_assets.operations.withheld import withheld_alert
+from atft_assets.raw import SOURCES, Source
 from atft_assets.settings import Settings
 
 
-def definitions(settings: Settings, *, contract_checks: Sequence[dg.AssetCheckKey]) -> dg.Definitions:
+def definitions(
+    settings: Settings, *, contract_checks: Sequence[dg.AssetCheckKey], sources: Sequence[Source] = SOURCES
+) -> dg.Definitions:
     """Jobs, schedules and sensors of the code location.
 
     Args:
         contract_checks: keys of the checks named `contract`, whose failures are told.
+        sources: the raw tables, whose hours the schedules know.
     """
     job, rebuild, train, retention = nightly_refresh_job(), corrections_job(), training_job(), retention_job()
+    night = night_refresh_job(asked_at_night(sources))
     return dg.Definitions(
         assets=[disk_asset(), data_release_asset(settings)],
-        jobs=[job, rebuild, train, retention],
-        schedules=[nightly_refresh_schedule(settings, job), training_schedule(train), weekly_retention(retention)],
+        jobs=[job, night, rebuild, train, retention],
+        schedules=[
+            nightly_refresh_schedule(settings, job),
+            night_refresh_schedule(settings, night),
+            training_schedule(train),
+            weekly_retention(retention),
+        ],
         sensors=[
             schema_failure_alert(contract_checks),
             data_warning_alert(),
@@ -45,6 +57,7 @@ def definitions(settings: Settings, *, contract_checks: Sequence[dg.AssetCheckKe
             unrun_checks(),
             disk_usage(settings),
             data_freshness(settings),
+            late_tables(settings),
             corrections_sensor(settings, rebuild),
         ],
         resources={

@@ -43,7 +43,7 @@ class Alert:
     """What a person needs in order to act.
 
     Attributes:
-        kind: the sensor's subject (schema_failure, data_warning, run_failure, disk_usage, data_freshness).
+        kind: the sensor's subject (schema_failure, data_warning, run_failure, disk_usage, data_freshness, late_table).
         fingerprint: equal for alerts that say the same; the repetition is held back.
         what: what failed, in one sentence.
         where: table, partition, column, step, volume …

@@ -3,10 +3,12 @@
 Not here: training, which has a job of its own (`training_job`); new data alone never occupies the GPU.
 """
 
+from collections.abc import Sequence
+
 import dagster as dg
 
 from atft_assets.dagster_private import UnresolvedAssetJobDefinition
-from atft_assets.groups import FEATURES, GRAPH, RAW
+from atft_assets.groups import ADDON_TAG, FEATURES, GRAPH, RAW
 from atft_assets.operations.data_release import NAME as DATA_RELEASE
 from atft_assets.trading import daily_scores, orders, portfolio
 
@@ -25,7 +27,8 @@ def nightly_refresh_job() -> UnresolvedAssetJobDefinition:
     """
     return dg.define_asset_job(
         "nightly_refresh",
-        selection=dg.AssetSelection.groups(RAW, FEATURES, GRAPH) | dg.AssetSelection.assets(*OF_THE_EVENING),
+        selection=(dg.AssetSelection.groups(RAW, FEATURES, GRAPH) - dg.AssetSelection.tag(ADDON_TAG, "yes"))
+        | dg.AssetSelection.assets(*OF_THE_EVENING),
         description="Fetch the newest trading day, carry it through features and graph, release the months in which "
         "nothing looks odd, let the champion score the evening, and write tomorrow's orders. Starts no training.",
         tags={
@@ -33,6 +36,20 @@ def nightly_refresh_job() -> UnresolvedAssetJobDefinition:
             # once more if the run's process died (power, memory); a failing asset decides about its own retries
             "dagster/max_retries": "1",
         },
+    )
+
+
+def night_refresh_job(tables: Sequence[str]) -> UnresolvedAssetJobDefinition:
+    """Raw tables alone: what they bring counts from the next evening on, whose refresh builds features of it.
+
+    Args:
+        tables: those of which something may come after the evening (`hours.asked_at_night`).
+    """
+    return dg.define_asset_job(
+        "night_refresh",
+        selection=dg.AssetSelection.assets(*tables),
+        description="Ask once more for the tables of which something may come after the evening. Computes nothing.",
+        tags={KIND_TAG: REFRESH, "dagster/max_retries": "1"},
     )
 
 

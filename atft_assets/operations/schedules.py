@@ -4,8 +4,8 @@ Cron knows weekdays, not Tokyo's holidays. So cron only wakes the schedule up an
 why, or ask for the months that the evening may change.
 """
 
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time, timedelta
 
 import dagster as dg
 
@@ -64,37 +64,69 @@ def nightly_refresh_schedule(settings: Settings, job: UnresolvedAssetJobDefiniti
 
     It is on by itself only where data grow every evening (`live`); in a sandbox it waits for a person to start it.
     """
-    partitions = months(settings)
 
     @dg.schedule(
         name="nightly_refresh",
         cron_schedule="30 18 * * 1-5",
         execution_timezone=TOKYO.key,
         job=job,
-        default_status=dg.DefaultScheduleStatus.RUNNING if live(settings) else dg.DefaultScheduleStatus.STOPPED,
+        default_status=_on_where_data_grow(settings),
         description="On trading evenings; skips the exchange's holidays. Starts no training.",
     )
     def nightly_refresh(context: dg.ScheduleEvaluationContext, store: Store) -> dg.RunRequest | dg.SkipReason:
         day = context.scheduled_execution_time.astimezone(TOKYO).date()
-        if not is_trading_day(day):
-            return dg.SkipReason(
-                f"{day:%a %Y-%m-%d}: the Tokyo Stock Exchange is closed; next trading day {next_trading_day(day)}"
-            )
-        existing = set(partitions.get_partition_keys(current_time=context.scheduled_execution_time))
-        due = [key for key in months_due(day, published_months(store)) if key in existing]
-        if month_key(day) not in due:
-            return dg.SkipReason(
-                f"{day}: the month {month_key(day)} lies outside {settings.start} … {settings.end or 'today'}"
-                " (ATFT_START, ATFT_END), so there is nothing to refresh"
-            )
-        tags = {"atft/trading_day": day.isoformat()}
-        if len(due) == 1:
-            return dg.RunRequest(run_key=day.isoformat(), partition_key=due[0], tags=tags)
-        # One run over the range, not one run a month: features of the later month read the earlier one.
-        span = {
-            "dagster/asset_partition_range_start": due[0],
-            "dagster/asset_partition_range_end": due[-1],
-        }
-        return dg.RunRequest(run_key=day.isoformat(), tags=tags | span)
+        return _refresh(settings, day, day, months_due(day, published_months(store)))
 
     return nightly_refresh
+
+
+def night_refresh_schedule(settings: Settings, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+    """03:30 in Tokyo after a trading day: one run over the months that the evening before has covered.
+
+    On the first of a month that month is there as well: a list of the next trading day may lie in it.
+    """
+
+    @dg.schedule(
+        name="night_refresh",
+        cron_schedule="30 3 * * 2-6",
+        execution_timezone=TOKYO.key,
+        job=job,
+        default_status=_on_where_data_grow(settings),
+        description="In the night after a trading day, the tables of which something may come after the evening.",
+    )
+    def night_refresh(context: dg.ScheduleEvaluationContext, store: Store) -> dg.RunRequest | dg.SkipReason:
+        today = context.scheduled_execution_time.astimezone(TOKYO).date()
+        day = today - timedelta(days=1)
+        due = months_due(day, published_months(store)) if is_trading_day(day) else []
+        return _refresh(settings, day, today, [*due, *({month_key(today)} - set(due))])
+
+    return night_refresh
+
+
+def _on_where_data_grow(settings: Settings) -> dg.DefaultScheduleStatus:
+    return dg.DefaultScheduleStatus.RUNNING if live(settings) else dg.DefaultScheduleStatus.STOPPED
+
+
+def _refresh(settings: Settings, day: date, today: date, due: Sequence[str]) -> dg.RunRequest | dg.SkipReason:
+    """One run for a trading day over those of the consecutive months `due` that exist today, or why there is none."""
+    if not is_trading_day(day):
+        return dg.SkipReason(
+            f"{day:%a %Y-%m-%d}: the Tokyo Stock Exchange is closed; next trading day {next_trading_day(day)}"
+        )
+    noon = datetime.combine(today, time(12), TOKYO)
+    existing = set(months(settings).get_partition_keys(current_time=noon))
+    due = [key for key in due if key in existing]
+    if month_key(day) not in due:
+        return dg.SkipReason(
+            f"{day}: the month {month_key(day)} lies outside {settings.start} … {settings.end or 'today'}"
+            " (ATFT_START, ATFT_END), so there is nothing to refresh"
+        )
+    tags = {"atft/trading_day": day.isoformat()}
+    if len(due) == 1:
+        return dg.RunRequest(run_key=day.isoformat(), partition_key=due[0], tags=tags)
+    # One run over the range, not one run a month: features of the later month read the earlier one.
+    span = {
+        "dagster/asset_partition_range_start": due[0],
+        "dagster/asset_partition_range_end": due[-1],
+    }
+    return dg.RunRequest(run_key=day.isoformat(), tags=tags | span)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import dagster as dg
 
@@ -13,7 +14,7 @@ from atft_assets.panel.config import PanelConfig, with_defaults
 from atft_assets.panel.contract import audit_panel
 from atft_assets.panel.sources import CODE_VERSION, SOURCES, FeatureRow, PanelPlan, plan_panel, read_frames
 from atft_assets.reports.shown import rounded
-from atft_assets.settings import Settings
+from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_model.interchange.errors import PanelError
 from atft_model.interchange.panel import (
@@ -39,12 +40,18 @@ class PublishedPanel:
     reused: bool
 
 
-def catalogued(feature_set: str) -> tuple[Sequence[FeatureRow], str]:
-    """The features of a named set, and the hash of what the catalogue says of them."""
+def catalogued(feature_set: str, plan: Plan = Plan.PREMIUM) -> tuple[Sequence[FeatureRow], str]:
+    """The features of a named set on a plan, and the hash of what the catalogue says of them."""
     from atft_assets.features import catalogue
+    from atft_assets.features.registry import served
 
-    features = catalogue.feature_set(feature_set)
+    features = catalogue.feature_set(feature_set, served(plan))
     return features, catalogue.catalogue_hash(features)
+
+
+def catalogued_on(plan: Plan) -> FeaturesOf:
+    """What `catalogued` says on a plan."""
+    return partial(catalogued, plan=plan)
 
 
 def build_audit_publish(store: Store, plan: PanelPlan) -> PublishedPanel:
@@ -71,12 +78,13 @@ def build_audit_publish(store: Store, plan: PanelPlan) -> PublishedPanel:
         return PublishedPanel(open_panel(publish_panel(folder, panels, plan.panel_id)), reused=False)
 
 
-def panel_asset(settings: Settings, features_of: FeaturesOf = catalogued) -> dg.AssetsDefinition:
+def panel_asset(settings: Settings, features_of: FeaturesOf | None = None) -> dg.AssetsDefinition:
     """The asset.
 
     Args:
-        features_of: the features of a named set, and their catalogue hash.
+        features_of: the features of a named set, and their catalogue hash; default: those of the settings' plan.
     """
+    features_of = features_of or catalogued_on(settings.plan)
 
     @dg.asset(
         name=NAME,

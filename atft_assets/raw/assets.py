@@ -6,12 +6,12 @@ import dagster as dg
 
 from atft_assets.contracts import Event, contract_check
 from atft_assets.failures import Refusal, permanent
-from atft_assets.groups import RAW
+from atft_assets.groups import ADDON_TAG, RAW
 from atft_assets.jquants.plans import includes
 from atft_assets.jquants.resource import JQuantsResource
 from atft_assets.partitions import look_back, months
 from atft_assets.raw import trading_calendar
-from atft_assets.raw.ingest import IngestConfig, ingest
+from atft_assets.raw.ingest import MonthConfig, ingest
 from atft_assets.raw.registry import SOURCES
 from atft_assets.raw.retries import WAITS
 from atft_assets.raw.source import Source
@@ -52,11 +52,11 @@ def month_asset(source: Source, settings: Settings, waits: Sequence[float]) -> d
         output_required=not skips,
         code_version=source.code_version,
         kinds={"jquants", "polars"},
-        tags={"layer": "raw"},
+        tags={"layer": "raw", **({ADDON_TAG: "yes"} if source.endpoint.addon else {})},
         description=source.description,
     )
     def raw_month(
-        context: dg.AssetExecutionContext, store: Store, jquants: JQuantsResource, config: IngestConfig
+        context: dg.AssetExecutionContext, store: Store, jquants: JQuantsResource, config: MonthConfig
     ) -> Iterator[Event]:
         if skips:
             context.log.warning(

@@ -56,3 +56,36 @@ def lowest() -> pa.Check:
 
 
 DATED = frozenset({"date", AVAILABLE_AT})  # constant in a month of which one day is out
+
+MARKERS = ("", "-", "*")  # not applicable or missing, undecided or not published the day before, not of this kind
+
+
+def day_text(description: str, *, nullable: bool = False, undecided: bool = False, required: bool = True) -> pa.Column:
+    """A date as the API writes it, YYYY-MM-DD.
+
+    Args:
+        undecided: "" or "-" may stand in its place.
+    """
+    pattern = r"^(\d{4}-\d{2}-\d{2}|-?)$" if undecided else r"^\d{4}-\d{2}-\d{2}$"
+    return text(description, pa.Check.str_matches(pattern), nullable=nullable, required=required)
+
+
+def number_text(description: str, *, nullable: bool = True, required: bool = True) -> pa.Column:
+    """A number that the API writes as text, or one of its markers for none."""
+    return text(description, pa.Check(_numbers, name="number", error="a number, or a marker for none"),
+                nullable=nullable, required=required)  # fmt: skip
+
+
+def _numbers(data: pa.PolarsData) -> pl.LazyFrame:
+    column = pl.col(data.key)
+    return data.lazyframe.select(column.is_in(MARKERS) | column.cast(pl.Float64, strict=False).is_finite())
+
+
+def number(description: str, *, nullable: bool = True, required: bool = True) -> pa.Column:
+    """A number of either sign."""
+    return pa.Column(pl.Float64, nullable=nullable, required=required, description=description)
+
+
+def of_number(name: str) -> pl.Expr:
+    """A number that the API writes as text, as Float64; null for its markers."""
+    return pl.col(name).replace(dict.fromkeys(MARKERS)).cast(pl.Float64)

@@ -1,7 +1,8 @@
 """`daily_quotes`: bars of every listed name, by date.
 
 A listed name has a row on every trading day; on a day without a trade its prices, volume and value are null together.
-`Adj*` are the server's, rewritten backwards at every split: kept because raw is what the server said, never used.
+The server's own adjusted prices are left out: it rewrites them backwards over the whole history at every split, so they
+are no facts of their day, and the files of history lack them. `AdjFactor` of the day is the fact.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,13 +31,12 @@ from atft_assets.raw.stamps import Failure
 
 MASTER = "listed_info"  # says which names a day must hold
 
-_ADJUSTED = ("AdjO", "AdjH", "AdjL", "AdjC", "AdjVo")
+_ADJUSTED = frozenset(f"{session}Adj{name}" for session in ("", "M", "A") for name in ("O", "H", "L", "C", "Vo"))
 _FLAG = pa.Check.isin(["0", "1"])
 _SESSION_PRICES = {
-    session + name: price(f"{adjusted}{title} of the {half} session (Premium), JPY", nullable=True, required=False)
+    session + name: price(f"{title} of the {half} session (Premium), JPY, unadjusted", nullable=True, required=False)
     for session, half in (("M", "morning"), ("A", "afternoon"))
-    for prefix, adjusted in (("", ""), ("Adj", "adjusted "))
-    for name, title in ((f"{prefix}{p}", t) for p, t in zip("OHLC", ("open", "high", "low", "close"), strict=True))
+    for name, title in zip("OHLC", ("open", "high", "low", "close"), strict=True)
 }
 _SESSION_OTHERS = {
     f"{session}{name}": (
@@ -45,7 +45,7 @@ _SESSION_OTHERS = {
         else amount("of the session (Premium)", required=False)
     )
     for session in "MA"
-    for name in ("UL", "LL", "Vo", "Va", "AdjVo")
+    for name in ("UL", "LL", "Vo", "Va")
 }
 
 CONTRACT = Contract(
@@ -63,11 +63,6 @@ CONTRACT = Contract(
             "Vo": amount("Shares traded, unadjusted"),
             "Va": amount("Turnover, JPY"),
             "AdjFactor": price("Applies to the days before: 0.5 on the ex-date of a 1:2 split, else 1"),
-            "AdjO": price("Adjusted open as of the download: never used", nullable=True),
-            "AdjH": price("Adjusted high as of the download: never used", nullable=True),
-            "AdjL": price("Adjusted low as of the download: never used", nullable=True),
-            "AdjC": price("Adjusted close as of the download: never used", nullable=True),
-            "AdjVo": amount("Adjusted volume as of the download: never used"),
             **_SESSION_PRICES,
             **_SESSION_OTHERS,
             "MktCap": amount("Market capitalisation, million JPY (served since 2026-08)"),
@@ -78,7 +73,7 @@ CONTRACT = Contract(
     ),
     constant_ok=DATED | {"UL", "LL", "AdjFactor", "MktCap", "ExRT", *_SESSION_PRICES, *_SESSION_OTHERS},
     # nobody trades on the day of a system halt, and that may be all that a month holds as yet; `rules` judges nulls
-    nullable_ok=frozenset({"MktCap", "ExRT", *TRADED, *_ADJUSTED, *_SESSION_PRICES, *_SESSION_OTHERS}),
+    nullable_ok=frozenset({"MktCap", "ExRT", *TRADED, *_SESSION_PRICES, *_SESSION_OTHERS}),
 )
 
 
@@ -113,6 +108,7 @@ SOURCE = Source(
     module=__name__,
     description="Daily bars of every listed name as J-Quants serves them, unadjusted prices with the adjustment "
     "factor.",
+    left_out=_ADJUSTED,
     rules=rules,
     reads={MASTER: 1},
 )

@@ -1,17 +1,21 @@
 """From JSON records to a typed frame, strictly: a value of the wrong JSON type is a violation, never a cast.
 
 Names stay those of the API except two: the endpoint's date field is `date`, and `Code` is `code`. Fields that the
-endpoint table does not know are kept as strings.
+endpoint table does not know are kept as strings. Where a string may be null, "" is null too: a bulk file cannot tell
+them apart (`cells`), and a table is the same by both ways.
 """
 
+import ast
 import json
+import math
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
 
 from atft_assets.contracts import Contract, ContractViolation, Verdict, failures_frame
-from atft_assets.jquants.endpoints import Endpoint, Field
+from atft_assets.jquants.endpoint import Endpoint, Field
 from atft_assets.jquants.errors import record_text
 from atft_assets.raw.stamps import AVAILABLE_AT, SAMPLES, Failure, stamped
 
@@ -59,7 +63,8 @@ def typed_frame(endpoint: Endpoint, records: Sequence[Record], contract: Contrac
     if failures:
         raise ContractViolation(Verdict(contract.table, partition, failures_frame(failures)))
     for name in sorted(sent - endpoint.declared.keys()):
-        columns[name] = pl.Series(name, [_text(record.get(name)) for record in records], pl.String)
+        texts = pl.Series(name, [_text(record.get(name)) for record in records], pl.String)
+        columns[name] = texts.replace("", None)
     days = columns["date"].str.to_date("%Y-%m-%d", strict=False)
     if bad := days.is_null().arg_true().to_list():
         failure = ("date", "a date YYYY-MM-DD", len(bad), _sample(endpoint, records, bad, dated_by))
@@ -101,16 +106,42 @@ def _series(name: str, field: Field, values: Sequence[Any]) -> pl.Series:
     if field.numeric:
         return pl.Series(name, values, pl.Float64)
     if field.kind in ("S", "S?"):
-        return pl.Series(name, values, pl.String)
-    return pl.Series(name, [_text(value) for value in values], pl.String)
+        text = pl.Series(name, values, pl.String)
+        return text.replace("", None) if field.kind == "S?" else text
+    texts = pl.Series(name, [_text(value) for value in values], pl.String)
+    return texts.replace("", None) if field.kind == "SN?" else texts
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return plain(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # 1 and 1.0 are the same marker
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+_FLOAT = re.compile(r"-?\d+(\.\d+(e[+-]?\d+)?|e[+-]\d+)")
+
+
+def plain(text: str) -> str:
+    """A text of a field of an open kind as it is stored, whoever wrote it: 1.0 as 1, an object or a list as JSON."""
+    if text[:1] in ("{", "["):
+        return _as_json(text)
+    if _FLOAT.fullmatch(text) and math.isfinite(number := float(text)):
+        return str(int(number)) if number.is_integer() else json.dumps(number)
+    return text
+
+
+def _as_json(text: str) -> str:
+    """An object or a list, in the notation of JSON or of Python (as bulk files have it), as JSON; else the text."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return json.dumps(read(text), ensure_ascii=False, sort_keys=True, allow_nan=False)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return text
 
 
 def _sample(endpoint: Endpoint, records: Sequence[Record], places: Sequence[int], name: str) -> str:

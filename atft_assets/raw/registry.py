@@ -1,6 +1,28 @@
 """The month tables of raw records: one line a table. What there is to say of one stands in its module."""
 
-from atft_assets.raw import daily_quotes, listed_info, sector_indices, topix
+from atft_assets.raw import (
+    breakdown,
+    daily_quotes,
+    earnings_calendar,
+    earnings_date,
+    fins_details,
+    fins_dividend,
+    fins_summary,
+    futures,
+    indices,
+    investor_types,
+    listed_info,
+    margin_alert,
+    margin_interest,
+    minute_bars,
+    options,
+    options_225,
+    sector_indices,
+    short_ratio,
+    short_sale_report,
+    topix,
+    valuation,
+)
 from atft_assets.raw.source import Source
 
 SOURCES: tuple[Source, ...] = (
@@ -8,4 +30,21 @@ SOURCES: tuple[Source, ...] = (
     daily_quotes.SOURCE,
     topix.SOURCE,
     sector_indices.SOURCE,
+    indices.SOURCE,
+    valuation.SOURCE,
+    fins_summary.SOURCE,
+    fins_details.SOURCE,
+    fins_dividend.SOURCE,
+    earnings_date.SOURCE,
+    earnings_calendar.SOURCE,
+    margin_interest.SOURCE,
+    margin_alert.SOURCE,
+    short_ratio.SOURCE,
+    short_sale_report.SOURCE,
+    breakdown.SOURCE,
+    investor_types.SOURCE,
+    options_225.SOURCE,
+    options.SOURCE,
+    futures.SOURCE,
+    minute_bars.SOURCE,
 )

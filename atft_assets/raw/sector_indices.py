@@ -60,8 +60,7 @@ def rules(frame: pl.DataFrame, beside: Beside) -> Iterator[Failure]:
 def fetch(pull: Pull, days: Sequence[date]) -> Iterator[pl.DataFrame]:
     """By date, all indices at once, or by sector over the whole range: whichever takes fewer requests."""
     if len(days) <= len(SECTORS):
-        for frame in pull.by_date(days):
-            yield frame.filter(pl.col("code").is_in(SECTORS))
+        yield from pull.by_date(days)
         return
     queries: list[Query] = [{"code": code, "from": min(days), "to": max(days)} for code in SECTORS]
     partition = f"{min(days):%Y-%m}"
@@ -78,6 +77,7 @@ SOURCE = Source(
     module=__name__,
     description="Daily bars of the 33 TSE sector indices.",
     at_once=True,
+    only=pl.col("code").is_in(SECTORS),
     rules=rules,
     optional=True,
 )

@@ -13,7 +13,7 @@ from atft_assets.code_version import code_version
 from atft_assets.contracts import Contract, ContractViolation, Verdict, failures_frame
 from atft_assets.failures import Refusal
 from atft_assets.jquants.client import JQuantsClient
-from atft_assets.jquants.endpoints import Endpoint
+from atft_assets.jquants.endpoint import Endpoint
 from atft_assets.jquants.plans import window
 from atft_assets.raw.beside import Beside
 from atft_assets.raw.records import Record, typed_frame
@@ -53,6 +53,12 @@ class Source:
         empty_ok: a day without records is normal (events). It is remembered as asked; a month may have no rows.
         closed_days: days on which the exchange is closed are asked for as well (disclosures come on Saturdays too).
         at_once: `fetch` is called once for all months of a run (a range is one request), not month by month.
+        latest_only: the service has the newest day alone, whatever the plan's window, that of the next trading day as
+            soon as its rule says so. Days that came on other evenings stay; a month without the newest day asks for
+            nothing and is published as it stands.
+        only: which records of the endpoint the table holds; None for all.
+        left_out: fields that are not stored: the server rewrites them backwards, so they are no facts of their day, and
+            bulk files do not have them.
         choose: which of the days that are out the table holds; None for all.
         rules: rules over a month that a Pandera column check cannot express, given what stands beside it; yields
             failures.
@@ -76,6 +82,9 @@ class Source:
     empty_ok: bool = False
     closed_days: bool = False
     at_once: bool = False
+    latest_only: bool = False
+    only: pl.Expr | None = None
+    left_out: frozenset[str] = frozenset()
     choose: Callable[[Sequence[date], "Released"], list[date]] | None = None
     rules: Callable[[pl.DataFrame, Beside], Iterable[Failure]] | None = None
     reads: Mapping[str, int] = field(default_factory=dict)
@@ -137,19 +146,28 @@ def stored_version(module: str, endpoint: Endpoint) -> str:
 
 @dataclass(frozen=True)
 class Released:
-    """The days that are out at an instant, within the settings' dates and the plan's delay."""
+    """The days that are out at an instant, within the settings' dates and the plan's delay.
+
+    Attributes:
+        latest_only: as of the source: the next trading day may be out, and the plan's delay does not count.
+    """
 
     endpoint: Endpoint
     start: date
     end: date | None
     plan: Plan
     now: datetime
+    latest_only: bool = False
 
     @property
     def last(self) -> date:
         """No day after this one can be out."""
-        covered = window(self.plan, self.now.date()).last
-        return min(day for day in (self.end, covered, self.now.date()) if day is not None)
+        today = self.now.date()
+        if self.latest_only:
+            ahead = calendar.next_trading_day(today)
+            return ahead if self.end is None else min(self.end, ahead)
+        covered = window(self.plan, today).last
+        return min(day for day in (self.end, covered, today) if day is not None)
 
     def among(self, days: Iterable[date]) -> list[date]:
         """Those of the days whose data are out, at least in part."""
@@ -179,7 +197,8 @@ class Pull:
     arrived: dict[date, pl.DataFrame] = field(default_factory=dict)
 
     def frame(self, records: Sequence[Record], partition: str) -> pl.DataFrame:
-        return typed_frame(self.source.endpoint, records, self.source.contract, partition)
+        source = self.source
+        return typed_frame(source.endpoint, records, source.contract, partition).drop(source.left_out, strict=False)
 
     def by_date(self, days: Sequence[date]) -> Iterator[pl.DataFrame]:
         """One listing a day, several in flight, in the order of the days; of an event table possibly without rows.

@@ -9,7 +9,7 @@ from datetime import datetime
 import polars as pl
 
 from atft_assets.contracts import ContractViolation, Verdict, failures_frame
-from atft_assets.jquants.endpoints import Endpoint
+from atft_assets.jquants.endpoint import Endpoint
 
 AVAILABLE_AT = "available_at"
 INSTANT = pl.Datetime("us", "Asia/Tokyo")

@@ -87,6 +87,12 @@ KINDS: tuple[Kind, ...] = (
         "dagster asset materialize --select feature_report",
     ),
     Kind(
+        "ablation*.html",
+        "ablation.html",
+        "What each family of features is worth: to a model, and column by column.",
+        "dagster asset materialize --select ablation",
+    ),
+    Kind(
         "hpo-*.html",
         "hpo-STUDY.html",
         "What a search for better knobs tried, which knobs decide, and what to train with.",

@@ -10,11 +10,10 @@ import time
 from datetime import date, datetime
 from pathlib import Path
 
-from atft_assets.sandbox.config import MarketConfig, demo_config
+from atft_assets.sandbox.config import PLANTED, MarketConfig, demo_config
 from atft_assets.sandbox.faults import Fault
 from atft_assets.sandbox.market import simulate
 from atft_assets.sandbox.oracle import oracle_rank_ic, oracle_scores
-from atft_assets.sandbox.process import COMPONENTS
 from atft_assets.sandbox.server import SandboxServer, serve
 from atft_assets.settings import SANDBOX_KEY_VARIABLE, Plan, SettingsError, clean_key
 
@@ -32,6 +31,10 @@ def parser() -> argparse.ArgumentParser:
     market.add_argument("--start", type=date.fromisoformat, default=demo.start, help="first day (%(default)s)")
     market.add_argument("--end", type=date.fromisoformat, default=demo.end, help="last day (%(default)s)")
     market.add_argument("--seed", type=int, default=demo.seed, help="of every random stream (%(default)s)")
+    market.add_argument(
+        "--plant", action="append", default=[], type=planted, metavar="NAME=STRENGTH",
+        help=f"drift that only other data than prices show, e.g. regime=0.1; may be repeated: {', '.join(PLANTED)}",
+    )  # fmt: skip
 
     service = argparse.ArgumentParser(add_help=False)
     service.add_argument("--port", type=int, default=0, help="0 takes a free one (%(default)s)")
@@ -60,10 +63,27 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def planted(text: str) -> tuple[str, float]:
+    """A name of `PLANTED` and its strength.
+
+    Raises:
+        ArgumentTypeError: another name, or no number.
+    """
+    name, _, strength = text.partition("=")
+    try:
+        if name in PLANTED and float(strength) >= 0:
+            return name, float(strength)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r}: write NAME=STRENGTH, with a name of {', '.join(PLANTED)}")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     options = parser().parse_args(argv)
-    config = MarketConfig(n_names=options.names, start=options.start, end=options.end, seed=options.seed)
+    config = MarketConfig(
+        n_names=options.names, start=options.start, end=options.end, seed=options.seed, **dict(options.plant)
+    )
     if options.command == "oracle":
         return _oracle(config, options.scores)
     if options.command == "bench":
@@ -117,14 +137,15 @@ HORIZONS = (1, 5, 10, 20)
 
 def _oracle(config: MarketConfig, folder: Path | None) -> int:
     market = simulate(config)
+    components = market.signals.components
     print(f"Rank correlation that the planted signals allow: {config.n_names} names, {len(market.days)} days")
-    print("horizon   " + "".join(f"{name:>11}" for name in ("all", *COMPONENTS)))
+    print("horizon   " + "".join(f"{name:>11}" for name in ("all", *components)))
     for horizon in HORIZONS:
-        values = [oracle_rank_ic(market, horizon, component) for component in (None, *COMPONENTS)]
+        values = [oracle_rank_ic(market, horizon, component) for component in (None, *components)]
         print(f"{horizon:>3} days  " + "".join(f"{value:>11.3f}" for value in values))
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        for component in (None, *COMPONENTS):
+        for component in (None, *components):
             oracle_scores(market, HORIZONS, component).write_parquet(folder / f"{component or 'oracle'}.parquet")
     return 0
 

@@ -6,6 +6,9 @@ from datetime import date
 
 from atft_assets.settings import DEMO_END, DEMO_START
 
+# parts of the drift that other data than prices show
+PLANTED = ("revision", "covering", "regime", "volatility")
+
 
 @dataclass(frozen=True)
 class MarketConfig:
@@ -22,6 +25,10 @@ class MarketConfig:
         level, interaction, deviation, neighbour: standard deviation of each part of the daily drift, in units of the
             name's residual volatility; about the daily rank correlation that a perfect detector of it attains.
         code_reuse: share of listings that take the code of a name delisted at least a year before.
+        revision, covering, regime, volatility: standard deviation of further parts of the drift, in the same units,
+            that only other data than prices show: revisions of forecasts in statements, reported short positions that
+            are closed, the week's flow of foreigners that turns the sign of reversal, the state of implied volatility
+            that turns what volatile names earn. None of them by default.
     """
 
     n_names: int = 200
@@ -42,6 +49,10 @@ class MarketConfig:
     deviation: float = 0.21
     neighbour: float = 0.28
     code_reuse: float = 0.0
+    revision: float = 0.0
+    covering: float = 0.0
+    regime: float = 0.0
+    volatility: float = 0.0
 
     def __post_init__(self) -> None:
         if not 2 <= self.n_names <= 6000:
@@ -50,6 +61,9 @@ class MarketConfig:
             raise ValueError(f"start ({self.start}) is after end ({self.end})")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: use 0 or more")
+        for name in PLANTED:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: use 0 or more")
         if self.cluster_size < 2:
             raise ValueError(f"cluster_size is {self.cluster_size}: use 2 or more")
 
@@ -61,7 +75,15 @@ class MarketConfig:
         """
         facts = asdict(self)
         del facts["end"]
+        for name in PLANTED:  # what is not planted changes no market, and none that was there before it could be
+            if not facts[name]:
+                del facts[name]
         return f"from {self.start}, {hashlib.sha256(repr(sorted(facts.items())).encode()).hexdigest()[:10]}"
+
+    @property
+    def planted(self) -> dict[str, float]:
+        """The strengths of `PLANTED` that are on."""
+        return {name: getattr(self, name) for name in PLANTED if getattr(self, name)}
 
 
 def demo_config(start: date | None = None, end: date | None = None) -> MarketConfig:

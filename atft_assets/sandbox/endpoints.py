@@ -1,20 +1,23 @@
 """What each endpoint answers: a checked request in, the rows that are public at that instant out.
 
 Parameters, windows of the plan and the publication clock are as documented for J-Quants API V2; pages, limits and
-faults are the server's.
+faults are the server's. Here stand prices, the list of names, indices and the calendar; everything else in `records`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, time, timedelta
 
 import polars as pl
 
 from atft_assets import calendar
-from atft_assets.sandbox.market import Market, calendar_frame
+from atft_assets.sandbox.listing import calendar_frame
+from atft_assets.sandbox.market import Market
+from atft_assets.sandbox.more_indices import PREMIUM_ONLY
+from atft_assets.sandbox.query import Query, Refusal, published
+from atft_assets.sandbox.records import RECORDS
 from atft_assets.settings import Plan, plan_window
 
 # When the rows of a day appear (Japanese time; https://jpx-jquants.com, data update schedule)
@@ -31,74 +34,8 @@ MESSAGES = {
     504: "Endpoint request timed out",
 }
 NEED_DATE_OR_CODE = "This API requires at least 1 parameter as follows; date, code"
-FROM_AFTER_TO = "'from' must be older than 'to'"
-BAD_CODE = "'code' must be 4 or 5 digits."
 BAD_INDEX_CODE = "'code' must be 4 characters."
 BARS = "/equities/bars/daily"
-
-
-class Refusal(Exception):
-    """An answer that is not 200."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status, self.message = status, message
-
-
-@dataclass(frozen=True)
-class Query:
-    """One checked request."""
-
-    path: str
-    plan: Plan
-    now: datetime
-    params: Mapping[str, str]
-
-    @property
-    def today(self) -> date:
-        return self.now.date()
-
-    def day(self, name: str) -> date | None:
-        """A date parameter in either notation; 400 when it is no date or outside the plan's window."""
-        text = self.params.get(name)
-        if text is None:
-            return None
-        if not re.fullmatch(r"\d{8}|\d{4}-\d{2}-\d{2}", text):
-            raise Refusal(400, f"'{name}' must be YYYYMMDD or YYYY-MM-DD.")
-        try:
-            day = date.fromisoformat(text)
-        except ValueError:
-            raise Refusal(400, f"'{name}' is not a valid date.") from None
-        first, last = plan_window(self.plan, self.today)
-        if day < first or (last and day > last):
-            raise Refusal(
-                400,
-                f"Your subscription covers the following dates: {first} ~ {last or ''}. "
-                "If you want more data, please check other plans:https://jpx-jquants.com/#dataset",
-            )
-        return day
-
-    def span(self) -> tuple[date | None, date | None]:
-        """`from` and `to`; 400 when they are the wrong way round. Sides left out are the window's."""
-        first, last = self.day("from"), self.day("to")
-        if first and last and first > last:
-            raise Refusal(400, FROM_AFTER_TO)
-        lower, upper = plan_window(self.plan, self.today)
-        return first or lower, last or upper
-
-    def code(self) -> str | None:
-        """The equity code in five characters; four mean the ordinary share."""
-        code = self.params.get("code")
-        if code is None:
-            return None
-        if not re.fullmatch(r"[0-9]{3}[0-9A-Z][0-9]?", code):
-            raise Refusal(400, BAD_CODE)
-        return code if len(code) == 5 else f"{code}0"
-
-
-def published(query: Query, at: time) -> date:
-    """Newest day whose rows, which appear at `at`, are there."""
-    return query.today if query.now.time() >= at else query.today - timedelta(days=1)
 
 
 def master(market: Market, query: Query) -> pl.DataFrame:
@@ -160,9 +97,11 @@ def index_bars(market: Market, query: Query) -> pl.DataFrame:
         raise Refusal(400, BAD_INDEX_CODE)
     newest = published(query, BARS_TIME)
     if code is None:
-        return market.index_day(day if day and day <= newest else date.min)
-    first, last = (day, day) if day else query.span()
-    return market.index_bars(code, first, min(last or newest, newest))
+        frame = market.index_day(day if day and day <= newest else date.min)
+    else:
+        first, last = (day, day) if day else query.span()
+        frame = market.index_bars(code, first, min(last or newest, newest))
+    return frame if query.plan is Plan.PREMIUM else frame.filter(~pl.col("Code").is_in(list(PREMIUM_ONLY)))
 
 
 def days(market: Market, query: Query) -> pl.DataFrame:
@@ -184,4 +123,11 @@ ENDPOINTS: Mapping[str, Callable[[Market, Query], pl.DataFrame]] = {
     "/indices/bars/daily/topix": topix,
     "/indices/bars/daily": index_bars,
     "/markets/calendar": days,
+    **RECORDS,
+}
+# endpoints whose days hold so many rows that a page of them is larger: by how much
+PAGE_FACTOR: Mapping[str, int] = {
+    "/equities/bars/minute": 200,
+    "/derivatives/bars/daily/options": 5,
+    "/derivatives/bars/daily/options/225": 5,
 }

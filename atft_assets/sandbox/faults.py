@@ -18,8 +18,9 @@ STATUS_KINDS = {"210": 210, "413": 413, "429": 429, "500": 500, "502": 502, "503
 TRANSPORT_KINDS = ("slow", "truncated", "cut", "reset")
 PAGE_KINDS = ("duplicate_page", "endless_pages")
 COLUMN_KINDS = ("rename_column", "drop_column", "add_column", "text_for_number", "null_column")
+FILE_KINDS = ("corrupt", "expired", "wrong_size")
 EMPTY = "empty"
-KINDS = (*STATUS_KINDS, *TRANSPORT_KINDS, *PAGE_KINDS, *COLUMN_KINDS, EMPTY)
+KINDS = (*STATUS_KINDS, *TRANSPORT_KINDS, *PAGE_KINDS, *COLUMN_KINDS, *FILE_KINDS, EMPTY)
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Fault:
             the JSON as if it were all), `cut` (the connection ends in the middle of the body), `reset` (the connection
             is reset before the answer); `duplicate_page` (a follow-up page repeats the page before it),
             `endless_pages` (the pagination key never changes); `rename_column`, `drop_column`, `add_column`,
-            `text_for_number`, `null_column` (of `column`); `empty` (no rows).
+            `text_for_number`, `null_column` (of `column`); `empty` (no rows); of a file `corrupt` (a byte of it is
+            another), `expired` (its address is out of date), `wrong_size` (/bulk/list says another size).
         share: of the matching requests, between 0 and 1.
-        path: only requests to this endpoint, such as `/equities/bars/daily`.
+        path: only requests to this endpoint, such as `/equities/bars/daily`; `/bulk/file` is the download of a file.
         date: only requests whose `date` parameter is this day, `YYYY-MM-DD`.
         times: strikes at most this often; None without end.
         column: the column that a column fault breaks, or the name of the one that `add_column` adds.

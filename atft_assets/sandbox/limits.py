@@ -12,6 +12,10 @@ from atft_assets.settings import Plan
 REQUESTS_A_MINUTE = {Plan.FREE: 5, Plan.LIGHT: 60, Plan.STANDARD: 120, Plan.PREMIUM: 500}
 PENALTY_SECONDS = 300.0
 WINDOW_SECONDS = 60.0
+NOT_IN_PLAN = (
+    "This API is not available on your subscription. If you want more data, please check other plans: "
+    "https://jpx-jquants.com/#dataset"
+)
 
 _ORDER = list(Plan)
 
@@ -24,16 +28,29 @@ SERVED: dict[str, Plan] = {
     "/indices/bars/daily/topix": Plan.LIGHT,
     "/indices/bars/daily": Plan.STANDARD,
     "/markets/calendar": Plan.FREE,
+    "/equities/bars/minute": Plan.LIGHT,  # an add-on, taken as bought
+    "/equities/earnings-calendar": Plan.FREE,
+    "/equities/investor-types": Plan.LIGHT,
+    "/equities/valuation": Plan.STANDARD,
+    "/fins/summary": Plan.FREE,
+    "/fins/details": Plan.PREMIUM,
+    "/fins/dividend": Plan.PREMIUM,
+    "/fins/earnings-date": Plan.FREE,
+    "/markets/breakdown": Plan.PREMIUM,
+    "/markets/margin-alert": Plan.STANDARD,
+    "/markets/margin-interest": Plan.STANDARD,
+    "/markets/short-ratio": Plan.STANDARD,
+    "/markets/short-sale-report": Plan.STANDARD,
+    "/derivatives/bars/daily/futures": Plan.PREMIUM,
+    "/derivatives/bars/daily/options": Plan.PREMIUM,
+    "/derivatives/bars/daily/options/225": Plan.STANDARD,
+    "/bulk/list": Plan.FREE,  # but on Free the calendar is the only file
+    "/bulk/get": Plan.FREE,
 }
 NOT_SUBSCRIBED = frozenset(
     {
-        "/bulk/get", "/bulk/list", "/derivatives/bars/daily/futures", "/derivatives/bars/daily/options",
-        "/derivatives/bars/daily/options/225", "/edinet/cross-shareholdings",
-        "/edinet/large-volume-shareholders", "/edinet/major-shareholders", "/equities/bars/minute",
-        "/equities/earnings-calendar", "/equities/investor-types", "/equities/valuation", "/fins/details",
-        "/fins/dividend", "/fins/earnings-date", "/fins/summary", "/markets/breakdown", "/markets/margin-alert",
-        "/markets/margin-interest", "/markets/short-ratio", "/markets/short-sale-report", "/td/bulk",
-        "/td/files", "/td/list",
+        "/edinet/cross-shareholdings", "/edinet/large-volume-shareholders",
+        "/edinet/major-shareholders", "/td/bulk", "/td/files", "/td/list",
     }
 )  # fmt: skip
 

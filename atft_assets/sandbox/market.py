@@ -6,8 +6,9 @@ exactly the beginning of the one that ends later.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,16 +16,17 @@ from numpy.typing import NDArray
 
 from atft_assets import calendar
 from atft_assets.sandbox import codes as tables
-from atft_assets.sandbox import process
+from atft_assets.sandbox import planted, process
 from atft_assets.sandbox.config import MarketConfig, demo_config
+from atft_assets.sandbox.listing import MASTER_FIELDS, master_fields
+from atft_assets.sandbox.more_indices import index_frame, more_indices
 from atft_assets.sandbox.names import ETF, F64, I64, Names, draw_names
 from atft_assets.sandbox.process import PERSISTENCE, Bools, Signals, Streams
+from atft_assets.sandbox.wire import flags
 
-__all__ = ["Market", "MarketConfig", "calendar_frame", "demo_config", "simulate"]
+__all__ = ["Market", "MarketConfig", "demo_config", "simulate"]
 
 I32 = NDArray[np.int32]
-
-HOLIDAY_TRADING_SINCE = date(2022, 9, 23)  # derivatives trade on some public holidays: HolDiv 3
 
 
 def simulate(config: MarketConfig) -> "Market":
@@ -55,7 +57,9 @@ def simulate(config: MarketConfig) -> "Market":
 
     latent = {name: streams.autoregressive(name, phi) for name, phi in PERSISTENCE.items()}
     signals = process.signals(config, names, latent, traded)
-    log_return = process.log_returns(config, names, streams, days, first, signals)
+    own, scale = process.residuals(config, names, streams)
+    signals = planted.with_planted(signals, config, names, days, own)
+    log_return = process.log_returns(names, streams, days, first, signals, own, scale)
     locked = (log_return >= process.LIMIT_UP).astype(np.int8) - (log_return <= process.LIMIT_DOWN).astype(np.int8)
     log_path = np.cumsum(log_return, axis=0, dtype=np.float64)
 
@@ -134,6 +138,38 @@ class Market:
         return out
 
     @cached_property
+    def memory(self) -> dict[str, dict[Any, Any]]:
+        """Records that were made for earlier requests, by what made them (`wire.remembered`)."""
+        return {}
+
+    @cached_property
+    def _splits(self) -> tuple[I64, F64]:
+        """Each event's place in the order of (name, day), and the products of its name's factors up to it."""
+        place = self.event_name * len(self.days) + self.event_day
+        order = np.argsort(place, kind="stable")
+        logs = np.log(self.event_factor[order])
+        return place[order], np.concatenate([[0.0], np.cumsum(logs)])
+
+    def split_factor(self, rows: I64, columns: I64) -> F64:
+        """Product of a name's factors up to and with a day."""
+        place, total = self._splits
+        upto = np.searchsorted(place, columns * len(self.days) + rows, side="right")
+        return np.exp(total[upto] - total[np.searchsorted(place, columns * len(self.days))])
+
+    def shares_on(self, rows: I64, columns: I64) -> F64:
+        """Shares outstanding."""
+        return np.rint(self.shares[columns] / self.split_factor(rows, columns))
+
+    @cached_property
+    def first_row(self) -> I64:
+        """[names] row of the first day that each has; the number of days where it has none."""
+        return np.where(self.alive.any(axis=0), self.alive.argmax(axis=0), len(self.days))
+
+    def rows_before(self, days: I64) -> I64:
+        """Row of the last trading day at or before each ordinal; 0 for days before the market."""
+        return np.maximum(np.searchsorted(self.ordinals, days, side="right") - 1, 0)
+
+    @cached_property
     def _by_code(self) -> I64:
         return np.argsort(np.array(self.names.code), kind="stable")
 
@@ -142,7 +178,8 @@ class Market:
         return np.array([day.isoformat() for day in self.days], dtype=object)
 
     @cached_property
-    def _ordinals(self) -> I64:
+    def ordinals(self) -> I64:
+        """The trading days as ordinals."""
         return np.array([day.toordinal() for day in self.days])
 
     @cached_property
@@ -160,7 +197,7 @@ class Market:
             sessions: with the morning and afternoon fields of the Premium plan.
         """
         row = self.row_of.get(day)
-        columns = self._by_code[self.alive[row, self._by_code]] if row is not None else self._by_code[:0]
+        columns = self.listed_on(row) if row is not None else self._by_code[:0]
         return self._bars(np.full(len(columns), row or 0), columns, self._last_row(as_of), sessions)
 
     def history(
@@ -168,16 +205,8 @@ class Market:
         sessions: bool = False,
     ) -> pl.DataFrame:  # fmt: skip
         """Daily bars of one issue between two days, inclusive, by date; unknown codes give an empty frame."""
-        lo, hi = self.row_range(first, last)
-        rows, columns = [], []
-        for column in self.columns_of.get(code, []):
-            listed = lo + np.flatnonzero(self.alive[lo:hi, column])
-            rows.append(listed)
-            columns.append(np.full(len(listed), column))
-        empty = np.zeros(0, np.int64)
-        return self._bars(
-            np.concatenate(rows or [empty]), np.concatenate(columns or [empty]), self._last_row(as_of), sessions
-        )
+        rows, columns = self.listed_between(code, *self.row_range(first, last))
+        return self._bars(rows, columns, self._last_row(as_of), sessions)
 
     def quotes(self) -> pl.DataFrame:
         """All raw bars at once: date, code, O, H, L, C, Vo, Va, AdjFactor; sorted by date and code."""
@@ -186,7 +215,7 @@ class Market:
         factor = np.ones(self.alive.shape)
         factor[self.event_day, self.event_name] = self.event_factor
         traded = pl.Series(self.traded[rows, columns])
-        prices, volume, value = self._trade(rows, columns)
+        prices, volume, value = self.trade(rows, columns)
         numbers = dict(zip("OHLC", (p / 10 for p in prices), strict=True)) | {"Vo": volume, "Va": value}
         return pl.DataFrame(
             {
@@ -198,7 +227,28 @@ class Market:
             pl.Series("AdjFactor", factor[rows, columns]),
         )
 
-    def _trade(self, rows: I64, columns: I64) -> tuple[list[I64], F64, F64]:
+    def listed_on(self, row: int) -> I64:
+        """Columns of the names listed on a day, by code."""
+        return self._by_code[self.alive[row, self._by_code]]
+
+    def listed_between(self, code: str, lo: int, hi: int) -> tuple[I64, I64]:
+        """Rows and columns of a code's listed days among rows [lo, hi)."""
+        rows, columns = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for column in self.columns_of.get(code, []):
+            listed = lo + np.flatnonzero(self.alive[lo:hi, column])
+            rows.append(listed)
+            columns.append(np.full(len(listed), column))
+        return np.concatenate(rows), np.concatenate(columns)
+
+    def codes(self, columns: I64) -> pl.Series:
+        """Codes of names."""
+        return pl.Series(self._codes[columns], dtype=pl.String)
+
+    def dates(self, rows: I64) -> pl.Series:
+        """Days as the API writes them."""
+        return pl.Series(self._day_text[rows], dtype=pl.String)
+
+    def trade(self, rows: I64, columns: I64) -> tuple[list[I64], F64, F64]:
         """Open, high, low, close in tenths of a yen, shares and yen traded; meaningless where nothing traded."""
         prices = [values[rows, columns].astype(np.int64) for values in self.ohlc]
         volume = self.lots[rows, columns].astype(np.float64) * 100
@@ -206,9 +256,8 @@ class Market:
 
     def row_range(self, first: date | None, last: date | None) -> tuple[int, int]:
         """Rows [lo, hi) of the trading days between two dates, inclusive; None leaves a side open."""
-        ordinals = self._ordinals
-        lo = int(np.searchsorted(ordinals, first.toordinal())) if first else 0
-        hi = int(np.searchsorted(ordinals, last.toordinal(), side="right")) if last else len(self.days)
+        lo = int(np.searchsorted(self.ordinals, first.toordinal())) if first else 0
+        hi = int(np.searchsorted(self.ordinals, last.toordinal(), side="right")) if last else len(self.days)
         return lo, max(lo, hi)
 
     def _last_row(self, as_of: date | None) -> int:
@@ -241,15 +290,15 @@ class Market:
         def number(values: NDArray) -> pl.Series:
             return pl.Series(values, dtype=pl.Float64).set(pl.Series(dark), None)
 
-        prices, volume, value = self._trade(rows, columns)
+        prices, volume, value = self.trade(rows, columns)
         locked = self.locked[rows, columns]
         data: dict[str, pl.Series] = {
             "Date": pl.Series(self._day_text[rows], dtype=pl.String),
             "Code": pl.Series(self._codes[columns], dtype=pl.String),
         }
         data |= {field: number(p / 10) for field, p in zip("OHLC", prices, strict=True)}
-        data["UL"] = _flag(traded & (locked > 0))
-        data["LL"] = _flag(traded & (locked < 0))
+        data["UL"] = flags(traded & (locked > 0))
+        data["LL"] = flags(traded & (locked < 0))
         data |= {"Vo": number(volume), "Va": number(value), "AdjFactor": pl.Series(today)}
         data |= {f"Adj{f}": number(np.round(p / 10 * after, 1)) for f, p in zip("OHLC", prices, strict=True)}
         data["AdjVo"] = number(np.rint(volume / after))
@@ -280,7 +329,7 @@ class Market:
         lows = np.where(early_low, low, np.minimum(o, noon)), np.where(early_low, np.minimum(noon, c), low)
         morning = (o, highs[0], lows[0], noon), early_volume, early_value
         afternoon = (noon, highs[1], lows[1], c), volume - early_volume, value - early_value
-        flat = _flag(np.zeros(len(rows), bool))
+        flat = flags(np.zeros(len(rows), bool))
         out: dict[str, pl.Series] = {}
         for prefix, (ohlc, shares, yen) in (("M", morning), ("A", afternoon)):
             out |= {prefix + f: number(p / 10) for f, p in zip("OHLC", ohlc, strict=True)}
@@ -298,8 +347,8 @@ class Market:
         A day before the market's first shows the first list, one after its last the last.
         """
         row = min(max(self.row_range(None, day)[1] - 1, 0), len(self.days) - 1)
-        columns = self._by_code[self.alive[row, self._by_code]]
-        static = self._master_fields[columns.tolist()]
+        columns = self.listed_on(row)
+        static = self.master_fields[columns.tolist()]
         market = "_old" if day < tables.MARKET_REFORM else "_new"
         return static.with_columns(
             pl.lit(day.isoformat()).alias("Date"),
@@ -308,42 +357,29 @@ class Market:
         ).select(MASTER_FIELDS)
 
     @cached_property
-    def _master_fields(self) -> pl.DataFrame:
-        n = self.names
-        sectors = [tables.SECTORS[s] if s >= 0 else (*tables.NO_SECTOR, 0, "") for s in n.sector]
-        old = (("0101", "0101"), ("0102", "0106"), ("0104", "0107"), ("0109", "0109"))
-        margin = np.where(n.segment == 0, "2", "1")
-        return pl.DataFrame(
-            {
-                "Code": n.code,
-                "CoName": [f"模擬銘柄{i:04d}" if k != ETF else "模擬ＴＯＰＩＸ上場投信" for i, k in enumerate(n.kind)],
-                "CoNameEn": [f"Sandbox {i:04d} Co." if k != ETF else "Sandbox TOPIX ETF" for i, k in enumerate(n.kind)],
-                "S17": [s[2] for s in sectors],
-                "S17Nm": [tables.SECTOR17_NAMES[s[2]] for s in sectors],
-                "S33": [s[0] for s in sectors],
-                "S33Nm": [s[1] for s in sectors],
-                "ScaleCat": [tables.SCALE_CATEGORIES[s] for s in n.scale],
-                "Mrgn": margin.tolist(),
-                "MrgnNm": [tables.MARGIN_NAMES[m] for m in margin],
-                "ProdCat": ["014" if k == ETF else "011" for k in n.kind],
-                "_old": [old[s][m] for s, m in zip(n.segment, n.old_market, strict=True)],
-                "_new": [("0111", "0112", "0113", "0109")[s] for s in n.segment],
-            }
-        )
+    def master_fields(self) -> pl.DataFrame:
+        """[names] what the list says of each that does not change."""
+        return master_fields(self.names)
 
     def index_bars(self, code: str, first: date | None = None, last: date | None = None) -> pl.DataFrame:
         """Date, Code, O, H, L, C of one index between two days, inclusive; unknown codes give an empty frame."""
-        lo, hi = self.row_range(first, last) if code in self.indices else (0, 0)
-        values = self.indices[code][lo:hi] if code in self.indices else np.zeros((0, 4))
-        return _index_frame([day.isoformat() for day in self.days[lo:hi]], [code] * (hi - lo), values)
+        known = self.indices.get(code)
+        if known is None:
+            known = more_indices(self).get(code)
+        if known is None:
+            return index_frame([], [], np.zeros((0, 4)))
+        lo, hi = self.row_range(first, last)
+        there = lo + np.flatnonzero(np.isfinite(known[lo:hi, 3]))
+        return index_frame([self.days[row].isoformat() for row in there], [code] * len(there), known[there])
 
     def index_day(self, day: date) -> pl.DataFrame:
         """Date, Code, O, H, L, C of every index on one day."""
         row = self.row_of.get(day)
         if row is None:
-            return _index_frame([], [], np.zeros((0, 4)))
-        codes = sorted(self.indices)
-        return _index_frame([day.isoformat()] * len(codes), codes, np.stack([self.indices[c][row] for c in codes]))
+            return index_frame([], [], np.zeros((0, 4)))
+        bars = {code: values[row] for code, values in (self.indices | more_indices(self)).items()}
+        codes = sorted(code for code, values in bars.items() if np.isfinite(values[3]))
+        return index_frame([day.isoformat()] * len(codes), codes, np.stack([bars[code] for code in codes]))
 
     # -- changes ----------------------------------------------------------------------------------------------------
 
@@ -361,36 +397,3 @@ class Market:
             event_name=np.insert(self.event_name, place, column),
             event_factor=np.insert(self.event_factor, place, factor),
         )  # fmt: skip
-
-
-MASTER_FIELDS = (
-    "Date", "Code", "CoName", "CoNameEn", "S17", "S17Nm", "S33", "S33Nm", "ScaleCat", "Mkt", "MktNm", "Mrgn", "MrgnNm",
-    "ProdCat",
-)  # fmt: skip
-
-
-def _flag(values: Bools) -> pl.Series:
-    return pl.Series(np.where(values, "1", "0").astype(object), dtype=pl.String)
-
-
-def _index_frame(days: list[str], codes: list[str], values: F64) -> pl.DataFrame:
-    data: dict[str, pl.Series] = {"Date": pl.Series(days, dtype=pl.String), "Code": pl.Series(codes, dtype=pl.String)}
-    data |= {field: pl.Series(values[:, k], dtype=pl.Float64) for k, field in enumerate("OHLC")}
-    return pl.DataFrame(data)
-
-
-def calendar_frame(first: date, last: date) -> pl.DataFrame:
-    """Date and HolDiv of every calendar day between two days, inclusive, in the fields of `/markets/calendar`."""
-    days = [first + timedelta(days=i) for i in range((last - first).days + 1)]
-    open_days = set(calendar.trading_days(first, last))
-
-    def division(day: date) -> str:
-        if day in open_days:
-            return "1"
-        new_year = (day.month, day.day) >= (12, 31) or (day.month, day.day) <= (1, 3)
-        return "3" if day >= HOLIDAY_TRADING_SINCE and day.weekday() < 5 and not new_year else "0"
-
-    return pl.DataFrame(
-        {"Date": [day.isoformat() for day in days], "HolDiv": [division(day) for day in days]},
-        schema={"Date": pl.String, "HolDiv": pl.String},
-    )

@@ -12,19 +12,19 @@ import polars as pl
 
 from atft_assets.sandbox.market import Market
 from atft_assets.sandbox.names import F64, ORDINARY
-from atft_assets.sandbox.process import COMPONENTS, Bools
+from atft_assets.sandbox.process import Bools
 
 
 def expected_return(market: Market, horizon: int, component: str | None = None) -> F64:
     """Expected log return [days, names] over the next `horizon` trading days given the day's signals.
 
     Args:
-        component: one of `level`, `deviation`, `neighbour`; None for their sum.
+        component: one of the market's `signals.components`; None for their sum.
     """
     total = np.zeros(market.alive.shape)
-    for name in (component,) if component else COMPONENTS:
+    for name in (component,) if component else market.signals.components:
         phi = market.signals.persistence[name]
-        total += getattr(market.signals, name) * ((1 - phi**horizon) / (1 - phi))
+        total += market.signals.of(name) * ((1 - phi**horizon) / (1 - phi))
     return total * market.names.vol
 
 
@@ -33,7 +33,7 @@ def oracle(market: Market, horizon: int) -> pl.DataFrame:
     scorable = _scorable(market)
     rows, columns = np.nonzero(scorable)
     scores = {"score": expected_return(market, horizon)}
-    scores |= {name: expected_return(market, horizon, name) for name in COMPONENTS}
+    scores |= {name: expected_return(market, horizon, name) for name in market.signals.components}
     return pl.DataFrame(
         {"date": np.array(market.days, dtype="datetime64[D]")[rows], "code": np.array(market.names.code)[columns]}
         | {name: values[rows, columns] for name, values in scores.items()}

@@ -17,7 +17,7 @@ starts, so a market that ends earlier is exactly the beginning of the one that e
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 import numpy as np
@@ -53,6 +53,7 @@ class Signals:
         level, deviation, neighbour: drift of the next day per unit of the name's residual volatility.
         volume_shock: the shock whose mean over cluster mates is `neighbour`.
         persistence: daily autocorrelation by component, which gives the expectation over longer horizons.
+        planted: further parts of the drift by name, of which prices show nothing (`planted`).
     """
 
     level: F32
@@ -60,6 +61,17 @@ class Signals:
     neighbour: F32
     volume_shock: F32
     persistence: dict[str, float]
+    planted: dict[str, F32] = field(default_factory=dict)
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Names of the parts of the drift."""
+        return (*COMPONENTS, *self.planted)
+
+    def of(self, component: str) -> F32:
+        """One part of the drift."""
+        out: F32 = self.planted[component] if component in self.planted else getattr(self, component)
+        return out
 
 
 class Streams:
@@ -140,13 +152,10 @@ def signals(config: MarketConfig, names: Names, latent: dict[str, F32], traded: 
     )
 
 
-def log_returns(
-    config: MarketConfig, names: Names, streams: Streams, days: list[date], first: I64, signals: Signals
-) -> F32:
-    """Close-to-close log returns [days, names] of the adjusted price; 0 up to the listing day and on system halts."""
+def residuals(config: MarketConfig, names: Names, streams: Streams) -> tuple[F32, F32]:
+    """Residual returns without drift [days, names], in units of the name's volatility; the day's scale [days, 1]."""
     n_clusters = int(names.cluster.max()) + 1
-    regime = np.exp(np.float32(0.25) * streams.autoregressive("regime", 0.97, width=1))
-    market = np.float32(0.009) * regime * streams.normal("market", width=1) + np.float32(0.0003)
+    scale = np.exp(np.float32(0.25) * streams.autoregressive("regime", 0.97, width=1))
     sector = streams.normal("sector", width=len(tables.SECTORS) + 1)[:, names.sector]
     cluster = streams.normal("cluster", width=n_clusters + 1)[:, names.cluster]
     own = streams.normal("own") * np.exp(np.float32(0.55) * streams.normal("tails") - np.float32(0.3025))
@@ -156,8 +165,23 @@ def log_returns(
     out *= np.float32(np.sqrt(share[2]))
     out += np.float32(np.sqrt(share[0])) * sector
     out += np.float32(np.sqrt(share[1])) * cluster
-    out *= np.sqrt(regime)
+    out *= np.sqrt(scale)
+    return out, scale
+
+
+def log_returns(
+    names: Names, streams: Streams, days: list[date], first: I64, signals: Signals, own: F32, scale: F32
+) -> F32:
+    """Close-to-close log returns [days, names] of the adjusted price; 0 up to the listing day and on system halts.
+
+    Args:
+        own, scale: what `residuals` gave; `own` is written over.
+    """
+    market = np.float32(0.009) * scale * streams.normal("market", width=1) + np.float32(0.0003)
+    out = own
     out[1:] += (signals.level + signals.deviation + signals.neighbour)[:-1]
+    for part in signals.planted.values():
+        out[1:] += part[:-1]
     vol = names.vol.astype(np.float32)
     out *= vol
     out += names.beta.astype(np.float32) * market - np.float32(0.5) * vol**2

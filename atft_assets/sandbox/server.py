@@ -26,21 +26,27 @@ import numpy as np
 import polars as pl
 
 from atft_assets import calendar
+from atft_assets.sandbox import bulk
 from atft_assets.sandbox.config import MarketConfig
-from atft_assets.sandbox.endpoints import BARS, ENDPOINTS, MESSAGES, Query, Refusal
+from atft_assets.sandbox.endpoints import BARS, ENDPOINTS, MESSAGES, PAGE_FACTOR
 from atft_assets.sandbox.faults import COLUMN_KINDS, EMPTY, STATUS_KINDS, Fault, Faults, break_column
-from atft_assets.sandbox.limits import NOT_SUBSCRIBED, REQUESTS_A_MINUTE, SERVED, RateLimiter, includes
+from atft_assets.sandbox.limits import (
+    NOT_IN_PLAN,
+    NOT_SUBSCRIBED,
+    REQUESTS_A_MINUTE,
+    SERVED,
+    RateLimiter,
+    includes,
+)
 from atft_assets.sandbox.market import Market, simulate
+from atft_assets.sandbox.query import Query, Refusal
+from atft_assets.sandbox.wire import rows_json
 from atft_assets.settings import Plan
 
 NO_KEY = "The api key is required."
 WRONG_KEY = "The incoming api key is invalid or expired."
 NO_PLAN = "There is no active subscription for this account."
 NO_ENDPOINT = "The requested endpoint does not exist. Please check the URL, HTTP method and API version."
-NOT_IN_PLAN = (
-    "This API is not available on your subscription. If you want more data, please check other plans: "
-    "https://jpx-jquants.com/#dataset"
-)
 BAD_PAGE = "'pagination_key' is invalid for this request."
 
 
@@ -61,7 +67,9 @@ class SandboxServer:
         self, market: Market, plan: Plan, faults: Faults, now: datetime, page_rows: int, rate_limit: bool | int,
         shuffle: bool, api_key: str | None, port: int, rate_clock: Callable[[], float],
     ) -> None:  # fmt: skip
-        self.market, self.faults, self.page_rows, self.shuffle = market, faults, page_rows, shuffle
+        self.faults, self.page_rows, self.shuffle = faults, page_rows, shuffle
+        self.shelf = bulk.Shelf(self._rows, (market.config.start, market.config.end), rate_clock)
+        self._market = market
         self.api_key = api_key or f"sandbox-{secrets.token_hex(12)}"
         self.keys: dict[str, Plan | None] = {self.api_key: plan}
         self.requests: dict[tuple[str, int], int] = {}
@@ -102,12 +110,23 @@ class SandboxServer:
     def now(self, value: datetime) -> None:
         self._now = value.replace(tzinfo=calendar.TOKYO) if value.tzinfo is None else value.astimezone(calendar.TOKYO)
 
+    @property
+    def market(self) -> Market:
+        """What is served."""
+        return self._market
+
+    @market.setter
+    def market(self, value: Market) -> None:
+        self._market = value
+        self.shelf.change(self.now)
+
     def correct(self, code: str, day: date, **fields: Any) -> None:
         """Change fields of one past bar from now on, as a late correction does: `correct("13010", day, C=100.0)`."""
         if day not in self.market.row_of or code not in self.market.columns_of:
             raise KeyError(f"no bar of {code} on {day} to correct")
         with self._lock:
             self._corrections.setdefault((day, code), {}).update(fields)
+        self.shelf.change(self.now)
 
     def split(self, code: str, ex_date: date, factor: float) -> None:
         """Add a split (factor < 1) or consolidation (> 1): raw prices from `ex_date` on and all Adj* before change."""
@@ -133,12 +152,16 @@ class SandboxServer:
                 if rule.kind in STATUS_KINDS:
                     status = STATUS_KINDS[rule.kind]
                     raise Refusal(status, MESSAGES[status])
-            status, body = 200, self._page(Query(path, plan, self.now, params), struck)
+            status, body = 200, self._body(Query(path, plan, self.now, params), struck)
         except Refusal as refusal:
             status, body = refusal.status, json.dumps({"message": refusal.message}).encode()
+        self.count(path, status)
+        return status, body, struck
+
+    def count(self, path: str, status: int) -> None:
+        """Note that a request was answered."""
         with self._lock:
             self.requests[path, status] = self.requests.get((path, status), 0) + 1
-        return status, body, struck
 
     def _plan_of(self, key: str | None) -> Plan:
         if not key:
@@ -159,12 +182,19 @@ class SandboxServer:
         if not limiter.allow():
             raise Refusal(429, MESSAGES[429])
 
+    def _body(self, query: Query, struck: list[Fault]) -> bytes:
+        if query.path in bulk.PATHS:
+            return self.shelf.answer(query, struck, self.base_url.removesuffix("/v2"))
+        return self._page(query, struck)
+
+    def _rows(self, query: Query) -> pl.DataFrame:
+        frame = ENDPOINTS[query.path](self.market, query)
+        return self._corrected(frame) if query.path == BARS else frame
+
     def _page(self, query: Query, struck: list[Fault]) -> bytes:
         """One page of the query's rows as the JSON envelope."""
         kinds = {rule.kind for rule in struck}
-        frame = ENDPOINTS[query.path](self.market, query)
-        if query.path == BARS:
-            frame = self._corrected(frame)
+        frame = self._rows(query)
         if EMPTY in kinds:
             frame = frame.clear()
         for rule in struck:
@@ -176,11 +206,12 @@ class SandboxServer:
             seed = int.from_bytes(hashlib.sha256(bound.encode()).digest()[:4])
             frame = frame[np.random.default_rng(seed).permutation(len(frame)).tolist()]
         start = self._offset(query.params.get("pagination_key"), bound)
-        end = start + self.page_rows
-        shown = max(0, start - self.page_rows) if "duplicate_page" in kinds else start
-        rows = frame.slice(shown, self.page_rows).write_json().encode()
+        size = self.page_rows * PAGE_FACTOR.get(query.path, 1)
+        end = start + size
+        shown = max(0, start - size) if "duplicate_page" in kinds else start
+        rows = rows_json(frame.slice(shown, size))
         if "endless_pages" in kinds:
-            end = start or self.page_rows
+            end = start or size
         if end >= len(frame) and "endless_pages" not in kinds:
             return b'{"data":' + rows + b"}"
         return b'{"data":' + rows + b',"pagination_key":' + json.dumps(self._page_key(end, bound)).encode() + b"}"
@@ -230,6 +261,9 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = 1 << 16
 
     def do_GET(self) -> None:
+        if self.path.startswith(bulk.FILES):
+            self._file()
+            return
         status, body, struck = self.sandbox.answer("GET", self.path, self.headers.get("x-api-key"))
         kinds = {rule.kind for rule in struck}
         for rule in struck:
@@ -241,6 +275,28 @@ class _Handler(BaseHTTPRequestHandler):
         if "truncated" in kinds:
             body = body[: len(body) // 2]
         self._send(status, body, cut="cut" in kinds)
+
+    def _file(self) -> None:
+        """A download: bytes as they lie, no key asked for; who sends one all the same is counted as 400."""
+        sandbox, sent = self.sandbox, {name.lower(): value for name, value in self.headers.items()}
+        status, about, body, struck = sandbox.shelf.download(self.path, sent, sandbox.faults.strike)
+        if "x-api-key" in sent:
+            status, body = 400, b"this address takes no key"
+        kinds = {rule.kind for rule in struck}
+        for rule in struck:
+            if rule.kind == "slow":
+                clock.sleep(rule.seconds)
+        sandbox.count(bulk.FAULT_PATH, status)
+        if "reset" in kinds:
+            self._reset()
+            return
+        self.send_response(status)
+        for name, value in {**about, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if "cut" in kinds else body)
+        self.wfile.flush()
+        self.close_connection = self.close_connection or "cut" in kinds
 
     def _other(self) -> None:
         self.close_connection = True  # a body, if any, is not read

@@ -7,9 +7,8 @@ import polars as pl
 
 from atft_assets import calendar
 from atft_assets.contracts import Contract, ContractViolation, Verdict, failures_frame
-from atft_assets.features import TABLES
 from atft_assets.features.names import GROUP as FEATURES
-from atft_assets.features.registry import complete
+from atft_assets.features.registry import complete, served
 from atft_assets.features.schemas import contract_of
 from atft_assets.graph import asset as graph
 from atft_assets.raw import SOURCES, Source, trading_calendar
@@ -29,7 +28,7 @@ def judges(settings: Settings) -> Mapping[tuple[str, str], Judge]:
     found: dict[tuple[str, str], Judge] = {(RAW, "trading_calendar"): _calendar}
     for source in SOURCES:
         found[RAW, source.name] = _of_source(source)
-    for table in complete(TABLES):
+    for table in complete(served(settings.plan)):
         found[FEATURES, table.name] = _of_contract(contract_of(table), settings)
     found[graph.GROUP, graph.NAME] = _of_contract(graph.contract(graph.GraphConfig(k=ANY_NEIGHBOURS)), settings)
     found[FEATURES, feature_report.NAME] = _of_contract(feature_report.CONTRACT, settings)

@@ -33,7 +33,7 @@ from atft_assets.failures import Refusal, permanent
 from atft_assets.features.names import ALL, DAILY_QUOTES, LABELS, LISTED_INFO, UNIVERSE
 from atft_assets.graph.asset import NAME as GRAPH
 from atft_assets.groups import TRADING
-from atft_assets.panel.asset import FeaturesOf, catalogued
+from atft_assets.panel.asset import FeaturesOf, catalogued_on
 from atft_assets.panel.config import day_setting
 from atft_assets.panel.evening import evening_panel
 from atft_assets.partitions import LOOKBACK_MONTHS, look_back, months
@@ -236,12 +236,13 @@ def sweep(folder: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def daily_scores_asset(settings: Settings, features_of: FeaturesOf = catalogued) -> dg.AssetsDefinition:
+def daily_scores_asset(settings: Settings, features_of: FeaturesOf | None = None) -> dg.AssetsDefinition:
     """The asset; a month a partition.
 
     Args:
-        features_of: the features of a named set, and their catalogue hash.
+        features_of: the features of a named set, and their catalogue hash; default: those of the settings' plan.
     """
+    features_of = features_of or catalogued_on(settings.plan)
 
     @dg.asset(
         name=NAME,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from atft_assets.settings import Settings
+from atft_assets.training.ablation import ablation_asset
 from atft_assets.training.baselines import baselines_asset
 from atft_assets.training.evaluation import evaluation_asset, test_evaluation_asset
 from atft_assets.training.fold_scores import fold_scores_asset
@@ -62,6 +63,7 @@ def definitions(settings: Settings, folds: Sequence[FoldRow] | None = None) -> d
                 )
             ),
             test_evaluation_asset(settings),
+            ablation_asset(settings),
             *([fold_scores_asset(others), walk_forward_asset(settings, others, rows)] if others.folds else []),
             runs_report_asset([MAIN_LANE, *([others] if others.folds else [])]),
         ],

@@ -10,8 +10,8 @@ import dagster as dg
 
 from atft_assets.contracts import Event
 from atft_assets.groups import TRAINING
-from atft_assets.panel.asset import catalogued
-from atft_assets.settings import Settings
+from atft_assets.panel.asset import catalogued_on
+from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from atft_assets.training.folds import NAME as FOLDS_ASSET
 from atft_assets.training.lanes import MAIN_LANE, Lane
@@ -22,23 +22,25 @@ from atft_assets.training.verdicts import check_specs
 from atft_model.interchange.phases import Phase, ancestors
 
 
-def current_catalogue(feature_set: str) -> str:
-    """Hash of a named feature set as the code has it now."""
-    return catalogued(feature_set)[1]
+def current_catalogue(plan: Plan) -> Callable[[str], str]:
+    """What tells the hash of a named feature set as the code has it now, on a plan."""
+    features_of = catalogued_on(plan)
+    return lambda feature_set: features_of(feature_set)[1]
 
 
 def phase_asset(
     phase: Phase,
     settings: Settings,
-    catalogue: Callable[[str], str] = current_catalogue,
+    catalogue: Callable[[str], str] | None = None,
     lane: Lane = MAIN_LANE,
 ) -> dg.AssetsDefinition:
     """The asset of one phase.
 
     Args:
-        catalogue: the code's catalogue hash of a named feature set.
+        catalogue: the code's catalogue hash of a named feature set; default: that of the settings' plan.
         lane: the folds on which it is trained.
     """
+    catalogue = catalogue or current_catalogue(settings.plan)
     asset = lane.phase(phase)
     parent_asset = lane.phase(ancestors(phase)[-1]) if phase.index else None
     where = "" if not lane.folds else " On a fold other than main."

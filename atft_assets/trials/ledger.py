@@ -1,8 +1,9 @@
 """`trials/trials.jsonl`: a line for every configuration whose validation or out-of-sample result somebody saw.
 
 Trials of a search (the pruned ones too: they were given up because of what was seen), trainings, baselines, blends,
-back-tests of portfolio rules. A recipe stands there once, with the study that saw it first: seen again, on newer days
-or by another study, it is no further try. So the number of lines is the N of a deflated Sharpe ratio.
+models without a family of features or with one more, back-tests of portfolio rules. A recipe stands there once, with
+the study that saw it first: seen again, on newer days or by another study, it is no further try. So the number of lines
+is the N of a deflated Sharpe ratio.
 """
 
 from collections import Counter
@@ -19,6 +20,7 @@ from atft_model.interchange.records import entry, from_plain, to_plain
 
 FOLDER, FILE = "trials", "trials.jsonl"
 TRAININGS, BASELINES, BLENDS, BACKTESTS = "trainings", "baselines", "blends", "backtests"
+ABLATIONS = "ablations"
 
 State = Literal["complete", "pruned"]
 
@@ -31,7 +33,7 @@ def _now() -> str:
 class Trial:
     """One configuration that was tried."""
 
-    study: str = entry("Who saw it: the name of a search, or trainings, baselines, blends, backtests")
+    study: str = entry("Who saw it: the name of a search, or trainings, baselines, blends, ablations, backtests")
     number: str = entry("Its number or name within the study")
     recipe: str = entry("Hash of what was chosen; see `recipes`")
     state: State = entry("complete, or pruned: given up because of what was seen", "complete")

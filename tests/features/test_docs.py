@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from atft_assets.features.assets import definitions
-from atft_assets.settings import Settings
+from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
 from tests.features.synthetic import bars_of, column, raw_quotes
 
@@ -43,7 +43,7 @@ def test_the_worked_example_of_a_family():
 
 
 def test_every_check_and_table_that_the_page_names_exists():
-    settings = Settings.from_env({})
+    settings = Settings.from_env({}).model_copy(update={"plan": Plan.PREMIUM})
     store = dg.Definitions(resources={"store": Store(root=settings.data_root)})
     defs = dg.Definitions.merge(definitions(settings), store)
     graph = defs.resolve_asset_graph()

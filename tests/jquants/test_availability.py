@@ -169,7 +169,7 @@ def test_rules_and_keys_name_fields_of_the_endpoint(row):
 def test_endpoints_without_a_rule_are_those_whose_records_do_not_say():
     without = {row.path for row in ENDPOINTS if row.available is None}
     files = {"/td/files", "/td/bulk", "/bulk/list", "/bulk/get"}
-    assert without == {"/equities/earnings-calendar", "/td/list", *files}
+    assert without == {"/td/list", *files}
 
 
 def test_no_business_days_after_are_none():

@@ -6,7 +6,8 @@ import pytest
 from jquantsapi import constants, enums
 
 from atft_assets.calendar import TOKYO
-from atft_assets.jquants.endpoints import BY_PATH, CALENDAR, DAILY_BARS, ENDPOINTS, MASTER, Field, fields
+from atft_assets.jquants.endpoint import Field, fields
+from atft_assets.jquants.endpoints import BY_PATH, CALENDAR, DAILY_BARS, ENDPOINTS, MASTER
 from atft_assets.settings import Plan
 
 OFFICIAL = {
@@ -88,8 +89,9 @@ def test_publication():
     options = BY_PATH["/derivatives/bars/daily/options/225"]
     assert options.published_at(friday) == datetime(2024, 1, 6, 3, 0, tzinfo=TOKYO)
     assert CALENDAR.published_at(friday) == datetime(2023, 3, 31, 18, 0, tzinfo=TOKYO)
+    assert BY_PATH["/equities/earnings-calendar"].published_at(monday) == datetime(2024, 1, 5, 19, 0, tzinfo=TOKYO)
     with pytest.raises(ValueError, match="has no availability rule"):
-        BY_PATH["/equities/earnings-calendar"].published_at(friday)
+        BY_PATH["/td/list"].published_at(friday)
 
 
 def test_plans_of_the_road():

@@ -29,6 +29,7 @@ class Lab:
     Attributes:
         now: our present, an ISO instant in Tokyo; the exchange has its own clock.
         sources: the tables that there are, the calendar apart.
+        by_file: whether months come by file; most tests count requests by day.
     """
 
     exchange: TinyExchange
@@ -40,6 +41,7 @@ class Lab:
     end: date | None = END
     max_retries: int = 0
     sources: tuple[Source, ...] = SOURCES
+    by_file: str = "never"
 
     def run(self, asset: str, first: str = "", last: str = "", **config) -> dg.ExecuteInProcessResult:
         """Materialize an asset for a month, or for the months from `first` to `last`."""
@@ -48,6 +50,8 @@ class Lab:
         )
         made = definitions(settings, [0.0] * self.max_retries, sources=self.sources)
         chosen = [one for one in made.assets or [] if one.key.to_user_string() == asset]
+        if asset != "trading_calendar":
+            config = {"files": self.by_file, **config}
         selection: dict = {"partition_key": first} if first and not last else {}
         if last:
             span = "dagster/asset_partition_range_"

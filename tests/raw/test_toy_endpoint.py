@@ -14,7 +14,8 @@ import pytest
 from atft_assets import calendar
 from atft_assets.contracts import Contract
 from atft_assets.jquants.availability import Disclosure
-from atft_assets.jquants.endpoints import BY_PATH, Endpoint, fields
+from atft_assets.jquants.endpoint import Endpoint, fields
+from atft_assets.jquants.endpoints import BY_PATH
 from atft_assets.raw.columns import available_at_column, code_column, date_column, text
 from atft_assets.raw.landing import ASKED, Asked, AskedDays
 from atft_assets.raw.listed_info import opens_week
@@ -83,7 +84,8 @@ def test_one_module_and_one_line_through_the_command_line(tmp_path):
             assert done.returncode == 0, done.stderr[-3000:]
             with server.lock:
                 requests, server.requests = server.requests, []
-            return sorted(r.query["published_date"] for r in requests if "pagination_key" not in r.query)
+            by_day = (r for r in requests if "published_date" in r.query and "pagination_key" not in r.query)
+            return sorted(request.query["published_date"] for request in by_day)
 
         assert materialize("2024-06") == [str(day) for day in JUNE]
         table = Store(root=str(tmp_path / "data")).table("raw", "toy")
@@ -276,8 +278,8 @@ def test_a_number_that_comes_twice_is_refused(filed):
 
 
 def test_an_endpoint_without_a_rule_cannot_be_a_table():
-    with pytest.raises(ValueError, match="/equities/earnings-calendar has no availability rule"):
-        replace(FILED_TABLE, endpoint=BY_PATH["/equities/earnings-calendar"])
+    with pytest.raises(ValueError, match="/td/list has no availability rule"):
+        replace(FILED_TABLE, endpoint=BY_PATH["/td/list"])
     with pytest.raises(ValueError, match="/bulk/list has no availability rule"):
         typed_frame(BY_PATH["/bulk/list"], [], FILED_TABLE.contract, "2024-06")
 

@@ -1,7 +1,7 @@
 """A tiny J-Quants for tests: a dozen invented names, every value a hash of what it belongs to.
 
 It pages, keeps the publication clock, and can be told to misbehave: faults before an answer, edits of its records,
-plan gates, missing days.
+plan gates, missing days. It has no files of history.
 """
 
 import json
@@ -49,6 +49,8 @@ class TinyExchange:
     extra: dict[str, Callable[[dict[str, str]], list[Record]]] = field(default_factory=dict)
 
     def __call__(self, request: Request, number: int) -> Answer:
+        if request.path.startswith("/bulk/"):
+            return Answer({"message": "The requested endpoint does not exist."}, 403)
         if self.fault and (answer := self.fault(request, number)):
             return answer
         if request.path in self.gated:

@@ -13,7 +13,7 @@ import polars as pl
 from atft_assets.build import build_defs
 from atft_assets.contracts import Contract
 from atft_assets.jquants.availability import Publication
-from atft_assets.jquants.endpoints import Endpoint, fields
+from atft_assets.jquants.endpoint import Endpoint, fields
 from atft_assets.raw import SOURCES
 from atft_assets.raw.columns import DATED, amount, available_at_column, code_column, date_column, text
 from atft_assets.raw.source import Pull, Source

@@ -74,6 +74,19 @@ def test_oracle_prints_the_attainable_rank_correlations(tmp_path: Path) -> None:
         assert (together[column] - total).abs().max() < 1e-6 and together[column].std() > 0
 
 
+def test_what_is_planted_besides_has_a_column_of_its_own() -> None:
+    command = [*MODULE, "oracle", "--names", "60", "--plant", "regime=0.3", "--plant", "covering=0.2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    head, first, *_ = (line.split() for line in done.stdout.splitlines()[1:])
+    assert head[-2:] == ["covering", "regime"] and all(float(value) > 0.05 for value in first[-2:])
+
+
+def test_a_part_that_cannot_be_planted_is_named() -> None:
+    for text in ("momentum=0.1", "regime", "regime=much", "covering=-1"):
+        done = subprocess.run([*MODULE, "bench", "--plant", text], capture_output=True, text=True, timeout=PATIENCE)
+        assert done.returncode == 2 and "NAME=STRENGTH" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = "('numpy', 'polars', 'pydantic', 'http.server')"
     code = f"import sys, atft_assets.sandbox; print([m for m in {heavy} if m in sys.modules])"

@@ -87,7 +87,8 @@ def test_indices_and_topix(official: jquantsapi.ClientV2, market: Market) -> Non
     assert list(frame.columns) == constants.INDICES_COLUMNS_V2
     assert frame["C"].tolist() == market.index_bars("0050", date(2022, 1, 4))["C"].to_list()
     day = official.get_idx_bars_daily(date_yyyymmdd="20220301")
-    assert day["Code"].tolist() == sorted(market.indices)
+    assert day["Code"].tolist() == market.index_day(date(2022, 3, 1))["Code"].to_list()
+    assert {*market.indices, "0028", "0070", "0091", "8200"} <= set(day["Code"])
     topix = official.get_idx_bars_daily_topix()
     assert topix["C"].tolist() == market.index_bars("0000")["C"].to_list()
 
@@ -99,12 +100,44 @@ def test_calendar(official: jquantsapi.ClientV2, market: Market) -> None:
     assert len(official.get_mkt_calendar(holiday_division="1", from_yyyymmdd="20220101", to_yyyymmdd="20220131")) == 19
 
 
+RECORDS: list[tuple[str, dict[str, str], list[str]]] = [
+    ("get_eq_valuation", {"date_yyyymmdd": "20220301"}, constants.EQ_VALUATION_COLUMNS_V2),
+    ("get_eq_bars_minute", {"code": "1300", "date_yyyymmdd": "20220301"}, constants.EQ_BARS_MINUTE_COLUMNS_V2),
+    ("get_eq_investor_types", {"section": "TSEPrime"}, constants.EQ_INVESTOR_TYPES_COLUMNS_V2),
+    ("get_eq_earnings_cal", {}, constants.FINS_ANNOUNCEMENT_COLUMNS_V2),
+    ("get_fin_summary", {"date_yyyymmdd": "20220214"}, constants.FIN_SUMMARY_COLUMNS_V2),
+    ("get_fin_details", {"date_yyyymmdd": "20220214"}, constants.FINS_FS_DETAILS_COLUMNS_V2),
+    ("get_fin_dividend", {"date_yyyymmdd": "20220214"}, constants.FINS_DIVIDEND_COLUMNS_V2),
+    ("get_fin_earnings_date", {"scheduled_date_yyyymmdd": "20220214"}, constants.FIN_EARNINGS_DATE_COLUMNS_V2),
+    ("get_mkt_short_ratio", {"date_yyyymmdd": "20220301"}, constants.MKT_SHORT_RATIO_COLUMNS_V2),
+    ("get_mkt_short_sale_report", {"disclosed_date": "20220301"}, constants.SHORT_SELLING_POSITIONS_COLUMNS_V2),
+    ("get_mkt_margin_interest", {"date_yyyymmdd": "20220304"}, constants.MKT_MARGIN_INTEREST_COLUMNS_V2),
+    ("get_mkt_margin_alert", {"date_yyyymmdd": "20220301"}, constants.DAILY_MARGIN_INTEREST_COLUMNS_V2),
+    ("get_mkt_breakdown", {"date_yyyymmdd": "20220301"}, constants.MKT_BREAKDOWN_COLUMNS_V2),
+    ("get_drv_bars_daily_fut", {"date_yyyymmdd": "20220301"}, constants.DERIVATIVES_FUTURES_COLUMNS_V2),
+    ("get_drv_bars_daily_opt", {"date_yyyymmdd": "20220301"}, constants.DERIVATIVES_OPTIONS_COLUMNS_V2),
+    ("get_drv_bars_daily_opt_225", {"date_yyyymmdd": "20220301"}, []),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments", "columns"), RECORDS)
+def test_records_beside_prices(
+    official: jquantsapi.ClientV2, method: str, arguments: dict[str, str], columns: list[str]
+) -> None:
+    """The columns that the client names, all of them; those that it does not know would have been dropped."""
+    frame = getattr(official, method)(**arguments)
+    assert len(frame), method
+    assert set(columns) <= set(frame.columns)
+    for name in {"Date", "DiscDate", "CalcDate"} & set(frame.columns) - ({"Date"} if "cal" in method else set()):
+        assert pd.api.types.is_datetime64_any_dtype(frame[name]) and not frame[name].isna().any()
+
+
 def test_errors_reach_the_client_with_their_text(premium: SandboxServer, market: Market) -> None:
     with pytest.raises(HTTPError, match=r"403.*invalid or expired"):
         client(premium, key="wrong").get_eq_master()
     with pytest.raises(HTTPError, match=r"400.*covers the following dates"):
         client(premium).get_eq_bars_daily(date_yyyymmdd="19990104")
     with pytest.raises(HTTPError, match=r"403.*not available on your subscription"):
-        client(premium).get_fin_summary(date_yyyymmdd="20220301")
+        client(premium).get_td_list(date="20220301")
     with serve(market, plan="light") as server, pytest.raises(HTTPError, match=r"403.*not available"):
         client(server).get_idx_bars_daily(code="0000")

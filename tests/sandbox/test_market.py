@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from atft_assets import calendar
 from atft_assets.sandbox import Market, MarketConfig, codes, simulate
-from atft_assets.sandbox.market import calendar_frame
+from atft_assets.sandbox.listing import calendar_frame
 from atft_assets.sandbox.names import ETF, ORDINARY
 
 SIX = ["O", "H", "L", "C", "Vo", "Va"]

@@ -70,7 +70,9 @@ def test_every_documented_endpoint_is_gated_by_plan(open_sandbox: Open) -> None:
     for plan in order:
         caller = open_sandbox(plan=plan)
         for path, cheapest in SERVED.items():
-            answer = caller.get(path, **{"date": "20220301"} if path == "/indices/bars/daily" else {"code": "0000"})
+            answer = caller.get(
+                path, **{"date": "20220301"} if "indices" in path or "derivatives" in path else {"code": "0000"}
+            )
             gated = "not available on your subscription" in answer.text
             assert gated == (order.index(plan) < order.index(cheapest)), (plan, path, answer.text[:200])
             assert not gated or answer.status_code == 403
@@ -172,7 +174,9 @@ def test_topix_and_indices(caller: Caller, market: Market) -> None:
     same = caller.rows("/indices/bars/daily", code="0000", from_="20220104", to="20220111")
     assert [{k: v for k, v in row.items() if k != "Code"} for row in same] == topix
     day = caller.rows("/indices/bars/daily", date="20220104")
-    assert len(day) == 1 + 33 + 17
+    assert len(day) == 1 + 33 + 17 + 21, "TOPIX, sectors, TOPIX-17; sizes, markets, styles"
+    assert {"0001", "0091", "0028", "8200"} <= {row["Code"] for row in day}
+    assert "0500" not in {row["Code"] for row in day}, "begins on 2022-06-27"
     assert {"0040", "004A", "0050", "0060", "0090"} <= {row["Code"] for row in day}
     assert caller.refusal("/indices/bars/daily", code="topix")[0] == 400
 
