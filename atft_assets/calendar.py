@@ -16,6 +16,9 @@ DECISION_TIME = time(18, 30)
 # has them as closed. 2020-10-01: the exchange's trading system stood still all day.
 SYSTEM_HALTS = frozenset({date(2020, 10, 1)})
 
+# The last sessions of half a day, since lists of names are served: days of the market (HolDiv 2) without a list.
+HALF_DAYS = frozenset({date(2008, 12, 30), date(2009, 1, 5)})
+
 FIRST_DAY = date(2007, 1, 1)
 
 

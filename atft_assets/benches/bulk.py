@@ -28,7 +28,7 @@ from atft_assets.calendar import months_between
 from atft_assets.jquants.bulk import monthly_files
 from atft_assets.jquants.client import JQuantsClient
 from atft_assets.jquants.endpoints import DAILY_BARS
-from atft_assets.jquants.plans import REQUESTS_PER_MINUTE, USED_SHARE
+from atft_assets.jquants.plans import own_rate
 from atft_assets.jquants.resource import JQuantsResource
 from atft_assets.raw import SOURCES
 from atft_assets.raw.assets import month_asset
@@ -117,10 +117,10 @@ def table(found: Mapping[str, Taken]) -> list[str]:
     """A line a way, and how many times faster files are."""
     head = "".join(f"{plan:>12}" for plan in PLANS)
     lines = [
-        f"{'':<10}{'rows':>10}{'seconds':>9}{'CPU':>8}{'requests':>10}{head}  minutes of requests at each plan's limit"
+        f"{'':<10}{'rows':>10}{'seconds':>9}{'CPU':>8}{'requests':>10}{head}  minutes of requests at each plan's rate"
     ]
     for name, one in found.items():
-        waits = [one.requests / (USED_SHARE * REQUESTS_PER_MINUTE[plan]) for plan in PLANS]
+        waits = [one.requests / own_rate(plan) for plan in PLANS]
         lines.append(
             f"{name:<10}{one.rows:>10,}{one.seconds:>9.1f}{one.cpu:>8.1f}{one.requests:>10}"
             + "".join(f"{w:>12.2f}" for w in waits)

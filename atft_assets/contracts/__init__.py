@@ -5,6 +5,7 @@ and the recording of data versions. Not here: the contracts themselves, which st
 """
 
 from atft_assets.contracts.contract import (
+    FEWEST_ROWS,
     Contract,
     ContractViolation,
     Verdict,
@@ -16,6 +17,7 @@ from atft_assets.contracts.ui import CONTRACT_CHECK, contract_check, failed_chec
 
 __all__ = [
     "CONTRACT_CHECK",
+    "FEWEST_ROWS",
     "Built",
     "Contract",
     "ContractViolation",

@@ -81,6 +81,7 @@ class Contract:
             there are enough.
         valid: least share of rows in which a flag is 1; 0 asks for one row.
         since: day on which a column's source begins; its look-back counts from then.
+        fewest: rows that it takes to judge whole columns: a month with a handful of events may well hold one name.
     """
 
     table: str
@@ -93,6 +94,7 @@ class Contract:
     among: Mapping[str, str] = field(default_factory=dict)
     valid: Mapping[str, float] = field(default_factory=dict)
     since: Mapping[str, date] = field(default_factory=dict)
+    fewest: int = 0
 
     def audit(
         self, frame: pl.DataFrame, partition: str, history_days: int | None = None, also: Iterable[Failure] = ()
@@ -115,7 +117,7 @@ class Contract:
             found += [] if self.empty_ok else [("(table)", "holds at least one row", 0, "no rows")]
         else:
             found += self._finite_failures(frame)
-            found += self._whole_column_failures(frame, history_days)
+            found += self._whole_column_failures(frame, history_days) if frame.height >= self.fewest else []
         return Verdict(self.table, partition, failures_frame([*found, *also]))
 
     def _schema_failures(self, frame: pl.DataFrame) -> Iterator[tuple[str, str, int, str]]:

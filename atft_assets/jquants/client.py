@@ -83,7 +83,7 @@ class JQuantsClient:
         base_url: up to and including the version, such as https://api.jquants.com/v2.
         api_key: the key of the J-Quants dashboard.
         plan: decides the rate limit.
-        requests_per_minute: instead of 90 % of the plan's limit; 0 for none (a server of one's own).
+        requests_per_minute: instead of the plan's own rate (`plans.own_rate`); 0 for none (a server of one's own).
         patience: waits and tries.
         threads: largest number of requests in flight of `fetch_many`.
         clock, sleep: of the rate limit and of every wait.

@@ -174,6 +174,7 @@ _FORBIDDEN: tuple[tuple[str, type[PermanentError]], ...] = (
     ("invalid or expired", WrongKey),
     ("no active subscription", NoSubscription),
     ("not available on your subscription", PlanGate),
+    ("endpoint is not available", PlanGate),
     ("does not exist", UnknownEndpoint),
 )
 

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from atft_assets.jquants.plans import BUCKET_LIMITS, REQUESTS_PER_MINUTE, USED_SHARE
+from atft_assets.jquants.plans import BUCKET_LIMITS, USED_SHARE, own_rate
 from atft_assets.settings import Plan
 
 Clock = Callable[[], float]
@@ -105,16 +105,13 @@ def buckets(plan: Plan, requests_per_minute: float | None, clock: Clock) -> dict
     """The buckets of a client by name: its plan's, and those of the endpoints with limits of their own.
 
     Args:
-        requests_per_minute: of every bucket, instead of the used share of its limit; 0 for none.
+        requests_per_minute: of every bucket, instead of its own rate; 0 for none.
     """
 
-    def bucket(limit: float) -> TokenBucket:
-        if requests_per_minute is None:
-            return TokenBucket(USED_SHARE * limit, clock=clock)
-        return TokenBucket(requests_per_minute or None, clock=clock)
-
-    limits = {"plan": REQUESTS_PER_MINUTE[plan], **BUCKET_LIMITS}
-    return {name: bucket(limit) for name, limit in limits.items()}
+    rates = {"plan": own_rate(plan)} | {name: USED_SHARE * limit for name, limit in BUCKET_LIMITS.items()}
+    if requests_per_minute is not None:
+        return {name: TokenBucket(requests_per_minute or None, clock=clock) for name in rates}
+    return {name: TokenBucket(rate, clock=clock) for name, rate in rates.items()}
 
 
 def buckets_of(bucket: str) -> tuple[str, ...]:

@@ -38,7 +38,8 @@ class JQuantsResource(dg.ConfigurableResource):
     base_url: str = Field(default="", description="Up to and including the version; empty: start the embedded sandbox")
     plan: str = Field(default=Plan.LIGHT.value, description="free, light, standard or premium")
     requests_per_minute: float | None = Field(
-        default=None, description="Instead of 90 % of the plan's limit; 0 for none (a server of one's own)"
+        default=None,
+        description="Instead of the plan's own rate (90 % of its limit, Premium 385); 0 for none",
     )
     threads: int = Field(default=4, ge=1, description="Requests in flight")
     attempts: int = Field(default=10, ge=1, description="Tries of a request against transient faults")

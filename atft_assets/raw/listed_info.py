@@ -1,8 +1,8 @@
 """`listed_info`: the master of listed issues, one snapshot a week and the newest.
 
 Snapshots are those of the first trading day of each ISO week (and of the first day of all, so that every bar has a
-snapshot before it), plus the newest trading day's, which goes again when a newer one comes. A snapshot dated t is out
-on the trading day before at 17:30, so it is known in the evening before t.
+snapshot before it), plus the newest trading day's, which goes again when a newer one comes. The half days of 2008 and
+2009 have none. A snapshot dated t is out on the trading day before at 17:30, so it is known in the evening before t.
 """
 
 from collections.abc import Iterator, Sequence
@@ -58,19 +58,23 @@ CONTRACT = Contract(
         unique=MASTER.key_columns,
     ),
     constant_ok=DATED | frozenset(_CATEGORIES),
-    nullable_ok=frozenset({"CoNameEn"}),
+    nullable_ok=frozenset({"CoNameEn", "ProdCat"}),  # lists of before 2026-05 may lack the category
 )
 
 
 def choose(days: Sequence[date], released: Released) -> list[date]:
-    """First trading days of their ISO week (within the range), and the newest day of all."""
-    first, newest = calendar.trading_days(released.start, released.last)[:1], released.newest(1)
-    return [d for d in days if opens_week(d) or [d] in (first, newest)]
+    """First listed days of their ISO week (within the range), and the newest day of all."""
+    first = [d for d in calendar.trading_days(released.start, released.last)[:2] if d not in calendar.HALF_DAYS][:1]
+    newest = released.newest(1)
+    return [d for d in days if d not in calendar.HALF_DAYS and (opens_week(d) or [d] in (first, newest))]
 
 
 def opens_week(day: date) -> bool:
-    """Whether a trading day is the first of its ISO week."""
-    return calendar.previous_trading_day(day).isocalendar()[:2] != day.isocalendar()[:2]
+    """Whether a trading day is the first of its ISO week that has a list: half days have none."""
+    before = calendar.previous_trading_day(day)
+    if before in calendar.HALF_DAYS:
+        before = calendar.previous_trading_day(before)
+    return before.isocalendar()[:2] != day.isocalendar()[:2]
 
 
 def rules(frame: pl.DataFrame, beside: Beside) -> Iterator[Failure]:

@@ -9,7 +9,7 @@ from datetime import date
 import pandera.polars as pa
 import polars as pl
 
-from atft_assets.contracts import Contract
+from atft_assets.contracts import FEWEST_ROWS, Contract
 from atft_assets.jquants.endpoints import OPTIONS
 from atft_assets.raw.beside import Beside
 from atft_assets.raw.columns import DATED, text
@@ -43,6 +43,7 @@ CONTRACT = Contract(
     ),
     constant_ok=DATED | {"EmMrgnTrgDiv", "MO", "MH", "ML", "MC"},
     nullable_ok=frozenset({*LATE, *VALUED, "CCMFlag"}),
+    fewest=FEWEST_ROWS,  # an excerpt of a day that nobody traded in: all prices are equal
 )
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from atft_assets import calendar
 from atft_assets.code_version import code_version
-from atft_assets.contracts import Contract, ContractViolation, Verdict, failures_frame
+from atft_assets.contracts import FEWEST_ROWS, Contract, ContractViolation, Verdict, failures_frame
 from atft_assets.failures import Refusal
 from atft_assets.jquants.client import JQuantsClient
 from atft_assets.jquants.endpoint import Endpoint
@@ -105,7 +105,8 @@ class Source:
                 f"{self.name}: the contract's unique key is {self.contract.schema.unique}, {row.path} tells its "
                 f"records apart by {row.key_columns}"
             )
-        object.__setattr__(self, "contract", replace(self.contract, empty_ok=self.empty_ok))
+        fewest = FEWEST_ROWS if self.empty_ok else self.contract.fewest  # events: some months have few
+        object.__setattr__(self, "contract", replace(self.contract, empty_ok=self.empty_ok, fewest=fewest))
 
     @property
     def name(self) -> str:

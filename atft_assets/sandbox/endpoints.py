@@ -51,6 +51,8 @@ def master(market: Market, query: Query) -> pl.DataFrame:
         newest = calendar.next_trading_day(newest)
     day = max(min(day, newest), market.days[0])
     frame = market.master(day)
+    if day in calendar.HALF_DAYS:  # served without a list
+        return frame.clear()
     return frame.filter(pl.col("Code") == code) if code else frame
 
 

@@ -48,7 +48,7 @@ def calendar_frame(first: date, last: date) -> pl.DataFrame:
 
     def division(day: date) -> str:
         if day in open_days:
-            return "1"
+            return "2" if day in calendar.HALF_DAYS else "1"
         new_year = (day.month, day.day) >= (12, 31) or (day.month, day.day) <= (1, 3)
         return "3" if day >= HOLIDAY_TRADING_SINCE and day.weekday() < 5 and not new_year else "0"
 

@@ -51,6 +51,7 @@ FLAGS = ("MatChgSub", "SigChgInC", "ChgByASRev", "ChgNoASRev", "ChgAcEst", "Retr
 _FLAG_SHARES = (0.02, 0.03, 0.08, 0.02, 0.05, 0.01)
 SCOPE_FLAG_SINCE = date(2024, 7, 22).toordinal()  # SigChgInC
 QUARTERS = np.array(["1Q", "2Q", "3Q", "FY"], dtype=object)
+FLOWS_SINCE = date(2024, 4, 1).toordinal()  # quarters have a semi-annual report's place: more of them tell cash flows
 JP, IFRS, US = 0, 1, 2
 STANDARDS = np.array(["JP", "IFRS", "US"], dtype=object)
 
@@ -156,8 +157,7 @@ def _results(market: "Market", places: I64) -> dict[str, list[str]]:
     annual = results & (quarter == 3)
     shares = np.maximum(f.outstanding, 1)
     draw = uniform(seed, "disclosed items", col, known.years[year], quarter)
-    # cash flows of quarters became voluntary in 2024; before that a quarter of the companies had them
-    flows = annual | (results & ((quarter == 1) | (draw < 0.27)))
+    flows = annual | (results & ((quarter == 1) | (draw < np.where(known.when[places] < FLOWS_SINCE, 0.245, 0.305))))
     diluted = results & (uniform(seed, "diluted", col) < np.where(standard == IFRS, 0.8, 0.26))
     net_a_share = f.np_ / np.maximum(f.average, 1)
     alone = annual & consolidated & (uniform(seed, "alone", col) < 0.8)  # a whole year tells the parent's own as well

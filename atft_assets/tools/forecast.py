@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from atft_assets.calendar import TOKYO, days_of_month
-from atft_assets.jquants.plans import REQUESTS_PER_MINUTE, USED_SHARE, includes, window
+from atft_assets.jquants.plans import includes, own_rate, window
 from atft_assets.partitions import months
 from atft_assets.raw import SOURCES, daily_quotes
 from atft_assets.raw.ingest import GROUP
@@ -49,7 +49,7 @@ def forecast(settings: Settings, store: Store) -> str:
         lacking = set(months(settings).get_partition_keys()) - _held(store, daily_quotes.SOURCE.name)
         minutes = (len(lacking) * SECONDS_A_MONTH + SECONDS_OF_TRAINING) / 60
         return f"about {minutes:.0f} minutes on two cores"
-    asked, rate = requests_lacking(settings, store), REQUESTS_PER_MINUTE[settings.plan] * USED_SHARE
+    asked, rate = requests_lacking(settings, store), own_rate(settings.plan)
     if not asked:
         return "nothing to fetch but the newest days; features and training take the time"
     minutes = asked / rate

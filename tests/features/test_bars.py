@@ -8,6 +8,7 @@ import pytest
 from atft_assets.calendar import TOKYO
 from atft_assets.contracts import ContractViolation
 from atft_assets.features.bars import adjusted_bars
+from atft_assets.features.stock import own_features
 from tests.features.synthetic import column, raw_quotes
 
 
@@ -58,3 +59,14 @@ def test_a_bar_that_came_after_its_decision_is_refused():
     )
     with pytest.raises(ContractViolation, match="18:30"):
         adjusted_bars(revised)
+
+
+def test_a_name_that_comes_back_after_years_has_no_return_over_the_hole():
+    """83030 was gone from 2023 to 2026: what its bars said before is another company's past."""
+    quotes = raw_quotes(2, 900, seed=6)
+    days = quotes["date"].unique().sort()
+    away = (pl.col("code") == "13010") & pl.col("date").is_between(days[100], days[800])
+    rows = own_features(quotes.filter(~away), pl.Series(["13010", "13020"])).filter(pl.col("code") == "13010")
+    back = rows.filter(pl.col("date") > days[800])
+    assert back["date"][0] == days[801] and back["returns_1d"].is_null().to_list()[:2] == [True, False]
+    assert back["returns_5d"].null_count() == 5 and back["returns_20d"].null_count() == 20

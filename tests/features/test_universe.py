@@ -116,3 +116,17 @@ def test_the_reform_of_2022_changes_the_market_code_and_nobody_leaves():
     market = dict(got.select("date", "mkt").iter_rows())
     assert market[date(2022, 3, 31)] == "0101"
     assert market[friday] == market[reform] == "0111"  # the list of the reform is out on Friday evening
+
+
+def test_a_name_that_vanishes_and_returns_is_absent_between_and_new_afterwards():
+    gone, back = date(2023, 3, 6), date(2025, 6, 9)
+    names = [("13010", "0111", "0050"), ("83030", "0111", "7050")]
+    parts = [snapshot(date(2023, 2, 27), names), snapshot(gone, names[:1]), snapshot(back, names)]
+    days = trading_days(date(2023, 2, 27), date(2023, 3, 17)) + trading_days(back, date(2025, 6, 13))
+    got = universe(quotes(["13010", "83030"], days), pl.concat(parts)).filter(pl.col("code") == "83030")
+    # Monday's list is out on Friday evening: it is gone from the Friday, and there from the day of its own
+    assert got["date"].to_list() == [
+        *trading_days(date(2023, 2, 27), date(2023, 3, 2)),
+        *trading_days(back, date(2025, 6, 13)),
+    ]
+    assert got.filter(pl.col("date") == back)["age"].item() == 1, "seven months are another life"

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from atft_assets.jquants import errors
 from atft_assets.jquants.client import JQuantsClient, Patience
 from atft_assets.jquants.endpoints import DAILY_BARS, INDICES, TOPIX
+from atft_assets.jquants.limiter import buckets
+from atft_assets.jquants.plans import REQUESTS_PER_MINUTE
 from atft_assets.settings import Plan
 
 from .scripted_server import Answer, scripted
@@ -309,6 +311,13 @@ def test_plan_and_statement_limits():
             bars = time_.now - statements
     assert statements >= 200 / 54 * 60 - 60  # 60 a minute on every plan
     assert bars <= 60  # 500 a minute
+
+
+def test_the_rate_stays_below_what_was_refused():
+    """Answers 429 came at 428 a minute on Premium, and at 120 on Light, whose limit is 60."""
+    rates = {plan: buckets(plan, None, time.monotonic)["plan"].per_minute for plan in Plan}
+    assert rates[Plan.PREMIUM] < 428 and rates[Plan.LIGHT] < 60
+    assert all(rate and rate >= 0.75 * REQUESTS_PER_MINUTE[plan] for plan, rate in rates.items())
 
 
 # -- pages that repeat

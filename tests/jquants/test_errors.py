@@ -19,6 +19,7 @@ MORE = "If you want more data, please check other plans:https://jpx-jquants.com/
         (403, f"This API is not available on your subscription. {MORE}", errors.PlanGate, "needs the plan standard"),
         (403, "There is no active subscription for this account", errors.NoSubscription, "Choose a plan"),
         (403, "The requested endpoint does not exist. Please check the URL", errors.UnknownEndpoint, "BASE_URL"),
+        (403, "This endpoint is not available", errors.PlanGate, "JQUANTS_PLAN"),
         (403, "Forbidden", errors.AccessDenied, "Forbidden"),
         (410, "", errors.UnknownEndpoint, "410"),
         (400, "This API requires at least 1 parameter as follows; date, code", errors.BadRequest, "date, code"),

@@ -130,6 +130,16 @@ def test_the_month_of_the_system_halt(made: Made, name: str) -> None:
     assert there is (name not in ("short_ratio", "breakdown"))
 
 
+def test_half_days_are_days_of_the_market_without_a_list_of_names(made: Made) -> None:
+    lab = made("2008-12-01", "2009-01-30", names=20)
+    materialized(lab.run("trading_calendar"))
+    kinds = dict(lab.read("trading_calendar").select("date", "HolDiv").iter_rows())
+    assert {day for day, kind in kinds.items() if kind == "2"} == {date(2008, 12, 30), date(2009, 1, 5)}
+    days = set(taken_in(lab, "listed_info", "2008-12", "2009-01")["date"])
+    assert {date(2008, 12, 29), date(2009, 1, 6)} <= days and not calendar.HALF_DAYS & days
+    assert set(taken_in(lab, "daily_quotes", "2008-12", "2009-01")["date"]) >= calendar.HALF_DAYS
+
+
 def test_options_before_their_volatilities_were_published(made: Made) -> None:
     frame = taken_in(made("2016-07-01", "2016-08-10", names=20), "options_225", "2016-07")
     first = frame.filter(pl.col("IV").is_not_null())["date"].min()

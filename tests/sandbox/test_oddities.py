@@ -104,7 +104,9 @@ def test_fields_are_filled_as_often_as_they_are(results: pl.DataFrame) -> None:
     assert share(standard.filter(pl.col("standard").is_in(["IFRS", "US"]))["OdP"]) == 0
     assert share(standard.filter(pl.col("standard") == "JP")["OdP"]) == 1
     assert share(annual["BPS"]) == 1 and 0.1 < share(quarters["BPS"]) < 0.3
-    assert 0.2 < share(quarters["CFO"]) < 0.4 and share(annual["CFO"]) == 1
+    since_april = quarters["DiscDate"] >= "2024-04-01"
+    assert 0.2 < share(quarters.filter(~since_april)["CFO"]) < share(quarters.filter(since_april)["CFO"]) < 0.4
+    assert share(annual["CFO"]) == 1
     assert 0.15 < share(standard.filter(pl.col("standard") == "JP")["DEPS"]) < 0.4
     assert share(standard.filter(pl.col("standard") == "IFRS")["DEPS"]) > 0.5
     consolidated = annual.filter(pl.col("DocType").str.contains("_Consolidated"))
@@ -234,6 +236,7 @@ def test_dividends_are_events(announced: list[dict[str, Any]]) -> None:
     assert followers and sum(row["CARefNo"] in first for row in followers) / len(followers) > 0.5
     terms = Counter((row["PubDate"], row["Code"]) for row in announced)
     assert max(terms.values()) >= 3
+    assert 1.4 < len(announced) / len({(row["Code"], row["ExDate"]) for row in announced}) < 3
     three = next(key for key, count in terms.items() if count == 3)
     assert len({(row["IFTerm"], row["RefNo"]) for row in announced if (row["PubDate"], row["Code"]) == three}) == 3
     lags = [(date.fromisoformat(row["ExDate"]) - date.fromisoformat(row["PubDate"])).days for row in announced]
@@ -361,6 +364,10 @@ def test_margin_alerts(market: Market) -> None:
     assert empty and corrected and ("-", "-") in reasons
     assert {cls for cls, _ in reasons} >= {"001", "002", "003", "101", "102"}
     assert any(flags.count("1") > 1 for _, flags in reasons), "several flags at once"
+    for cls, needed in (("101", {5}), ("102", {2}), ("003", {0}), ("002", {1}), ("001", {3, 4})):
+        raised = [{k for k, flag in enumerate(flags) if flag == "1"} for one, flags in reasons if one == cls]
+        assert all(needed & flags for flags in raised), f"{cls} goes with its own flag"
+        assert cls != "001" or all(flags <= needed for flags in raised), "of JSF alone"
 
 
 def test_a_day_without_alerts_comes_the_day_after() -> None:
