@@ -367,6 +367,34 @@ def test_a_document_number_says_nothing_of_order() -> None:
     assert on(frame, date(2019, 8, 21))["stmt_equity_ratio"] == pytest.approx(0.4)
 
 
+def test_of_two_revisions_of_a_day_the_later_counts_by_time_and_then_by_number() -> None:
+    day = date(2019, 9, 2)
+    for first, second in (
+        ({"clock": "15:00:00", "number": "20190902000009"}, {"clock": "16:00:00", "number": "20190831000001"}),
+        ({"number": "20190902000001"}, {"number": "20190902000009"}),
+    ):
+        revisions = [
+            document("13010", day, "FY", YEAR, kind="EarnForecastRevision", FNP=net, **at)
+            for net, at in ((90, second), (120, first))
+        ]
+        frame = one_name(results(date(2019, 8, 9), "1Q", FNP=100), *revisions)
+        assert on(frame, day)["stmt_rev_fore_np"] == pytest.approx(90 / 120 - 1), first
+
+
+def test_a_fourth_quarter_and_other_names_of_documents_say_nothing_of_results() -> None:
+    """Forms of a changed fiscal year are mostly empty; documents of 2022 had names of their own."""
+    frame = one_name(
+        results(date(2019, 8, 9), "1Q", EqAR=0.5),
+        document("13010", date(2019, 9, 2), "4Q", YEAR - 12, NP=999, EqAR=0.9),
+        document("13010", date(2019, 9, 3), "1Q", YEAR, kind="NumericalCorrection", NP=999, EqAR=0.9),
+        document("13010", date(2019, 9, 4), "FY", YEAR, kind="ForecastRevision", FNP=10),
+        document("13010", date(2019, 9, 5), "FY", YEAR, kind="ForecastRevision", FNP=12),
+    )
+    day = on(frame, date(2019, 9, 6))
+    assert day["stmt_equity_ratio"] == pytest.approx(0.5) and day["stmt_days_since"] == 19
+    assert day["stmt_rev_fore_np"] == pytest.approx(0.2), "a forecast is one, whatever its document is called"
+
+
 def test_a_revision_is_against_the_forecast_of_the_same_year() -> None:
     """The seed system shifted by one filing whatever year it spoke of: with each new year it saw a revision."""
     frame = one_name(
