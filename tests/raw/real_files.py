@@ -38,12 +38,12 @@ class File:
     def records(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The rows that can be served, with what is known of what they lack."""
         kept = self.shaped(frame if self.whole is None else frame.filter(self.whole))
-        lost = [name for name in self.known if name not in kept.columns]
-        kept = kept.with_columns(pl.lit(None, pl.String).alias(name) for name in lost)
+        there = {name: pl.col(name) for name in kept.columns}
+        lacking = {name: pl.col(name).is_null() | (pl.col(name).cast(pl.String) == "") for name in there}
         return kept.with_columns(
-            pl.when(pl.col(name).is_null() | (pl.col(name).cast(pl.String) == "")).then(value).otherwise(name)
-            .alias(name) for name, value in self.known.items()
-        )  # fmt: skip
+            (pl.when(lacking[name]).then(value).otherwise(there[name]) if name in there else value).alias(name)
+            for name, value in self.known.items()
+        )
 
 
 def _number(prefix: str) -> pl.Expr:
