@@ -63,7 +63,7 @@ _market = event_family("flow", kind="market", coverage=0.9, among=FLAG, may_be_c
 _section = event_family(
     "flow",
     kind="sector",
-    coverage=0.7,
+    coverage=0.5,  # in April 2022 eight evenings of twenty know no week of the new sections yet
     among=FLAG,
     low=-2.0,
     high=2.0,

@@ -213,6 +213,8 @@ def refusal(endpoint: Endpoint, query: Mapping[str, str], status: int, message: 
 
 
 def _needs(endpoint: Endpoint) -> str:
+    if endpoint.path.startswith("/bulk/"):
+        return "files are for the plans that have the data set, light or larger (those of the calendar for every plan)"
     addon = f" with the add-on {endpoint.addon}" if endpoint.addon else ""
     return f"the endpoint needs the plan {endpoint.plan}{addon}"
 

@@ -30,6 +30,7 @@ from atft_assets import calendar
 from atft_assets.sandbox.endpoints import ENDPOINTS, Query, Refusal
 from atft_assets.sandbox.faults import Fault
 from atft_assets.sandbox.limits import NOT_IN_PLAN, includes
+from atft_assets.sandbox.wire import RAW, value_of
 from atft_assets.settings import HISTORY_YEARS, Plan, plan_window, years_before
 
 PATHS = ("/bulk/list", "/bulk/get")
@@ -175,8 +176,9 @@ class Shelf:
     def _one(self, query: Query) -> File:
         key, endpoint, when = (query.params.get(name) for name in ("key", "endpoint", "date"))
         if key:
-            candidates = (path for path in DATA_SETS if path in ENDPOINTS and key.startswith(f"{path[1:]}/"))
-            found = [file for path in candidates for file in self._files(query, path) if file.key == key]
+            named = [path for path in DATA_SETS if path in ENDPOINTS and key.startswith(f"{path[1:]}/")]
+            path = max(named, key=len, default="")  # `options/225` lies below `options`
+            found = [file for file in self._files(query, path) if file.key == key] if path else []
         elif endpoint and when:
             found = [file for file in self._files(query, endpoint) if _dated(file, query)]
         else:
@@ -352,12 +354,21 @@ def _days(query: Query, name: str, absent: tuple[date, date]) -> tuple[date, dat
 
 def csv_file(frame: pl.DataFrame) -> bytes:
     """A frame as such a file."""
-    frame = frame.select(name for name in frame.columns if not _ADJUSTED.fullmatch(name))
+    frame = frame.select(_cells(frame[name]) for name in frame.columns if not _ADJUSTED.fullmatch(name))
     if any(kind.is_nested() or kind == pl.Object for kind in frame.dtypes):
         return packed(frame.columns, json.loads(frame.write_json()))
     text = io.BytesIO()
     frame.with_columns(pl.col(pl.String).replace("", None)).write_csv(text, include_bom=True)
     return gzip.compress(text.getvalue(), compresslevel=1, mtime=0)
+
+
+def _cells(column: pl.Series) -> pl.Series:
+    """A column as a file has it: what the wire holds as JSON (`wire.RAW`) as Python writes it."""
+    if column.dtype != pl.String or not column.str.starts_with(RAW).any():
+        return column
+    texts = column.unique()
+    written = pl.Series([None if text is None else str(value_of(text)) for text in texts], dtype=pl.String)
+    return column.replace_strict(texts, written, return_dtype=pl.String)
 
 
 def packed(columns: list[str], records: Iterable[Mapping[str, object]]) -> bytes:

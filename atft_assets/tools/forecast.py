@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from atft_assets.calendar import TOKYO, days_of_month
+from atft_assets.calendar import TOKYO, days_of_month, month_key
+from atft_assets.jquants.bulk import served
 from atft_assets.jquants.plans import includes, own_rate, window
 from atft_assets.partitions import months
 from atft_assets.raw import SOURCES, daily_quotes
@@ -14,25 +15,30 @@ from atft_assets.store import Store, StoreError
 SECONDS_A_MONTH = 2.0
 SECONDS_OF_TRAINING = 110.0
 PAGES_A_DAY = 2  # of the 4,400 names of a day
+REQUESTS_A_FILE = 2  # its address, and itself
 
 
 def requests_lacking(settings: Settings, store: Store) -> int:
-    """Requests for the days of months that are not published yet, of the tables that are asked for day by day."""
+    """Requests for months that are not published yet, of the tables of the plan: two for the file of a month that is
+    over, where the plan has files, and else those of its days. Tables of an add-on are fetched by name alone.
+    """
     today = datetime.now(TOKYO).date()
     covered, total = window(settings.plan, today), 0
     for source in SOURCES:
-        if source.at_once or not includes(settings.plan, source.endpoint):
+        endpoint = source.endpoint
+        if source.at_once or source.latest_only or endpoint.addon or not includes(settings.plan, endpoint):
             continue
         held = _held(store, source.name)
-        days = [
-            day
-            for key in months(settings).get_partition_keys()
-            if key not in held
-            for day in days_of_month(key)
-            if day in covered and settings.start <= day <= (settings.end or today)
-        ]
-        weekly = len({day.isocalendar()[:2] for day in days}) if source.choose else len(days)
-        total += weekly * PAGES_A_DAY
+        for key in months(settings).get_partition_keys():
+            if key in held:
+                continue
+            asked = [
+                day for day in days_of_month(key) if day in covered and settings.start <= day <= (settings.end or today)
+            ]
+            if asked and endpoint.in_bulk and served(settings.plan) and key < month_key(today):
+                total += REQUESTS_A_FILE
+                continue
+            total += (len({day.isocalendar()[:2] for day in asked}) if source.choose else len(asked)) * PAGES_A_DAY
     return total
 
 
