@@ -385,7 +385,7 @@ def test_a_fourth_quarter_and_other_names_of_documents_say_nothing_of_results() 
     """Forms of a changed fiscal year are mostly empty; documents of 2022 had names of their own."""
     frame = one_name(
         results(date(2019, 8, 9), "1Q", EqAR=0.5),
-        document("13010", date(2019, 9, 2), "4Q", YEAR - 12, NP=999, EqAR=0.9),
+        document("13010", date(2019, 9, 2), "4Q", YEAR, NP=999, EqAR=0.9),
         document("13010", date(2019, 9, 3), "1Q", YEAR, kind="NumericalCorrection", NP=999, EqAR=0.9),
         document("13010", date(2019, 9, 4), "FY", YEAR, kind="ForecastRevision", FNP=10),
         document("13010", date(2019, 9, 5), "FY", YEAR, kind="ForecastRevision", FNP=12),
