@@ -30,6 +30,7 @@ from atft_assets import calendar
 from atft_assets.sandbox.endpoints import ENDPOINTS, Query, Refusal
 from atft_assets.sandbox.faults import Fault
 from atft_assets.sandbox.limits import NOT_IN_PLAN, includes
+from atft_assets.sandbox.wire import RAW, value_of
 from atft_assets.settings import HISTORY_YEARS, Plan, plan_window, years_before
 
 PATHS = ("/bulk/list", "/bulk/get")
@@ -355,9 +356,22 @@ def csv_file(frame: pl.DataFrame) -> bytes:
     frame = frame.select(name for name in frame.columns if not _ADJUSTED.fullmatch(name))
     if any(kind.is_nested() or kind == pl.Object for kind in frame.dtypes):
         return packed(frame.columns, json.loads(frame.write_json()))
+    held = [name for name in frame.columns if frame[name].dtype == pl.String and _holds_values(frame[name])]
+    frame = frame.with_columns(pl.Series(name, [_cell(text) for text in frame[name]], pl.String) for name in held)
     text = io.BytesIO()
     frame.with_columns(pl.col(pl.String).replace("", None)).write_csv(text, include_bom=True)
     return gzip.compress(text.getvalue(), compresslevel=1, mtime=0)
+
+
+def _holds_values(column: pl.Series) -> bool:
+    """Whether a column of text holds numbers or objects beside text."""
+    return bool(column.str.starts_with(RAW).any())
+
+
+def _cell(text: str | None) -> str | None:
+    """What the file has for a cell of such a column: a number as it is, an object as a dict in single quotes."""
+    value = None if text is None else value_of(text)
+    return None if value is None else str(value)
 
 
 def packed(columns: list[str], records: Iterable[Mapping[str, object]]) -> bytes:
