@@ -162,9 +162,13 @@ def told(plant: str, store: Store) -> list[str]:
     path = store.local("evaluation", MAIN, FILE)
     if path.exists():
         board = json.loads(path.read_text())
-        beyond = [one for one in board["comparisons"] if (one["p_holm"] or 1.0) < LEVEL]
-        found = [f"{one['family']} ({one['model']}, {one['change']}, {one['mean']:+.3f})" for one in beyond]
-        out.append(f"{'':<11}ablation: {', '.join(found) or 'no family'}")
+        near = [(one, one["shortest"]) for one in board["comparisons"]]
+        found = [
+            f"{one['family']} ({one['model']}, {one['change']}: {said['mean']:+.3f}, t {said['t']:.1f})"
+            for one, said in near
+            if said["p_holm"] is not None and said["p_holm"] < LEVEL
+        ]
+        out.append(f"{'':<11}ablation, next day: {', '.join(found) or 'no family'}")
     return out
 
 

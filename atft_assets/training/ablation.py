@@ -281,6 +281,9 @@ def _shown(board: dict[str, Any], said: str, page: Path, path: Path) -> dict[str
                 "difference": ablation_page.number(one["mean"], "+.4f"),
                 "p Holm": ablation_page.number(one["p_holm"], ".3f"),
                 "verdict": one["verdict"],
+                "next day": ablation_page.number(one["shortest"]["mean"], "+.4f"),
+                "its p Holm": ablation_page.number(one["shortest"]["p_holm"], ".3f"),
+                "its verdict": one["shortest"]["verdict"],
             }
         )
         for one in board["comparisons"]
