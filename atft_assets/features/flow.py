@@ -64,7 +64,7 @@ _market = event_family("flow", kind="market", coverage=0.9, among=FLAG, may_be_c
 _section = event_family(
     "flow",
     kind="sector",
-    coverage=0.4,  # in April 2022 eight evenings of twenty and more know no week of the new sections yet
+    coverage=0.4,
     among=FLAG,
     low=-2.0,
     high=2.0,
