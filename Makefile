@@ -151,6 +151,10 @@ bench-events: setup  ## milliseconds of an event on SQLite, on PostgreSQL as shi
 bench-bulk: setup  ## a year of quotes of 1,000 names by monthly file against by day: seconds, requests, hashes
 	@$(IN_ENV) python -W ignore -m atft_assets.benches.bulk
 
+.PHONY: bench-plants
+bench-plants: setup  ## what the sandbox plants in other data than prices, found by the real road in its family and in no other
+	@$(IN_ENV) python -W ignore -m atft_assets.benches.plants
+
 .PHONY: bench-scale
 bench-scale: setup  ## what many workers, names, months and publishers do to events, queue, panel and features: docs/scale.md
 	@$(IN_ENV) python -W ignore -m atft_assets.benches.scale

@@ -81,7 +81,7 @@ class Judged:
     Attributes:
         rank_ic, neutral_rank_ic: headlines, means over the seeds.
         by_horizon: RankIC by horizon in trading days, a mean over the seeds.
-        daily, daily_neutral: headline series [D], means over the seeds.
+        daily, daily_neutral: headline series [D], means over the seeds; daily_shortest: RankIC of the shortest horizon.
         seconds: of fitting and scoring all seeds.
     """
 
@@ -93,6 +93,7 @@ class Judged:
     by_horizon: dict[int, float]
     daily: Floats
     daily_neutral: Floats
+    daily_shortest: Floats
     seconds: float
 
 
@@ -190,5 +191,6 @@ def judge_sets(
                 },
                 daily=np.mean([one.daily for one in scores], axis=0),
                 daily_neutral=np.mean([one.daily_neutral for one in scores], axis=0),
+                daily_shortest=np.mean([one.daily_shortest for one in scores], axis=0),
                 seconds=monotonic() - started,
             )

@@ -78,12 +78,15 @@ def by_family(columns: pl.DataFrame, level: float) -> list[dict[str, Any]]:
 
     Returns:
         family, columns, ranking (those that have a RankIC), coverage (mean of its columns), beyond_chance (columns),
-        mean_abs_rank_ic at the shortest horizon, and of the column with the largest one `best`, `best_rank_ic`,
-        `best_t`, `best_p_holm`, `best_coverage`; None where no column ranks.
+        mean_abs_rank_ic at the shortest horizon, and of the column with the largest |t| there (a large RankIC of few
+        names is chance more often) `best`, `best_rank_ic`, `best_t`, `best_p_holm`, `best_coverage`; None where no
+        column ranks.
     """
     ic, lines = RANK_IC[0], []
     for part in columns.partition_by("family", maintain_order=True):
-        ranking = part.filter(pl.col(ic).is_not_null()).sort(pl.col(ic).abs(), descending=True, maintain_order=True)
+        ranking = part.filter(pl.col(ic).is_not_null()).sort(
+            pl.col("t_newey_west").abs(), pl.col(ic).abs(), descending=True, nulls_last=True, maintain_order=True
+        )
         best: dict[str, Any] = ranking.row(0, named=True) if ranking.height else {}
         lines.append(
             {

@@ -367,7 +367,8 @@ def _cells(column: pl.Series) -> pl.Series:
     if column.dtype != pl.String or not column.str.starts_with(RAW).any():
         return column
     texts = column.unique()
-    written = pl.Series([None if text is None else str(value_of(text)) for text in texts], dtype=pl.String)
+    values = [None if text is None else value_of(text) for text in texts]
+    written = pl.Series([None if value is None else str(value) for value in values], dtype=pl.String)
     return column.replace_strict(texts, written, return_dtype=pl.String)
 
 

@@ -54,6 +54,7 @@ class Score:
         icir: of the daily headline series.
         coverage: share of the eligible (day, name) pairs that have a score.
         daily, daily_neutral: headline series [D], NaN on days on which a horizon has no figure.
+        daily_shortest: RankIC of the shortest horizon [D], likewise.
     """
 
     rank_ic: float
@@ -73,6 +74,7 @@ class Score:
     by_horizon: dict[int, HorizonScore]
     daily: Floats
     daily_neutral: Floats
+    daily_shortest: Floats
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the daily series; NaN becomes None."""
@@ -163,4 +165,5 @@ def evaluate(
         by_horizon=by_horizon,
         daily=daily,
         daily_neutral=daily_neutral,
+        daily_shortest=rank_ic[int(np.argmin(horizons))],
     )

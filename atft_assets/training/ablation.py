@@ -143,6 +143,21 @@ def asked_of(config: AblationConfig, panel: Panel, tables: Iterable[FeatureTable
     return asked
 
 
+def not_served(tables: Iterable[FeatureTable], every: Iterable[FeatureTable]) -> dict[str, str]:
+    """Families of which a plan serves no column, and the smallest plan that does.
+
+    Args:
+        tables: those that are served, of `every`.
+    """
+    there = {f.family for f in feature_set("full", tables)}
+    found: dict[str, str] = {}
+    for table in every:
+        for feature in table.features:
+            if feature.model_input and feature.family not in there:
+                found.setdefault(feature.family, str(table.plan))
+    return found
+
+
 def _not_there(field: str, strange: list[str], every: list[str]) -> str:
     return (
         f"the config `{field}` names {', '.join(strange)}, which is no family of the newest panel; it has "
@@ -172,7 +187,8 @@ def closed_test(panel: Panel, fold: Fold, board: dict[str, Any]) -> dg.AssetChec
 
 def ablation_asset(settings: Settings, tables: Iterable[FeatureTable] = TABLES) -> dg.AssetsDefinition:
     """The asset, of one fold that its config names."""
-    tables = served(settings.plan, tables)
+    every = tuple(tables)
+    tables = served(settings.plan, every)
 
     @dg.asset(
         name=NAME,
@@ -224,6 +240,8 @@ def ablation_asset(settings: Settings, tables: Iterable[FeatureTable] = TABLES) 
             univariate=by_family(columns, LEVEL),
             coverage_first=fold.train[0],
             test=fold.test,
+            plan=settings.plan,
+            not_served=not_served(tables, every),
         )
         path = store.local("evaluation", fold.name, FILE)
         with permanent(f"{NAME} cannot be kept"):
@@ -263,6 +281,9 @@ def _shown(board: dict[str, Any], said: str, page: Path, path: Path) -> dict[str
                 "difference": ablation_page.number(one["mean"], "+.4f"),
                 "p Holm": ablation_page.number(one["p_holm"], ".3f"),
                 "verdict": one["verdict"],
+                "next day": ablation_page.number(one["shortest"]["mean"], "+.4f"),
+                "its p Holm": ablation_page.number(one["shortest"]["p_holm"], ".3f"),
+                "its verdict": one["shortest"]["verdict"],
             }
         )
         for one in board["comparisons"]

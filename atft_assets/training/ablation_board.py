@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
 
+import numpy as np
+
 from atft_assets.baselines.families import BASE, Judged, Question
 from atft_assets.scoring.block import Block
 from atft_assets.trials.ledger import ABLATIONS, Trial
@@ -18,6 +20,10 @@ from atft_model.interchange.records import to_plain
 from atft_model.interchange.statistics import LEVEL, MeanVerdict, holm, paired_difference
 
 GOOD, BAD, CHANCE, SHORT = "worth its place", "does harm", "not told from chance", "too few days"
+SAME = "ranks the same"
+# Mean absolute daily difference of RankIC below which two sets rank alike but for round-off: what is equal for all
+# names of a day shifts a linear model's scores all at once, and a test of round-off finds patterns in it.
+LEAST_DIFFERENCE = 1e-4
 
 
 def reaches_test(panel: Panel, fold: Fold, first: date, last: date) -> str:
@@ -63,13 +69,16 @@ def verdict(mean: float, p_holm: float) -> str:
 
 
 def compared(judged: Sequence[Judged], asked: Sequence[Question], sizes: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Every question put to every model; p after Holm over all of them, neutral ones as a family of their own.
+    """Every question put to every model: of the headline, whose labels reach over weeks, so that a year says little of
+    small differences, and of the shortest horizon, of which it says much. p after Holm over all of both; neutral ones
+    are a family of their own.
 
     Args:
         sizes: number of columns by family.
     """
     found = {(one.model, one.families): one for one in judged}
-    rows: list[tuple[dict[str, Any], MeanVerdict, MeanVerdict]] = []
+    rows: list[dict[str, Any]] = []
+    plain, shortest, neutral = [], [], []
     for model in dict.fromkeys(one.model for one in judged):
         for one in asked:
             ours, theirs = found[model, one.with_it], found[model, one.without_it]
@@ -81,28 +90,52 @@ def compared(judged: Sequence[Judged], asked: Sequence[Question], sizes: Mapping
                 "against": one.against,
                 "columns": sizes[one.family],
                 "by_horizon": {h: ours.by_horizon[h] - theirs.by_horizon[h] for h in ours.by_horizon},
+                "same": _same(ours, theirs),
             }
-            plain = paired_difference(ours.daily, theirs.daily, longest)
-            rows.append((told, plain, paired_difference(ours.daily_neutral, theirs.daily_neutral, longest)))
-    adjusted = zip(holm([plain.p for _, plain, _ in rows]), holm([neutral.p for *_, neutral in rows]), strict=True)
+            rows.append(told)
+            plain.append(paired_difference(ours.daily, theirs.daily, longest))
+            neutral.append(paired_difference(ours.daily_neutral, theirs.daily_neutral, longest))
+            shortest.append(paired_difference(ours.daily_shortest, theirs.daily_shortest, min(ours.by_horizon)))
+    same = [row["same"] for row in rows]
+    both = holm([*_ps(plain, same), *_ps(shortest, same)])
     return [
-        {
-            **told,
-            "mean": plain.mean,
-            "low": plain.low,
-            "high": plain.high,
-            "p": plain.p,
-            "p_holm": p,
-            "t": plain.t,
-            "critical": plain.critical,
-            "spaced_t": plain.spaced_t,
-            "days": plain.days,
-            "days_needed": plain.days_needed,
-            "verdict": verdict(plain.mean, p),
-            "neutral": {"mean": neutral.mean, "p": neutral.p, "p_holm": neutral_p},
+        told
+        | _told(one, p)
+        | {
+            "shortest": {"horizon": min(told["by_horizon"]), **_told(near, near_p)},
+            "neutral": {"mean": left.mean, "p": left.p, "p_holm": left_p},
         }
-        for (told, plain, neutral), (p, neutral_p) in zip(rows, adjusted, strict=True)
+        for told, one, p, near, near_p, left, left_p in zip(
+            rows, plain, both[: len(rows)], shortest, both[len(rows) :], neutral, holm(_ps(neutral, same)), strict=True
+        )
     ]
+
+
+def _same(ours: Judged, theirs: Judged) -> bool:
+    """Whether two sets rank the names of each day alike."""
+    moved = np.abs(np.stack([ours.daily - theirs.daily, ours.daily_shortest - theirs.daily_shortest]))
+    return not bool((np.nanmean(moved, axis=1) >= LEAST_DIFFERENCE).any()) if np.isfinite(moved).any() else False
+
+
+def _ps(verdicts: Sequence[MeanVerdict], same: Sequence[bool]) -> list[float]:
+    """p of each; that of round-off is none."""
+    return [float("nan") if alike else one.p for one, alike in zip(verdicts, same, strict=True)]
+
+
+def _told(one: MeanVerdict, p_holm: float) -> dict[str, Any]:
+    return {
+        "mean": one.mean,
+        "low": one.low,
+        "high": one.high,
+        "p": one.p,
+        "p_holm": p_holm,
+        "t": one.t,
+        "critical": one.critical,
+        "spaced_t": one.spaced_t,
+        "days": one.days,
+        "days_needed": one.days_needed,
+        "verdict": SAME if one.p == one.p and p_holm != p_holm else verdict(one.mean, p_holm),
+    }
 
 
 def ablation_board(
@@ -182,18 +215,21 @@ def outcome(board: Mapping[str, Any]) -> str:
     if not board["comparisons"]:
         return "No family could be asked about: the panel has a single one."
     said = {word: _families(board, word) for word in (GOOD, BAD, SHORT)}
-    if said[SHORT] and len(said[SHORT]) == len(board["comparisons"]):
+    if len(said[SHORT]) == 2 * len(board["comparisons"]):
         needed = board["comparisons"][0]["days_needed"]
         return f"{board['days']} days are too few to tell anything: {needed} are the least."
     good = ", ".join(said[GOOD]) or "no family"
     harm = f"; {', '.join(said[BAD])} do harm" if said[BAD] else ""
     return (
-        f"Beyond chance after Holm, of {len(board['comparisons'])} comparisons on {board['days']} days: {good}{harm}. "
-        "What is not named is not worthless, it was not told from chance."
+        f"Beyond chance after Holm, of {len(board['comparisons'])} comparisons on {board['days']} days, each of the "
+        f"headline and of the next day: {good}{harm}. What is not named is not worthless, it was not told from chance."
     )
 
 
 def _families(board: Mapping[str, Any], word: str) -> list[str]:
     return [
-        f"{one['family']} ({one['model']}, {one['change']})" for one in board["comparisons"] if one["verdict"] == word
+        f"{one['family']} ({one['model']}, {one['change']}{of})"
+        for one in board["comparisons"]
+        for told, of in ((one, ""), (one["shortest"], ", next day"))
+        if told["verdict"] == word
     ]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atft_assets.calendar import decision_instant, trading_days
-from atft_assets.features.flow import ACTORS, FEATURES, FLAG, SECTIONS, STALE, VALIDITY, flow_features
+from atft_assets.features.flow import ACTORS, FEATURES, FLAG, SECTIONS, STALE, TABLE, VALIDITY, flow_features
+from atft_assets.features.schemas import contract_of
 from tests.features.events_proof import assert_as_declared, assert_no_future, differing
 from tests.features.synthetic_records import at, investor_types, with_instants
 
@@ -217,6 +218,18 @@ def test_the_whole_market_goes_on_over_the_reform_and_sections_do_not_run_into_e
         == 8
     )
     assert around.filter(pl.col("date") == first_new)["flow_section_foreign_rel"].null_count() == 0
+
+
+def test_the_month_of_the_reform_passes_the_contract_though_no_section_is_known_for_eight_days():
+    """A tenth of the names has no section at all, such as funds; `bench-plants` met it on the real road."""
+    fund = ROWS.filter(pl.col("code") == "13010").with_columns(code=pl.lit("13100"), mkt=pl.lit("0109"))
+    twice = [ROWS.with_columns(code=pl.col("code").str.head(4) + letter) for letter in "AB"]
+    rows = pl.concat([*twice, fund]).sort("date", "code")
+    month = flow_features(WEEKS, rows.filter(pl.col("date").is_between(date(2022, 4, 1), date(2022, 4, 30))))
+    verdict = contract_of(TABLE).audit(month, "2022-04", 400)
+    assert verdict.passed, verdict
+    none = month.with_columns(flow_section_foreign_rel=pl.lit(None, pl.Float32))
+    assert not contract_of(TABLE).audit(none, "2022-04", 400).passed
 
 
 def test_sections_by_market_of_the_day():

@@ -10,9 +10,11 @@ import pytest
 
 from atft_assets.features.feature import Feature
 from atft_assets.features.names import STOCK, of
+from atft_assets.features.registry import TABLES, served
 from atft_assets.features.table import FeatureTable
 from atft_assets.reports import ablation_page
 from atft_assets.reports.family_table import by_column, by_family
+from atft_assets.settings import Plan
 from atft_assets.training.ablation import (
     CLOSED_TEST,
     NAME,
@@ -21,8 +23,9 @@ from atft_assets.training.ablation import (
     ablation_asset,
     asked_of,
     closed_test,
+    not_served,
 )
-from atft_assets.training.ablation_board import outcome, reaches_test
+from atft_assets.training.ablation_board import GOOD, SAME, outcome, reaches_test
 from atft_assets.training.looks import ledger
 from atft_assets.trials.ledger import all_trials
 from atft_model.interchange.fold import write_fold
@@ -105,10 +108,25 @@ def test_the_family_of_the_signal_is_found(world: World, instance: dg.DagsterIns
         *((name, "left out") for name in ("price", "market", "validity")),
         *((name, "added") for name in ("price", "market")),
     }
-    # 90 days of 20-day labels leave two degrees of freedom: the size is seen, a verdict is for longer blocks
+    # 90 days of 20-day labels leave two degrees of freedom: of the headline the size is seen, a verdict is for longer
+    # blocks; of the next day ninety days are enough
     assert min(said["price", change]["mean"] for change in ("left out", "added")) > 0.03
     assert all(abs(one["mean"]) < 0.03 for (family, _), one in said.items() if family != "price")
-    assert {one["verdict"] for one in said.values()} <= {"not told from chance", "worth its place", "does harm"}
+    near = {key: one["shortest"] for key, one in said.items()}
+    assert {one["horizon"] for one in near.values()} == {1}
+    assert {key for key, one in near.items() if one["verdict"] == GOOD} == {
+        ("price", "left out"),
+        ("price", "added"),
+    }
+    # what is equal for all names of a day ranks none of them: round-off is no comparison
+    assert all(
+        (said[key]["verdict"], near[key]["verdict"], said[key]["p_holm"]) == (SAME, SAME, None)
+        for key in said
+        if key[0] == "market"
+    )
+    asked = [one["p"] for key, pair in said.items() if key[0] != "market" for one in (pair, near[key])]
+    smallest = min((one for one in (*said.values(), *near.values()) if one["p_holm"] is not None), key=lambda x: x["p"])
+    assert smallest["p_holm"] == pytest.approx(min(1.0, len(asked) * smallest["p"]))  # all figures of the page count
     assert f"of {len(said)} comparisons on {board['days']} days" in outcome(board)
 
     families = {one["family"]: one for one in board["univariate"]}
@@ -122,10 +140,14 @@ def test_the_family_of_the_signal_is_found(world: World, instance: dg.DagsterIns
     trials = all_trials(world.root)
     assert {one.study for one in trials} == {"ablations"} and len(trials) == len(board["sets"])
     assert not ledger(world.root / "evaluation")  # no test block was looked at
+    assert (board["plan"], board["not_served"]) == (world.settings.plan, {})
     page = (world.root / "reports" / "ablation.html").read_text()
+    assert f"all {2 * len(said)} figures, {len(said)} comparisons" in page and "No family needs a larger plan" in page
+    assert "among all 3 columns that rank" in page  # of the one that is equal for all names there is no figure
     assert "data:image/png;base64," in page and ">signal<" in page and str(world.root) not in page
     for one in board["comparisons"]:
-        assert f"<td>{one['mean']:+.4f}</td>" in page and f"<td>{one['p_holm']:.3f}</td>" in page
+        assert f"<td>{one['mean']:+.4f}</td>" in page
+        assert f"<td>{'–' if one['p_holm'] is None else format(one['p_holm'], '.3f')}</td>" in page
     metadata = result.asset_materializations_for_node(NAME)[0].metadata
     assert list(metadata)[:3] == ["outcome", "table", "picture"] and len(metadata["table"].records) == len(said)
 
@@ -206,6 +228,23 @@ def test_families_are_in_order_and_the_best_column_is_the_largest_either_way() -
     assert (flow["family"], flow["best"], flow["best_rank_ic"], flow["best_coverage"]) == ("flow", "c", -0.03, 0.25)
     assert flow["mean_abs_rank_ic"] == pytest.approx(0.02) and flow["coverage"] == pytest.approx(0.375)
     assert (flow["beyond_chance"], price["beyond_chance"]) == (1, 0)
+
+
+def test_a_large_correlation_of_few_names_is_not_the_best_column() -> None:
+    rows = [
+        {"feature": name, "horizon": h, "rank_ic": ic, "t_newey_west": t, "p": 0.1, "p_holm": 0.2, "days": 50}
+        for name, ic, t in (("rare", 0.2, 1.1), ("sure", -0.03, -4.0))
+        for h in (1, 5, 10, 20)
+    ]
+    features = [column("rare", "flow"), column("sure", "flow")]
+    (flow,) = by_family(by_column(pl.DataFrame(rows), features, {"rare": 0.01, "sure": 1.0}), 0.05)
+    assert (flow["best"], flow["best_t"]) == ("sure", -4.0)
+
+
+def test_families_of_a_larger_plan_are_named() -> None:
+    lacking = not_served(served(Plan.LIGHT), TABLES)
+    assert lacking["options"] == "standard" and lacking["futures"] == "premium"
+    assert not lacking.keys() & {"price", "flow", "statements"} and not_served(TABLES, TABLES) == {}
 
 
 def test_the_page_of_another_fold_has_another_name() -> None:
