@@ -18,58 +18,18 @@ from datetime import date, timedelta
 import polars as pl
 
 from atft_assets import calendar
+from atft_assets.benches.features_raw import fill_raw, publish
 from atft_assets.contracts import Built, Contract
 from atft_assets.features.build import Builder
 from atft_assets.features.names import ALL, GROUP, RAW
 from atft_assets.features.registry import TABLES, complete
 from atft_assets.features.schemas import contract_of
 from atft_assets.features.table import FeatureTable
-from atft_assets.sandbox import Market, MarketConfig, simulate
+from atft_assets.sandbox import MarketConfig, simulate
 from atft_assets.store import Store
 
 NAMES, DAYS = 4484, 2450
 FIRST_DAY = date(2015, 1, 5)
-
-
-def fill_raw(store: Store, market: Market) -> list[str]:
-    """Publish a simulated market as raw months; returns the months."""
-    quotes = market.quotes().with_columns(_evening(0, 16, 30).alias("available_at"))
-    topix = (
-        market.index_bars("0000")
-        .rename({"Date": "date"})
-        .drop("Code")
-        .with_columns(pl.col("date").str.to_date(), pl.col("O", "H", "L", "C").cast(pl.Float64))
-        .with_columns(_evening(0, 16, 30).alias("available_at"))
-    )
-    keys = calendar.months_between(calendar.month_key(market.days[0]), calendar.month_key(market.days[-1]))
-    weeks = {day.isocalendar()[:2]: day for day in reversed(market.days)}
-    snapshots = pl.concat(market.master(day) for day in sorted({*weeks.values(), market.days[-1]}))
-    listed = (
-        snapshots.rename({"Date": "date", "Code": "code"})
-        .with_columns(pl.col("date").str.to_date())
-        .with_columns(_evening(-1, 17, 30).alias("available_at"))
-    )
-    for name, frame in (("daily_quotes", quotes), ("topix", topix), ("listed_info", listed)):
-        _publish(store, "raw", name, _months(frame, keys))
-    return keys
-
-
-def _evening(days: int, hour: int, minute: int) -> pl.Expr:
-    """Hour and minute in Tokyo, so many calendar days after the row's date."""
-    local = pl.col("date").cast(pl.Datetime("us")) + timedelta(days=days, hours=hour, minutes=minute)
-    return local.dt.replace_time_zone("Asia/Tokyo")
-
-
-def _months(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-    frame = frame.with_columns(pl.col("date").dt.strftime("%Y-%m").alias("_month"))
-    parts = frame.partition_by("_month", as_dict=True, include_key=False)
-    yield from ((key, parts[(key,)]) for key in keys if (key,) in parts)
-
-
-def _publish(store: Store, group: str, name: str, frames: Iterator[tuple[str, pl.DataFrame]]) -> None:
-    table = store.table(group, name)
-    staged = table.stage_all(frames, code_version="bench")
-    table.publish(staged)
 
 
 def build_tables(
@@ -88,7 +48,7 @@ def build_tables(
     for row in rows:
         if row.whole == whole:
             since = time.perf_counter()
-            _publish(store, GROUP, row.name, _audited(contract_of(row), builder.build(row, ["all"] if whole else keys)))
+            publish(store, GROUP, row.name, _audited(contract_of(row), builder.build(row, ["all"] if whole else keys)))
             seconds[row.name] = time.perf_counter() - since
     return seconds
 
