@@ -3,7 +3,9 @@
 A holder stands with the newest position (by `CalcDate`) that was disclosed by the evening, whatever came later of older
 days: one holder has disclosed a year of positions on one day. A report of the same `CalcDate` is a correction. Below
 0.5 % a report is an exit: from then on nobody knows, and the holder counts as out. Before it silence means that nothing
-changed, for a year; then the holder counts as out as well, so that a value needs a bounded history.
+changed, for a year; then the holder counts as out as well, and what is disclosed more than a year late is no news: so a
+value needs a bounded history. It is that of two years: what was told last year of the year before may be overruled by
+what was known already.
 
 A holder is a name with a principal and a fund, for a house may hold for several. Persons are all called 個人: each
 names its report before (`PrevRptDate`, `PrevRptRatio`), and a report that names one that stands takes its place; one
@@ -134,6 +136,7 @@ def _effective(reports: pl.DataFrame) -> pl.DataFrame:
         reports.select(REPORT_COLUMNS)
         .filter(pl.col("ShrtPosToSO").is_not_null())
         .with_columns(pl.col("CalcDate").str.to_date("%Y-%m-%d"), pl.col("SSName").str.strip_chars())
+        .filter(pl.col("date") - pl.col("CalcDate") <= SILENT)
         .sort(AVAILABLE_AT, "CalcDate", maintain_order=True)
         .with_columns(pl.concat_str("SSName", *texts, separator="|").alias("_holder"))
     )
