@@ -142,14 +142,16 @@ def _alerts(market: Market, month: Month) -> pl.DataFrame:
     return margin.alerts_of(market, np.arange(len(market.names.code)), month.lo, month.hi)
 
 
+def _ordinals(market: Market, month: Month) -> tuple[int, int]:
+    return month.first.toordinal(), min(month.last, market.days[-1]).toordinal()
+
+
 def _documents(market: Market, month: Month) -> pl.DataFrame:
-    span = (day.toordinal() for day in (month.first, min(month.last, market.days[-1])))
-    return statements.summary(market, statements.documents(market, *span))
+    return statements.summary(market, statements.documents(market, *_ordinals(market, month)))
 
 
 def _dividends(market: Market, month: Month) -> pl.DataFrame:
-    span = (day.toordinal() for day in (month.first, min(month.last, market.days[-1])))
-    return dividends.rows(market, dividends.dividends(market, *span))
+    return dividends.rows(market, dividends.dividends(market, *_ordinals(market, month)))
 
 
 def _announced(market: Market, month: Month) -> pl.DataFrame:

@@ -64,7 +64,7 @@ def size(rows: int, cpu: float) -> dict:
 
 
 def test_what_is_told_of_a_size() -> None:
-    assert line(size(1_000_000, 25.0)).split() == "10 100000 1,000,000 25.0 25.0 25.0 1.0 0.5".split()
+    assert line(size(1_000_000, 25.0)).split() == ["10", "100000", "1,000,000", "25.0", "25.0", "25.0", "1.0", "0.5"]
     assert "universe 1.0 (1.5)" in by_table(size(1_000_000, 25.0))
     assert linearity(size(100, 1.0), size(200, 2.0), "days").endswith("no more than linear.")
     assert total([Cost(1.0, 2.0), Cost(3.0, 4.0)]) == Cost(4.0, 6.0)
