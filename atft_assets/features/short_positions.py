@@ -65,21 +65,18 @@ def positions(reports: pl.DataFrame, traded: pl.DataFrame, rows: pl.DataFrame) -
     steps = _running(_steps(_with_lapses(_effective(reports)), traded), _disclosures(reports))
     days = numbered(rows["date"])
     adv = traded.select("date", "code", "_adv20")
-    known = (
-        rows.select("date", "code")
-        .join(days, on="date", how="left", maintain_order="left")
-        .with_row_index("_row")
-        .sort("_day", maintain_order=True)
-        .join_asof(
-            steps.sort("_evening"),
-            left_on="_day",
-            right_on="_evening",
-            by="code",
-            strategy="backward",
-            check_sortedness=False,
-        )
-        .sort("_row")
-        .join(adv, on=["date", "code"], how="left", maintain_order="left")
+    asked = rows.select("date", "code").join(days, on="date", how="left", maintain_order="left").with_row_index("_row")
+    in_order = rows["date"].is_sorted()  # as a rule: two sorts less
+    found = (asked if in_order else asked.sort("_day", maintain_order=True)).join_asof(
+        steps.sort("_evening"),
+        left_on="_day",
+        right_on="_evening",
+        by="code",
+        strategy="backward",
+        check_sortedness=False,
+    )
+    known = (found if in_order else found.sort("_row")).join(
+        adv, on=["date", "code"], how="left", maintain_order="left"
     )
     first = reports["date"].min()
     believed = pl.col("date") >= (first + SILENT if isinstance(first, date) else date.max)
