@@ -31,6 +31,7 @@ from atft_assets.features.share_basis import on_basis
 
 THRESHOLD = 0.005
 SILENT = timedelta(days=365)  # without a report, after which a holder counts as out
+COUNTING = SILENT + timedelta(days=50)  # before a day, in which a report may count for it or for the twenty before it
 PERSONS = ("個人", "個人投資家")
 UNIT = 1_000_000
 REPORT_COLUMNS = (
@@ -62,7 +63,10 @@ def positions(reports: pl.DataFrame, traded: pl.DataFrame, rows: pl.DataFrame) -
         The rows in their order with Float64 columns ss_pos_*, and `is_ss_pos_valid` Boolean: whether the reports of a
         whole year are known; else the columns are null.
     """
-    steps = _running(_steps(_with_lapses(_effective(reports)), traded), _disclosures(reports))
+    since = rows["date"].min()
+    counting = pl.col("date") >= (since - COUNTING if isinstance(since, date) else date.max)
+    effective = _effective(reports, counting)
+    steps = _running(_steps(_with_lapses(effective), traded), _disclosures(reports.filter(counting)))
     days = numbered(rows["date"])
     adv = traded.select("date", "code", "_adv20")
     asked = rows.select("date", "code").join(days, on="date", how="left", maintain_order="left").with_row_index("_row")
@@ -120,10 +124,11 @@ def _risk() -> pl.Expr:
     return (ranks[0] + ranks[1] + ranks[2]) / 3
 
 
-def _effective(reports: pl.DataFrame) -> pl.DataFrame:
+def _effective(reports: pl.DataFrame, counting: pl.Expr) -> pl.DataFrame:
     """The reports that changed what was known of a holder: code, holder, CalcDate, evening (number and date), position.
 
-    `_now` is the position in millionths, 0 below the threshold; of one evening the last counts.
+    Of those that still count; what is older has ended by itself, and only overrules others (see `COUNTING`). `_now` is
+    the position in millionths, 0 below the threshold; of one evening the last counts.
     """
     texts = (
         pl.col(name).fill_null("").str.strip_chars().replace(dict.fromkeys(NONE, ""))
@@ -144,6 +149,7 @@ def _effective(reports: pl.DataFrame) -> pl.DataFrame:
     return (
         told.sort(*by, AVAILABLE_AT, "CalcDate", maintain_order=True)
         .filter(pl.col("CalcDate") == pl.col("CalcDate").cum_max().over(by))
+        .filter(counting)
         .join(evenings, on=AVAILABLE_AT, how="left", maintain_order="left")
         .unique([*by, "_evening"], keep="last", maintain_order=True)
         .with_columns(
