@@ -19,6 +19,7 @@ from atft_assets import raw
 from atft_assets.build import build_defs
 from atft_assets.contracts.acceptance import accept_findings
 from atft_assets.features.quality import open_findings
+from atft_assets.features.registry import TABLES
 from atft_assets.jquants.resource import JQuantsResource
 from atft_assets.operations.alerts import Alerts
 from atft_assets.settings import Plan, Settings
@@ -35,7 +36,8 @@ KEY_VARIABLE = "ATFT_KEY_OF_THE_ATTACK"  # not the platform's own: what masks by
 WHOLE = ("trading_calendar", "labels")
 PLACES = ("raw", "features", "graph")
 TELLING = ("schema_failure_alert", "run_failure_alert", "data_warning_alert")  # sensors
-FEATURES = ("universe", "stock_features", "market_features", "stock_market_features", "sector_features")  # of prices
+FEATURES = ("universe", "stock_features", "market_features", "stock_market_features", "sector_features", "all_features")
+PRICES = tuple(table for table in TABLES if table.name in FEATURES + WHOLE)  # all that reads what is attacked
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Lab:
         )  # fmt: skip
         # faults that may pass are given up at once: what a run waits for them is tested where it is done
         with mock.patch.object(raw, "definitions", functools.partial(raw.definitions, waits=())):
-            self.defs = build_defs(self.settings, resource_overrides={"jquants": jquants})
+            self.defs = build_defs(self.settings, tables=PRICES, resource_overrides={"jquants": jquants})
         self.job = self.defs.resolve_implicit_global_asset_job_def()
         self.cursors: dict[str, str | None] = {}
 
@@ -141,7 +143,7 @@ class Lab:
         )
 
     def carried(self, month: str) -> dg.ExecuteInProcessResult:
-        """Carry a month through the tables that read prices, as the refresh does."""
+        """Carry a month through the features, as the refresh does."""
         result = self.job.execute_in_process(
             instance=self.instance, asset_selection=[dg.AssetKey(name) for name in FEATURES], partition_key=month
         )

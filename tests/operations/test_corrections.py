@@ -40,7 +40,9 @@ BY_MONTH = ["universe", "stock_features", "market_features", "stock_market_featu
             "all_features", "correlation_graph"]  # fmt: skip
 WHOLE = ["labels", "feature_report"]
 RAW = ["listed_info", "daily_quotes", "topix", "sector_indices"]
-PRICES = tuple(table for table in TABLES if table.name in BY_MONTH)  # tables of events hang on raw tables as these do
+PRICES = tuple(
+    table for table in TABLES if table.name in BY_MONTH + WHOLE
+)  # tables of events hang on raw tables as these do
 
 
 class Road:
