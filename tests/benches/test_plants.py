@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from atft_assets.benches.plants import MADE_FOR, READ_IT_TOO, faults_of, lines_of, told
+from atft_assets.benches.plants import MADE_FOR, READ_IT_TOO, STRENGTHS, faults_of, lines_of, told
 from atft_assets.features.catalogue import feature_set
 from atft_assets.sandbox.config import PLANTED
 from atft_assets.store import Store
@@ -27,7 +27,7 @@ def report(**t: float) -> pl.DataFrame:
 
 
 def test_the_families_that_are_named_are_in_the_catalogue() -> None:
-    assert set(MADE_FOR) == set(READ_IT_TOO) == set(PLANTED)
+    assert set(MADE_FOR) == set(READ_IT_TOO) == set(STRENGTHS) == set(PLANTED)
     named = {*MADE_FOR.values(), *(family for some in READ_IT_TOO.values() for family in some)}
     assert named <= {feature.family for feature in feature_set("full")}
 
