@@ -175,7 +175,7 @@ def told(plant: str, store: Store) -> list[str]:
     return out
 
 
-WIDTHS = (14, 28, 8, 8)
+WIDTHS = (14, 30, 8, 8)
 
 
 def _cells(line: Line | None) -> tuple[str, ...]:
