@@ -113,7 +113,7 @@ def walk(root: str, plant: str, config: MarketConfig, ablation: Mapping[str, Any
     """The road of one market, from nothing to the report and, with a config of it, the ablation.
 
     Raises:
-        SystemExit: a step failed; Dagster has said why.
+        SystemExit: a step failed; the text says why.
     """
     market, now = simulate(config), datetime.combine(config.end, clock(20))
     os.environ[CACHE_VARIABLE] = str(Path(root) / "cache")
@@ -142,8 +142,8 @@ def walk(root: str, plant: str, config: MarketConfig, ablation: Mapping[str, Any
                     run_config={"ops": {name: {"config": dict(one)} for name, one in config.items()}},
                 )  # fmt: skip
                 if not result.success:
-                    failed = ", ".join(event.step_key or "" for event in result.all_events if event.is_step_failure)
-                    raise SystemExit(f"{plant}: {failed} failed")
+                    failed = [event for event in result.all_events if event.is_step_failure]
+                    raise SystemExit("\n".join(f"{plant}: {one.step_key} failed: {_why(one)}" for one in failed))
 
             step(["trading_calendar"], {})
             step(raw, {name: {"files": "always"} for name in raw}, months)
@@ -152,6 +152,12 @@ def walk(root: str, plant: str, config: MarketConfig, ablation: Mapping[str, Any
             if ablation is not None:
                 panel = {**PANEL_CONFIG, "warm_up_days": SANDBOX_WARM_UP_DAYS}
                 step([PANEL, FOLDS, ABLATION], {PANEL: panel, ABLATION: ablation})
+
+
+def _why(event: dg.DagsterEvent) -> str:
+    data = event.step_failure_data
+    said = data.user_failure_data.description if data.user_failure_data else ""
+    return said or (data.error.message if data.error else "")
 
 
 def told(plant: str, store: Store) -> list[str]:
@@ -222,7 +228,8 @@ def main() -> int:
     for plant in given.plants:
         with tempfile.TemporaryDirectory(prefix="atft-plants-") as root:
             asked = [sys.executable, "-W", "ignore", "-m", "atft_assets.benches.plants", *sys.argv[1:]]
-            subprocess.run([*asked, "--walk", root, "--plants", plant], check=True)
+            if code := subprocess.run([*asked, "--walk", root, "--plants", plant], check=False).returncode:
+                return code
             store = Store(root=root)
             print("\n".join(told(plant, store)), flush=True)
             wrong += faults_of(plant, lines_of(store.table(GROUP, REPORT).read()))
