@@ -1,81 +1,58 @@
 """What the features cost: `python -m atft_assets.benches.features` (make bench-features).
 
-Simulates a market, publishes its raw months, then builds every feature table from raw to `all_features`, contracts
-judged, at a quarter, a half and all of the names and of the days, and refreshes the newest month. Each size is built in
-a process of its own, and its raw months are filled in another, so that seconds and peak memory are the build's alone.
+Simulates a market, publishes the raw months of every table that features read (`features_raw`), then builds every
+feature table from raw to `all_features`, contracts judged, at a quarter, a half and all of the names and of the days,
+and refreshes the newest month. Each size is built in a process of its own, and its raw months are filled in another, so
+that seconds and peak memory are the build's alone. Seconds of the processor depend less than the clock does on what
+else a machine has to do.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, timedelta
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from atft_assets import calendar
+from atft_assets.benches.features_raw import fill_raw, publish
 from atft_assets.contracts import Built, Contract
 from atft_assets.features.build import Builder
 from atft_assets.features.names import ALL, GROUP, RAW
 from atft_assets.features.registry import TABLES, complete
 from atft_assets.features.schemas import contract_of
 from atft_assets.features.table import FeatureTable
-from atft_assets.sandbox import Market, MarketConfig, simulate
+from atft_assets.sandbox import MarketConfig, simulate
 from atft_assets.store import Store
 
 NAMES, DAYS = 4484, 2450
 FIRST_DAY = date(2015, 1, 5)
 
 
-def fill_raw(store: Store, market: Market) -> list[str]:
-    """Publish a simulated market as raw months; returns the months."""
-    quotes = market.quotes().with_columns(_evening(0, 16, 30).alias("available_at"))
-    topix = (
-        market.index_bars("0000")
-        .rename({"Date": "date"})
-        .drop("Code")
-        .with_columns(pl.col("date").str.to_date(), pl.col("O", "H", "L", "C").cast(pl.Float64))
-        .with_columns(_evening(0, 16, 30).alias("available_at"))
-    )
-    keys = calendar.months_between(calendar.month_key(market.days[0]), calendar.month_key(market.days[-1]))
-    weeks = {day.isocalendar()[:2]: day for day in reversed(market.days)}
-    snapshots = pl.concat(market.master(day) for day in sorted({*weeks.values(), market.days[-1]}))
-    listed = (
-        snapshots.rename({"Date": "date", "Code": "code"})
-        .with_columns(pl.col("date").str.to_date())
-        .with_columns(_evening(-1, 17, 30).alias("available_at"))
-    )
-    for name, frame in (("daily_quotes", quotes), ("topix", topix), ("listed_info", listed)):
-        _publish(store, "raw", name, _months(frame, keys))
-    return keys
+class Cost(NamedTuple):
+    """Seconds of the clock and of the processor."""
+
+    wall: float
+    cpu: float
 
 
-def _evening(days: int, hour: int, minute: int) -> pl.Expr:
-    """Hour and minute in Tokyo, so many calendar days after the row's date."""
-    local = pl.col("date").cast(pl.Datetime("us")) + timedelta(days=days, hours=hour, minutes=minute)
-    return local.dt.replace_time_zone("Asia/Tokyo")
-
-
-def _months(frame: pl.DataFrame, keys: list[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-    frame = frame.with_columns(pl.col("date").dt.strftime("%Y-%m").alias("_month"))
-    parts = frame.partition_by("_month", as_dict=True, include_key=False)
-    yield from ((key, parts[(key,)]) for key in keys if (key,) in parts)
-
-
-def _publish(store: Store, group: str, name: str, frames: Iterator[tuple[str, pl.DataFrame]]) -> None:
-    table = store.table(group, name)
-    staged = table.stage_all(frames, code_version="bench")
-    table.publish(staged)
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of costs."""
+    costs = list(costs)
+    return Cost(sum(one.wall for one in costs), sum(one.cpu for one in costs))
 
 
 def build_tables(
     store: Store, keys: list[str], start: date, tables: Iterable[FeatureTable] = TABLES, *, whole: bool = False
-) -> dict[str, float]:
-    """Build and publish the feature tables of the registry that have months, or those that have none; seconds by table.
+) -> dict[str, Cost]:
+    """Build and publish the feature tables of the registry that have months, or those that have none; cost by table.
 
     Tables whose raw tables the store does not hold are left out, as on a plan that does not serve them.
 
@@ -84,13 +61,13 @@ def build_tables(
     """
     rows = complete(with_inputs(store, tables))
     builder = Builder(store, frozenset(row.name for row in rows), calendar.month_key(start), start)
-    seconds = {}
+    costs = {}
     for row in rows:
         if row.whole == whole:
-            since = time.perf_counter()
-            _publish(store, GROUP, row.name, _audited(contract_of(row), builder.build(row, ["all"] if whole else keys)))
-            seconds[row.name] = time.perf_counter() - since
-    return seconds
+            wall, cpu = time.perf_counter(), time.process_time()
+            publish(store, GROUP, row.name, _audited(contract_of(row), builder.build(row, ["all"] if whole else keys)))
+            costs[row.name] = Cost(time.perf_counter() - wall, time.process_time() - cpu)
+    return costs
 
 
 def with_inputs(store: Store, tables: Iterable[FeatureTable] = TABLES) -> tuple[FeatureTable, ...]:
@@ -117,25 +94,26 @@ def fill(root: str, names: int, days: int) -> None:
     fill_raw(Store(root=root), simulate(MarketConfig(n_names=names, start=sessions[0], end=sessions[-1])))
 
 
-def measure(root: str) -> dict[str, float]:
-    """Seconds by step, CPU seconds, rows and peak memory (GB) of a build from the raw months under a root."""
+def measure(root: str) -> dict[str, Any]:
+    """Cost of a build from the raw months under a root, in all and by table, its rows and its peak memory (GB)."""
     store = Store(root=root)
     keys = store.table("raw", "daily_quotes").keys()
     start = store.table("raw", "topix").read(keys[:1], ["date"])["date"].item(0)
-    cpu = time.process_time()
-    steps = build_tables(store, keys, start)
-    cpu = time.process_time() - cpu
+    tables = build_tables(store, keys, start)
     peak = _peak()
-    refresh = sum(build_tables(store, keys[-1:], start).values())
+    newest = build_tables(store, keys[-1:], start)
     entries = store.table(GROUP, ALL).manifest().entries.values()
+    built, refreshed = total(tables.values()), total(newest.values())
     return {
         "rows": sum(entry.rows for entry in entries),
-        "wall_s": sum(steps.values()),
-        "cpu_s": cpu,
-        "refresh_s": refresh,
-        "whole_s": sum(build_tables(store, keys, start, whole=True).values()),
+        "wall_s": built.wall,
+        "cpu_s": built.cpu,
+        "refresh_s": refreshed.wall,
+        "refresh_cpu_s": refreshed.cpu,
+        "whole_s": total(build_tables(store, keys, start, whole=True).values()).wall,
         "peak_gb": peak,
-        **{f"{table}_s": seconds for table, seconds in steps.items()},
+        "load": os.getloadavg()[1],
+        "tables": {name: {"wall_s": cost.wall, "cpu_s": cost.cpu} for name, cost in tables.items()},
     }
 
 
@@ -143,7 +121,7 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def measure_size(names: int, days: int) -> dict[str, float]:
+def measure_size(names: int, days: int) -> dict[str, Any]:
     """`measure` of a size, filled and built by processes of their own."""
     with tempfile.TemporaryDirectory(prefix="atft-bench-") as root:
         _run("--fill", root, "--names", str(names), "--days", str(days))
@@ -159,7 +137,7 @@ COLUMNS = ("names", "days", "rows", "wall s", "CPU s", "CPU us/row", "refresh s"
 HEADER = "{:>6} {:>6} {:>11} {:>7} {:>7} {:>10} {:>9} {:>8}".format(*COLUMNS)
 
 
-def line(one: dict[str, float]) -> str:
+def line(one: Mapping[str, Any]) -> str:
     """A size as a line under HEADER."""
     return (
         f"{one['names']:>6} {one['days']:>6} {one['rows']:>11,} {one['wall_s']:>7.1f} {one['cpu_s']:>7.1f} "
@@ -167,17 +145,26 @@ def line(one: dict[str, float]) -> str:
     )
 
 
-def _each(one: dict[str, float]) -> float:
+def _each(one: Mapping[str, Any]) -> float:
     """CPU microseconds a row."""
     return one["cpu_s"] / one["rows"] * 1e6
 
 
-def linearity(part: dict[str, float], whole: dict[str, float], what: str) -> str:
+def linearity(part: Mapping[str, Any], whole: Mapping[str, Any], what: str) -> str:
     """A sentence on how the cost of a row changes with a size."""
     return (
         f"{whole['rows'] / part['rows']:.1f} times the rows by more {what} cost "
         f"{whole['cpu_s'] / part['cpu_s']:.1f} times the CPU: {_each(part):.1f} us a row became "
         f"{_each(whole):.1f}, {'more than linear' if _each(whole) > 1.15 * _each(part) else 'no more than linear'}."
+    )
+
+
+def by_table(one: Mapping[str, Any]) -> str:
+    """What each table of a size cost, and what is not counted."""
+    tables = (f"{name} {cost['wall_s']:.1f} ({cost['cpu_s']:.1f})" for name, cost in one["tables"].items())
+    return (
+        f"wall s by table (CPU s): {', '.join(tables)}; labels, not counted, {one['whole_s']:.1f}. "
+        f"The newest month took {one['refresh_cpu_s']:.1f} s of CPU; the machine's load was {one['load']:.1f}."
     )
 
 
@@ -209,8 +196,7 @@ def main() -> None:
         # a quarter of the days is warm-up for the most part, so the half is compared as well
         for part, what in (((names // 4, days), "names"), ((names, days // 4), "days"), ((names, days // 2), "days")):
             print(linearity(found[part], whole, what))
-        tables = (f"{row.name} {whole[f'{row.name}_s']:.1f}" for row in complete() if f"{row.name}_s" in whole)
-        print(f"wall s by table: {', '.join(tables)}; labels, not counted, {whole['whole_s']:.1f}")
+        print(by_table(whole))
 
 
 if __name__ == "__main__":

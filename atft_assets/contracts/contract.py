@@ -155,12 +155,14 @@ class Contract:
         self, frame: pl.DataFrame, history_days: int | None
     ) -> Iterator[tuple[str, str, int, str]]:
         known = [c for c in frame.columns if c in self.schema.columns]
-        warm = [c for c in known if not self._warming_up(c, frame, history_days)]
+        warm = self._warm(known, frame, history_days)
         yield from self._column_failures(frame, [c for c in warm if c not in self.among])
         for flag in dict.fromkeys(self.among[c] for c in warm if self.among.get(c) in known):
-            some = frame.filter(pl.col(flag) == 1)
+            judged = [c for c in warm if self.among.get(c) == flag]
+            shown = [c for c in ("date", "code", flag) if c in known and c not in judged]
+            some = frame.select(*shown, *judged).filter(pl.col(flag) == 1)
             if some.height >= FEWEST_ROWS:
-                yield from self._column_failures(some, [c for c in warm if self.among.get(c) == flag])
+                yield from self._column_failures(some, judged)
         for flag, least in self.valid.items():
             ones = int(frame[flag].sum()) if flag in warm else frame.height
             share = ones / frame.height
@@ -169,13 +171,22 @@ class Contract:
                 rule = f"1 in at least {least:.0%} of rows ({share:.1%} are)" if least else "1 in a row at least"
                 yield flag, rule, wrong, _sample(frame, _places(frame[flag] != 1), flag)
 
-    def _warming_up(self, column: str, frame: pl.DataFrame, history_days: int | None) -> bool:
-        """Whether there is less history than a column looks back."""
-        lookback = self.lookback.get(column, 0)
-        if history_days is not None and history_days < lookback:
-            return True
-        begin, first = self.since.get(column), frame["date"].min() if column in self.since else None
-        return begin is not None and isinstance(first, date) and len(trading_days(begin, first)) <= lookback
+    def _warm(self, known: Sequence[str], frame: pl.DataFrame, history_days: int | None) -> list[str]:
+        """The columns that look back no further than there is history."""
+        first = frame["date"].min() if "date" in frame.columns else None
+        # sessions of a source's data up to the frame's first day
+        sessions: dict[date, int] = {}
+        if isinstance(first, date):
+            sessions = {begin: len(trading_days(begin, first)) for begin in set(self.since.values())}
+
+        def warm(column: str) -> bool:
+            lookback = self.lookback.get(column, 0)
+            if history_days is not None and history_days < lookback:
+                return False
+            begin = self.since.get(column)
+            return begin is None or begin not in sessions or sessions[begin] > lookback
+
+        return [column for column in known if warm(column)]
 
     def _column_failures(self, frame: pl.DataFrame, known: Sequence[str]) -> Iterator[tuple[str, str, int, str]]:
         """What coverage and variation say of some columns."""

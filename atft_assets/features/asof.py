@@ -46,7 +46,8 @@ def as_known(records: pl.DataFrame, days: pl.DataFrame, *, by: str = "date", key
         .filter(pl.col(order).to_physical() == (newest.over(keys) if keys else newest))
     )
     asked = days.with_row_index("_row").with_columns(decision().cast(known.schema[AVAILABLE_AT]).alias("_decision"))
-    found = asked.sort("_decision").join_asof(
+    in_order = days["date"].is_sorted()  # as a rule: two sorts less
+    found = (asked if in_order else asked.sort("_decision")).join_asof(
         known, left_on="_decision", right_on=AVAILABLE_AT, by=keys or None, check_sortedness=False
     )
-    return found.sort("_row").drop("_row", "_decision", AVAILABLE_AT, strict=False)
+    return (found if in_order else found.sort("_row")).drop("_row", "_decision", AVAILABLE_AT, strict=False)

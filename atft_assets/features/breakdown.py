@@ -14,7 +14,7 @@ import polars as pl
 from atft_assets.contracts import require_columns
 from atft_assets.features.asof import AVAILABLE_AT
 from atft_assets.features.event_feature import event_family
-from atft_assets.features.events import SINCE, carried, numbered
+from atft_assets.features.events import KNOWN_AT, SINCE, carried, numbered
 from atft_assets.features.feature import Feature
 from atft_assets.features.histories import histories, mean_of, placed, states, z_of
 from atft_assets.features.names import BREAKDOWN, BREAKDOWN_FEATURES, UNIVERSE, of
@@ -136,9 +136,9 @@ def breakdown_features(turnover: pl.DataFrame, rows: pl.DataFrame, partition: st
             (pl.col("bd_short_share") - mean_of("bd_short_share", 5, 3)).alias("bd_short_mom5"),
             z_of("bd_short_share", 60, 40).alias("bd_short_share_z60"),
         )
-    ).drop("_day")
+    ).select("date", "code", AVAILABLE_AT, KNOWN_AT, *(pl.col(f.name).cast(pl.Float32) for f in FEATURES))
     fresh = (pl.col(SINCE) == 0).fill_null(False)
-    stored = (pl.when(fresh).then(pl.col(f.name)).cast(pl.Float32).alias(f.name) for f in FEATURES)
+    stored = (pl.when(fresh).then(pl.col(f.name)).alias(f.name) for f in FEATURES)
     frame = carried(records, rows.select("date", "code"), by="date")
     return frame.select("date", "code", *stored, fresh.cast(pl.UInt8).alias(FLAG))
 

@@ -6,6 +6,7 @@ bound the memory: a value does not depend on them, because no window reaches fur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -57,7 +58,7 @@ class Builder:
             yield from self._whole(table, keys)
             return
         # where nothing is read twice, a month at a time takes the least memory
-        size = self.block_months if any(table.reads.values()) else 1
+        size = self._evenly(len(keys)) if any(table.reads.values()) else 1
         for i in range(0, len(keys), size):
             block = tuple(keys[i : i + size])
             reader = Reader(table, block, self.first, self.fetch)
@@ -71,6 +72,10 @@ class Builder:
         (frame,) = _frames(table, Reader(table, months, self.first, self.fetch))
         for key in keys:
             yield Built(key, frame, frame["date"].n_unique(), shown(frame))
+
+    def _evenly(self, months: int) -> int:
+        """Months of a block, all of about one size: a last one of a month or two would read years for them."""
+        return math.ceil(months / max(math.ceil(months / (1.1 * self.block_months)), 1))
 
     def _history(self, key: str) -> int:
         """Trading days of data before a month, by which contracts judge warm-up."""

@@ -19,7 +19,7 @@ from atft_assets.features.evenings import first_evening, session_number
 from atft_assets.features.event_feature import event_family
 from atft_assets.features.feature import Feature
 from atft_assets.features.names import DAILY_QUOTES, UNIVERSE, of
-from atft_assets.features.rolling import TINY, ratio
+from atft_assets.features.rolling import TINY, by_stock, own, ratio
 from atft_assets.features.table import FeatureTable, Reader
 from atft_assets.settings import Plan
 
@@ -91,13 +91,12 @@ def dividend_features(announced: pl.DataFrame, quotes: pl.DataFrame, rows: pl.Da
     """
     told = _told(announced)
     priced = (
-        quotes.select(QUOTES)
-        .sort("code", "date")
+        by_stock(quotes.select(QUOTES))
         .with_columns(
-            pl.col("C").forward_fill(limit=LAST_PRICE).over("code").alias("_price"),
-            (1 / pl.col("AdjFactor").fill_null(1.0)).cum_prod().over("code").alias("_basis"),
+            own(pl.col("C").forward_fill(limit=LAST_PRICE)).alias("_price"),
+            own((1 / pl.col("AdjFactor").fill_null(1.0)).cum_prod()).alias("_basis"),
         )
-        .drop("C", "AdjFactor")
+        .select("date", pl.col("code").cast(pl.String), "_price", "_basis")
     )
     frame = rows.select("date", "code").join(priced, on=["date", "code"], how="left", maintain_order="left")
     frame = frame.join(_due(told, rows), on=["date", "code"], how="left", maintain_order="left")
@@ -170,13 +169,15 @@ def _paid(frame: pl.DataFrame, told: pl.DataFrame, priced: pl.DataFrame) -> pl.D
         .sort("_ex")
     )
     asked = frame.with_row_index("_row").with_columns((pl.col("date") - pl.duration(days=YEAR)).alias("_year_ago"))
+    in_order = frame["date"].is_sorted()  # as a rule: three sorts less
+    asked = asked if in_order else asked.sort("date")
     for day, names in (
         ("date", {"_sum": "_sum", "_ex": "_last_ex", "_at": "_at_last"}),
         ("_year_ago", {"_sum": "_sum_before"}),
     ):
         held = paid.select("code", pl.col("_ex").alias(day), *(pl.col(name).alias(new) for name, new in names.items()))
-        asked = asked.sort(day).join_asof(held, on=day, by="code", check_sortedness=False)
-    return asked.sort("_row").drop("_row", "_year_ago")
+        asked = asked.join_asof(held, on=day, by="code", check_sortedness=False)
+    return (asked if in_order else asked.sort("_row")).drop("_row", "_year_ago")
 
 
 def build(inputs: Reader) -> pl.DataFrame:

@@ -64,7 +64,7 @@ _market = event_family("flow", kind="market", coverage=0.9, among=FLAG, may_be_c
 _section = event_family(
     "flow",
     kind="sector",
-    coverage=0.4,  # in April 2022 eight evenings of twenty and more know no week of the new sections yet
+    coverage=0.4,
     among=FLAG,
     low=-2.0,
     high=2.0,
@@ -268,12 +268,18 @@ def flow_features(weeks: pl.DataFrame, rows: pl.DataFrame, partition: str = "-")
             ),
         )
     )
-    stored = (pl.col(f.name).cast(pl.UInt8 if f.kind == "flag" else pl.Float32) for f in (*FEATURES, *VALIDITY))
+    # a day and a section are repeated on many rows: stored before, not after
     return (
-        asked.join(whole.drop("EnDate"), on="date", how="left", maintain_order="left")
-        .join(sections, on=["date", "Section"], how="left", maintain_order="left")
-        .select("date", "code", *stored)
+        asked.join(_stored(whole, "date"), on="date", how="left", maintain_order="left")
+        .join(_stored(sections, "date", "Section"), on=["date", "Section"], how="left", maintain_order="left")
+        .select("date", "code", *(f.name for f in (*FEATURES, *VALIDITY)))
     )
+
+
+def _stored(frame: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    """The keys and the features of a frame, as they are stored."""
+    made = [f for f in (*FEATURES, *VALIDITY) if f.name in frame.columns]
+    return frame.select(*keys, *(pl.col(f.name).cast(pl.UInt8 if f.kind == "flag" else pl.Float32) for f in made))
 
 
 def _records(weeks: pl.DataFrame) -> pl.DataFrame:

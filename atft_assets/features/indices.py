@@ -50,7 +50,15 @@ FEATURES: tuple[Feature, ...] = (
     _feature("idx_size_vol_20", "std(idx_size_1d, 20) sqrt(252)", 20, 21, low=0.0),
     _feature("idx_sector_spread_1d", "std of the sectors' returns of the day", 1, 1, low=0.0),
     _feature("idx_sector_spread_20d", "std of the sectors' returns of 20 days", 20, 20, low=0.0),
-    _feature("idx_sector_breadth_20d", "share of sectors that rose over 20 days", 20, 20, low=0.0, high=1.0),
+    _feature(
+        "idx_sector_breadth_20d",
+        "share of sectors that rose over 20 days",
+        20,
+        20,
+        low=0.0,
+        high=1.0,
+        may_be_constant=True,  # 1 in a month of rising prices
+    ),
     _feature(
         "idx_sector_together_60",
         "variance of the sectors' mean return over the mean of their variances, 60 days",

@@ -6,10 +6,12 @@ with one of the market's says something only where that number changes its sign.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
+from atft_assets.features.asof import AVAILABLE_AT
 from atft_assets.features.feature import Feature, family
 from atft_assets.features.names import (
     EARNINGS,
@@ -23,7 +25,7 @@ from atft_assets.features.names import (
     of,
 )
 from atft_assets.features.rolling import TINY, ratio
-from atft_assets.features.table import FeatureTable, Reader
+from atft_assets.features.table import KEYS, FeatureTable, Reader
 from atft_assets.settings import Plan
 
 MOST = 20.0  # quotients are cut there
@@ -168,11 +170,16 @@ def interaction_features(rows: pl.DataFrame) -> pl.DataFrame:
 
 def build(inputs: Reader) -> pl.DataFrame:
     """The products of a block: the tables have the rows of the universe, that of the market a row a day."""
-    rows = inputs.read(STOCK)
+    rows = declared(inputs, STOCK)
     for name in (STOCK_MARKET, SECTOR, STATEMENT, EARNINGS):
-        rows = beside(rows, inputs.read(name))
-    rows = rows.join(inputs.read(MARKET), on="date", how="left", maintain_order="left")
+        rows = beside(rows, declared(inputs, name))
+    rows = rows.join(declared(inputs, MARKET, ["date"]), on="date", how="left", maintain_order="left")
     return interaction_features(rows)
+
+
+def declared(inputs: Reader, name: str, keys: Sequence[str] = KEYS) -> pl.DataFrame:
+    """What products need of a table of features, and no other column of it: a few of its hundred."""
+    return inputs.read(name, (*keys, *sorted(inputs.table.declared[name] - {*KEYS, AVAILABLE_AT})))
 
 
 def beside(rows: pl.DataFrame, part: pl.DataFrame) -> pl.DataFrame:

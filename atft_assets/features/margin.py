@@ -17,6 +17,7 @@ import polars as pl
 
 from atft_assets.contracts import require_columns
 from atft_assets.features.asof import AVAILABLE_AT
+from atft_assets.features.evenings import log_ratio
 from atft_assets.features.event_feature import event_family
 from atft_assets.features.events import SINCE, carried
 from atft_assets.features.feature import Feature
@@ -253,7 +254,7 @@ def margin_features(
                 for steps, label in ((1, "wow"), (4, "4w"))
             ),
             (pl.col("margin_imbalance") - back("margin_imbalance", 1)).alias("margin_d_imbalance_wow"),
-            ratio(pl.col("_g"), mean_of("_g", 4, 3)).log().alias("margin_gross_mom4"),
+            log_ratio(pl.col("_g"), mean_of("_g", 4, 3)).alias("margin_gross_mom4"),  # null where nothing is held
             *(
                 z_of(column, 52, 26).alias(f"margin_{name}_z52")
                 for name, column in (
@@ -270,7 +271,8 @@ def margin_features(
             (pl.col("IssType") == BORROWABLE).alias("margin_is_borrowable"),
         )
     )
-    made = [f.name for f in FEATURES if f.name in records.columns]
+    # a balance is repeated on many rows: what nothing multiplies there is stored as it will be
+    made = [_stored(f) for f in FEATURES if f.name in records.columns]
     wanted = states(
         records.select("date", "code", AVAILABLE_AT, "_known_at", "_chain", "_state", "_l", "_s", "_dl", "_ds", *made)
     )
@@ -289,11 +291,12 @@ def margin_features(
             pl.col(SINCE).alias("margin_days_since"),
         )
     )
-    stored = (
-        pl.when(fresh).then(pl.col(f.name)).cast(pl.UInt8 if f.kind == "flag" else pl.Float32).alias(f.name)
-        for f in FEATURES
-    )
+    stored = (pl.when(fresh).then(_stored(f)).alias(f.name) for f in FEATURES)
     return frame.select("date", "code", *stored, fresh.fill_null(False).cast(pl.UInt8).alias(FLAG))
+
+
+def _stored(feature: Feature) -> pl.Expr:
+    return pl.col(feature.name).cast(pl.UInt8 if feature.kind == "flag" else pl.Float32)
 
 
 def _grown(side: str, steps: int) -> pl.Expr:

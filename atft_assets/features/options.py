@@ -79,8 +79,17 @@ FEATURES: tuple[Feature, ...] = (
         low=0.0,
         high=1.0,
         model_input=False,
+        may_be_constant=True,  # 0 in a month of falling volatility
     ),
-    _atm("opt_iv_pctrank_252", "share of the last 252 days below opt_iv_cmat_30d", 252, 252, low=0.0, high=1.0),
+    _atm(
+        "opt_iv_pctrank_252",
+        "share of the last 252 days below opt_iv_cmat_30d",
+        252,
+        252,
+        low=0.0,
+        high=1.0,
+        may_be_constant=True,
+    ),
     _atm("opt_iv_chg_5d", "ln(opt_iv_cmat_30d/opt_iv_cmat_30d[-5])", 5, 6),
     _vrp(
         "opt_vrp",

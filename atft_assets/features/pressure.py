@@ -12,7 +12,7 @@ import polars as pl
 
 from atft_assets.features.event_feature import event_family
 from atft_assets.features.feature import Feature
-from atft_assets.features.interactions import beside
+from atft_assets.features.interactions import beside, declared
 from atft_assets.features.names import (
     ALERT,
     FLOW,
@@ -112,9 +112,9 @@ def pressure_features(rows: pl.DataFrame) -> pl.DataFrame:
 
 def build(inputs: Reader) -> pl.DataFrame:
     """The products of a block."""
-    rows = inputs.read(STOCK)
+    rows = declared(inputs, STOCK)
     for name in (STOCK_MARKET, SECTOR, FLOW, MARGIN, ALERT, SHORT):
-        rows = beside(rows, inputs.read(name))
+        rows = beside(rows, declared(inputs, name))
     return pressure_features(rows)
 
 

@@ -14,6 +14,7 @@ import polars as pl
 from atft_assets.features.feature import Feature, family
 from atft_assets.features.indices import INDEX, INDICES
 from atft_assets.features.names import OPTION, OPTIONS_225, STOCK, STOCK_MARKET, UNIVERSE, of
+from atft_assets.features.options import FILLED
 from atft_assets.features.rolling import ENGINE, beta, by_stock, depth, finish, with_moments
 from atft_assets.features.table import FeatureTable, Reader
 from atft_assets.partitions import LOOKBACK_MONTHS
@@ -29,7 +30,7 @@ INDEX_COLUMNS = ("date", *(f"idx_{name}_{h}d" for name in SPREADS for h in (1, 5
 
 TRADED = of(STOCK, "is_traded")
 _common: dict[str, Any] = {"coverage": 0.5}
-_option = family("regimes", source=f"daily_quotes, topix, {OPTIONS_225}", **_common)
+_option = family("regimes", source=f"daily_quotes, topix, {OPTIONS_225}", valid_from=FILLED, **_common)
 _index = family("regimes", source=f"daily_quotes, topix, {INDICES}", **_common)
 
 

@@ -24,7 +24,8 @@ from atft_assets.features.short_positions import REPORT_COLUMNS, positions
 from atft_assets.features.table import FeatureTable, Reader
 from atft_assets.settings import Plan
 
-LOOKBACK_MONTHS = 15  # a year of sales, and a year of reports with twenty days before it
+LOOKBACK_MONTHS = 15  # a year of sales
+REPORT_MONTHS = 27  # reports of a year, with twenty days before it, each up to a year late
 REACH = timedelta(days=400)
 STALE = 1  # trading days: the sales of the day, or of the evening before
 OTHER = "9999"
@@ -355,7 +356,7 @@ TABLE = FeatureTable(
     features=(*FEATURES, *VALIDITY),
     reads={
         SHORT_RATIO: LOOKBACK_MONTHS,
-        SHORT_SALE_REPORT: LOOKBACK_MONTHS,
+        SHORT_SALE_REPORT: REPORT_MONTHS,
         DAILY_QUOTES: LOOKBACK_MONTHS,
         STOCK: 0,
         UNIVERSE: 0,

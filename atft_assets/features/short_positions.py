@@ -3,7 +3,9 @@
 A holder stands with the newest position (by `CalcDate`) that was disclosed by the evening, whatever came later of older
 days: one holder has disclosed a year of positions on one day. A report of the same `CalcDate` is a correction. Below
 0.5 % a report is an exit: from then on nobody knows, and the holder counts as out. Before it silence means that nothing
-changed, for a year; then the holder counts as out as well, so that a value needs a bounded history.
+changed, for a year; then the holder counts as out as well, and what is disclosed more than a year late is no news: so a
+value needs a bounded history. It is that of two years: what was told last year of the year before may be overruled by
+what was known already.
 
 A holder is a name with a principal and a fund, for a house may hold for several. Persons are all called 個人: each
 names its report before (`PrevRptDate`, `PrevRptRatio`), and a report that names one that stands takes its place; one
@@ -29,6 +31,7 @@ from atft_assets.features.share_basis import on_basis
 
 THRESHOLD = 0.005
 SILENT = timedelta(days=365)  # without a report, after which a holder counts as out
+COUNTING = SILENT + timedelta(days=50)  # before a day, in which a report may count for it or for the twenty before it
 PERSONS = ("個人", "個人投資家")
 UNIT = 1_000_000
 REPORT_COLUMNS = (
@@ -60,24 +63,24 @@ def positions(reports: pl.DataFrame, traded: pl.DataFrame, rows: pl.DataFrame) -
         The rows in their order with Float64 columns ss_pos_*, and `is_ss_pos_valid` Boolean: whether the reports of a
         whole year are known; else the columns are null.
     """
-    steps = _running(_steps(_with_lapses(_effective(reports)), traded), _disclosures(reports))
+    since = rows["date"].min()
+    counting = pl.col("date") >= (since - COUNTING if isinstance(since, date) else date.max)
+    effective = _effective(reports, counting)
+    steps = _running(_steps(_with_lapses(effective), traded), _disclosures(reports.filter(counting)))
     days = numbered(rows["date"])
     adv = traded.select("date", "code", "_adv20")
-    known = (
-        rows.select("date", "code")
-        .join(days, on="date", how="left", maintain_order="left")
-        .with_row_index("_row")
-        .sort("_day", maintain_order=True)
-        .join_asof(
-            steps.sort("_evening"),
-            left_on="_day",
-            right_on="_evening",
-            by="code",
-            strategy="backward",
-            check_sortedness=False,
-        )
-        .sort("_row")
-        .join(adv, on=["date", "code"], how="left", maintain_order="left")
+    asked = rows.select("date", "code").join(days, on="date", how="left", maintain_order="left").with_row_index("_row")
+    in_order = rows["date"].is_sorted()  # as a rule: two sorts less
+    found = (asked if in_order else asked.sort("_day", maintain_order=True)).join_asof(
+        steps.sort("_evening"),
+        left_on="_day",
+        right_on="_evening",
+        by="code",
+        strategy="backward",
+        check_sortedness=False,
+    )
+    known = (found if in_order else found.sort("_row")).join(
+        adv, on=["date", "code"], how="left", maintain_order="left"
     )
     first = reports["date"].min()
     believed = pl.col("date") >= (first + SILENT if isinstance(first, date) else date.max)
@@ -121,10 +124,11 @@ def _risk() -> pl.Expr:
     return (ranks[0] + ranks[1] + ranks[2]) / 3
 
 
-def _effective(reports: pl.DataFrame) -> pl.DataFrame:
+def _effective(reports: pl.DataFrame, counting: pl.Expr) -> pl.DataFrame:
     """The reports that changed what was known of a holder: code, holder, CalcDate, evening (number and date), position.
 
-    `_now` is the position in millionths, 0 below the threshold; of one evening the last counts.
+    Of those that still count; what is older has ended by itself, and only overrules others (see `COUNTING`). `_now` is
+    the position in millionths, 0 below the threshold; of one evening the last counts.
     """
     texts = (
         pl.col(name).fill_null("").str.strip_chars().replace(dict.fromkeys(NONE, ""))
@@ -134,6 +138,7 @@ def _effective(reports: pl.DataFrame) -> pl.DataFrame:
         reports.select(REPORT_COLUMNS)
         .filter(pl.col("ShrtPosToSO").is_not_null())
         .with_columns(pl.col("CalcDate").str.to_date("%Y-%m-%d"), pl.col("SSName").str.strip_chars())
+        .filter(pl.col("date") - pl.col("CalcDate") <= SILENT)
         .sort(AVAILABLE_AT, "CalcDate", maintain_order=True)
         .with_columns(pl.concat_str("SSName", *texts, separator="|").alias("_holder"))
     )
@@ -144,6 +149,7 @@ def _effective(reports: pl.DataFrame) -> pl.DataFrame:
     return (
         told.sort(*by, AVAILABLE_AT, "CalcDate", maintain_order=True)
         .filter(pl.col("CalcDate") == pl.col("CalcDate").cum_max().over(by))
+        .filter(counting)
         .join(evenings, on=AVAILABLE_AT, how="left", maintain_order="left")
         .unique([*by, "_evening"], keep="last", maintain_order=True)
         .with_columns(

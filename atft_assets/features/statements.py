@@ -24,7 +24,7 @@ from atft_assets.features.evenings import session_number
 from atft_assets.features.event_feature import event_family
 from atft_assets.features.feature import Feature
 from atft_assets.features.names import DAILY_QUOTES, FINS_SUMMARY, STATEMENT, UNIVERSE, of
-from atft_assets.features.rolling import ratio
+from atft_assets.features.rolling import by_stock, own, ratio
 from atft_assets.features.statement_states import COLUMNS, DOCUMENT, FORECASTS, MOST, STALE, states
 from atft_assets.features.table import FeatureTable, Reader
 
@@ -226,12 +226,11 @@ def _priced_rows(quotes: pl.DataFrame) -> pl.DataFrame:
     """Price of the last trade, carried over a few rows, and how many shares one of the first row has become."""
     factor = 1 / pl.col("AdjFactor").fill_null(1.0)
     return (
-        quotes.select(QUOTES)
-        .sort("code", "date")
+        by_stock(quotes.select(QUOTES))
         .with_columns(
-            pl.col("C").forward_fill(limit=LAST_PRICE).over("code").alias("_price"),
-            factor.cum_prod().over("code").alias("_basis"),
+            own(pl.col("C").forward_fill(limit=LAST_PRICE)).alias("_price"), own(factor.cum_prod()).alias("_basis")
         )
+        .with_columns(pl.col("code").cast(pl.String))
     )
 
 

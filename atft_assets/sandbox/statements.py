@@ -51,7 +51,7 @@ FLAGS = ("MatChgSub", "SigChgInC", "ChgByASRev", "ChgNoASRev", "ChgAcEst", "Retr
 _FLAG_SHARES = (0.02, 0.03, 0.08, 0.02, 0.05, 0.01)
 SCOPE_FLAG_SINCE = date(2024, 7, 22).toordinal()  # SigChgInC
 QUARTERS = np.array(["1Q", "2Q", "3Q", "FY"], dtype=object)
-FLOWS_SINCE = date(2024, 4, 1).toordinal()  # quarters have a semi-annual report's place: more of them tell cash flows
+FLOWS_SINCE = date(2024, 4, 1).toordinal()  # a quarter of the quarters tells cash flows before, three in ten since
 JP, IFRS, US = 0, 1, 2
 STANDARDS = np.array(["JP", "IFRS", "US"], dtype=object)
 

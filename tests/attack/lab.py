@@ -35,7 +35,7 @@ KEY_VARIABLE = "ATFT_KEY_OF_THE_ATTACK"  # not the platform's own: what masks by
 WHOLE = ("trading_calendar", "labels")
 PLACES = ("raw", "features", "graph")
 TELLING = ("schema_failure_alert", "run_failure_alert", "data_warning_alert")  # sensors
-FEATURES = ("universe", "stock_features", "market_features", "stock_market_features", "sector_features", "all_features")
+FEATURES = ("universe", "stock_features", "market_features", "stock_market_features", "sector_features")  # of prices
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Lab:
         )
 
     def carried(self, month: str) -> dg.ExecuteInProcessResult:
-        """Carry a month through the features, as the refresh does."""
+        """Carry a month through the tables that read prices, as the refresh does."""
         result = self.job.execute_in_process(
             instance=self.instance, asset_selection=[dg.AssetKey(name) for name in FEATURES], partition_key=month
         )

@@ -14,8 +14,8 @@ def test_the_table_shows_both_ways_and_their_ratio() -> None:
     found = {"by day": Taken(20.0, 9.0, 540, 1000, 0, hashes), "by file": Taken(4.0, 3.0, 27, 1000, 12, hashes)}
     head, day, file, ratio = table(found)
     assert head.split()[:6] == ["rows", "seconds", "CPU", "requests", "light", "standard"]
-    assert day.split() == ["by", "day", "1,000", "20.0", "9.0", "540", "10.00", "5.00", "1.20"]
-    assert file.split() == ["by", "file", "1,000", "4.0", "3.0", "27", "0.50", "0.25", "0.06"]
+    assert day.split() == ["by", "day", "1,000", "20.0", "9.0", "540", "10.00", "5.00", "1.40"]
+    assert file.split() == ["by", "file", "1,000", "4.0", "3.0", "27", "0.50", "0.25", "0.07"]
     assert ratio.split() == ["ratio", "5.0", "3.0", "20.0", "20.0", "20.0", "20.0"]
 
 

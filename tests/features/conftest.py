@@ -8,7 +8,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from atft_assets.benches.features import build_tables, fill_raw
+from atft_assets.benches.features import build_tables
+from atft_assets.benches.features_raw import fill_prices
 from atft_assets.sandbox import MarketConfig, simulate
 from atft_assets.settings import Plan, Settings
 from atft_assets.store import Store
@@ -52,7 +53,7 @@ def published(tmp_path_factory) -> Fixture:
     root = tmp_path_factory.mktemp("features")
     store = Store(root=str(root))
     market = simulate(MarketConfig(n_names=100, start=START, end=END, seed=3))
-    keys = fill_raw(store, market)
+    keys = fill_prices(store, market)
     publish_records(store, keys)
     build_tables(store, keys, START)
     return Fixture(root, keys)

@@ -250,6 +250,16 @@ def test_positions_of_nobody():
     assert set(got["margin_d_long_wow"].drop_nulls()) == {0.0}
 
 
+def test_who_holds_nothing_any_more_has_no_logarithm():
+    gone = pl.col("date") >= BALANCES["date"].unique().sort()[-3]
+    zero = BALANCES.with_columns(
+        pl.when(gone).then(0.0).otherwise(pl.col(c)).alias(c)
+        for c in ("LongVol", "ShrtVol", "LongStdVol", "ShrtStdVol")
+    )
+    before, got = make(tables())["margin_gross_mom4"], make(tables(zero))["margin_gross_mom4"]
+    assert got.null_count() > before.null_count() and not got.is_infinite().any()
+
+
 def test_the_row_of_the_registry():
     assert TABLE.plan == "standard" and len([f for f in FEATURES if f.model_input]) == 19
     assert all(f.among == FLAG for f in FEATURES) and not any(f.core or f.sequence for f in FEATURES)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from atft_assets import calendar
 from atft_assets.calendar import decision_instant, next_trading_day, shift_trading_days, trading_days
 from atft_assets.features.share_basis import with_basis
-from atft_assets.features.short import FEATURES, POSITIONS_FLAG, SALES_FLAG, VALIDITY, short_features
+from atft_assets.features.short import FEATURES, POSITIONS_FLAG, SALES_FLAG, TABLE, VALIDITY, short_features
 from atft_assets.features.short_positions import positions
 from tests.features.events_proof import assert_as_declared, assert_no_future, differing
 from tests.features.synthetic import raw_quotes
@@ -395,6 +396,21 @@ def test_older_days_that_come_after_an_exit_bring_nobody_back():
     leave = report(date(2019, 5, 15), date(2019, 5, 14), "13010", "Alpha Capital", 0.004, 4e4, date(2019, 5, 7), 0.006)
     late = report(MONDAY, date(2019, 5, 10), "13010", "Alpha Capital", 0.008, 8e4)
     assert on(quiet([come, leave, late]), MONDAY, "ss_pos_holders") == 0
+
+
+def test_an_exit_of_two_years_ago_that_overrules_a_late_report_is_among_what_is_read():
+    """A report of 2018 that comes late in the year is older than an exit that came before all other reports ended."""
+    leave = report(date(2018, 1, 17), date(2018, 1, 15), "13010", "Alpha Capital", 0.004, 4e4)
+    late = report(date(2018, 12, 20), date(2018, 1, 10), "13010", "Alpha Capital", 0.008, 8e4)
+    first = calendar.first_of_month(calendar.shift_month("2019-05", -TABLE.reads["short_sale_report"]))
+    assert first <= date(2018, 1, 17) and on(quiet([leave, late]), MONDAY, "ss_pos_holders") == 0
+    assert on(quiet([late]), MONDAY, "ss_pos_holders") == 1
+
+
+def test_what_is_disclosed_more_than_a_year_late_is_no_news():
+    for calculated, holders in ((date(2018, 5, 18), 0), (date(2018, 5, 21), 1)):
+        got = quiet([report(MONDAY, calculated, "13010", "Alpha Capital", 0.008, 8e4)])
+        assert on(got, MONDAY, "ss_pos_holders") == holders
 
 
 def test_one_house_for_two_principals_is_two_holders_and_markers_are_no_names():

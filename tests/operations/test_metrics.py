@@ -271,6 +271,7 @@ FIRES = {  # series that make an alert fire, one that must not
     "AtftContractBroken": 'atft_check_failed{asset="labels", check="contract", severity="error"} 1',
     "AtftDataOdd": 'atft_check_failed{asset="labels", check="odd", severity="warn"} 1',
     "AtftScoresWithheld": 'atft_alert_last_told_timestamp_seconds{kind="withheld", severity="failure"} 1',
+    "AtftTableLate": 'atft_alert_last_told_timestamp_seconds{kind="late_table", severity="info"} 1',
     "AtftRunFailed": "atft_runs_failed_recently 2",
     "AtftQueueStuck": "atft_queued_run_age_seconds 4000",
     "AtftRunTooLong": "atft_started_run_age_seconds 50000",
