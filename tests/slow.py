@@ -121,7 +121,8 @@ MINUTES = (
     "tests/deploy/test_stack.py",
     "tests/deploy/test_two_hosts.py",
     "tests/deploy/test_unrun_checks.py",
-    # a row of real trainings; two hundred markets
+    # a row of real trainings; two hundred markets; half a year of every table, from requests to the report
+    "tests/benches/test_plants.py::test_a_market_of_half_a_year_walks_the_road_and_nothing_is_found_of_nothing",
     "tests/model/test_footprint.py::test_several_at_a_time_take_what_the_sum_of_their_estimates_says",
     "tests/model/test_footprint.py::test_the_estimate_is_near_the_peak_of_a_real_training",
     "tests/trading/test_daily_scores.py::test_a_real_network_says_the_same_from_the_last_days_as_from_the_whole_panel",

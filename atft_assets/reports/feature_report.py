@@ -32,6 +32,7 @@ from atft_model.interchange.statistics import LEVEL
 NAME = "feature_report"
 PAGE = f"{NAME}.html"
 LEAK_CHECK = "leak_alarm"
+COLOURS = 10  # families whose decay has a colour of its own
 COMPUTING = ("atft_assets.reports", "atft_model.interchange.statistics", "atft_model.interchange.student")
 
 CONTRACT = Contract(
@@ -190,12 +191,19 @@ def plot(result: pl.DataFrame, count: int = 40) -> str:
     bars.set_xlabel("mean daily RankIC with y_cc")
     bars.legend(fontsize=7)
     families = result.group_by("family", "horizon").agg(pl.col("rank_ic").abs().mean()).sort("family", "horizon")
+    largest = families.group_by("family").agg(pl.col("rank_ic").max())
+    largest = largest.sort("rank_ic", "family", descending=[True, False], nulls_last=True)
+    told = largest["family"].head(COLOURS).to_list()
     for part in families.partition_by("family", maintain_order=True):
-        decay.plot(part["horizon"].to_list(), part["rank_ic"].to_list(), marker="o", ms=3, label=part["family"][0])
+        name = part["family"][0]
+        line = {"label": name} if name in told else {"color": "lightgrey", "zorder": 1}
+        decay.plot(part["horizon"].to_list(), part["rank_ic"].to_list(), marker="o", ms=3, **line)
     decay.set_xticks(HORIZONS)
     decay.set_xlabel("horizon, days")
     decay.set_ylabel("mean |RankIC| of a family")
-    decay.legend(fontsize=7)
+    decay.legend(fontsize=7, framealpha=0.6)
+    if largest.height > len(told):
+        decay.set_title(f"the {len(told)} largest of {largest.height} families; grey: the others", fontsize=8)
     return base64_png(made)
 
 
@@ -207,6 +215,7 @@ def render(result: pl.DataFrame, features: Sequence[Feature], picture: str) -> s
         name: str = part["feature"][0]
         cells = [f"<td title='{html.escape(formulas[name].formula, quote=True)}'>{html.escape(name)}</td>"]
         cells.append(f'<td class="text">{html.escape(part["family"][0])}</td>')
+        cells.append(f"<td>{part.sort('horizon')['days'][0]}</td>")
         for r in part.sort("horizon").iter_rows(named=True):
             cells.append(f"<td>{_number(r['rank_ic'])}</td><td>{_t(r)}</td>")
         cells.append(f"<td>{_number(part.sort('horizon')['kept'][-1], 2)}</td>")
@@ -216,14 +225,15 @@ def render(result: pl.DataFrame, features: Sequence[Feature], picture: str) -> s
     said = (
         f"Mean daily rank correlation with close-to-close returns over up to {days} days, t after Newey and West, and "
         f"how much of the one-day correlation is left at {HORIZONS[-1]} days. A star: beyond chance, though "
-        f"{result['feature'].n_unique()} columns were looked at (p below {LEVEL:.0%} after Holm). The newest days, on "
-        "which models are tested, are not looked at."
+        f"{result['feature'].n_unique()} columns were looked at (p below {LEVEL:.0%} after Holm). Days are those on "
+        f"which {LEAST_NAMES} names or more have the column: a large correlation of few days and few names is often "
+        "chance. The newest days, on which models are tested, are not looked at."
     )
     return document(
         "What single columns say about later returns",
         paragraph(said),
         f'<img alt="RankIC by column and horizon" src="data:image/png;base64,{picture}">',
-        f'<div><table><tr><th>column</th><th class="text">family</th>{heads}<th>kept</th></tr>',
+        f'<div><table><tr><th>column</th><th class="text">family</th><th>days</th>{heads}<th>kept</th></tr>',
         *rows,
         "</table></div>",
     )

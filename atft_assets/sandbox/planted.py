@@ -9,7 +9,8 @@
   says nothing; the state stands in the options, which are out the next morning.
 
 Each is known on the evening of the day whose row holds it, moves the next day's return, and has about unit variance
-times its strength in units of the name's residual volatility.
+times its strength in units of the name's residual volatility. What lasts for weeks shows in the returns behind it as
+well, with the square of the strength: momentum finds a strong plant, and of one below about 0.06 it finds nothing.
 """
 
 from dataclasses import replace

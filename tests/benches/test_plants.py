@@ -1,12 +1,16 @@
 """The bench of what the sandbox plants: how it judges a report, and that it can fail."""
 
+import subprocess
+import sys
+
 import polars as pl
 import pytest
 
-from atft_assets.benches.plants import MADE_FOR, READ_IT_TOO, faults_of, lines_of, told
+from atft_assets.benches.plants import MADE_FOR, READ_IT_TOO, STRENGTHS, faults_of, lines_of, told
 from atft_assets.features.catalogue import feature_set
 from atft_assets.sandbox.config import PLANTED
 from atft_assets.store import Store
+from tests.patience import PATIENCE
 
 
 def report(**t: float) -> pl.DataFrame:
@@ -27,7 +31,7 @@ def report(**t: float) -> pl.DataFrame:
 
 
 def test_the_families_that_are_named_are_in_the_catalogue() -> None:
-    assert set(MADE_FOR) == set(READ_IT_TOO) == set(PLANTED)
+    assert set(MADE_FOR) == set(READ_IT_TOO) == set(STRENGTHS) == set(PLANTED)
     named = {*MADE_FOR.values(), *(family for some in READ_IT_TOO.values() for family in some)}
     assert named <= {feature.family for feature in feature_set("full")}
 
@@ -67,3 +71,12 @@ def test_a_market_is_a_line_of_the_table(tmp_path) -> None:  # type: ignore[no-u
         *("covering", "short", "short_column", "+7.2", "0.010"),
         *("statements", "statements_column", "+2.0", "1.000"),
     ]
+
+
+def test_a_market_of_half_a_year_walks_the_road_and_nothing_is_found_of_nothing() -> None:
+    """Over the reform of 2022-04-04, when for days no flow of a section is known. To find a plant takes years."""
+    span = ["--start", "2022-01-04", "--end", "2022-06-30"]
+    command = [sys.executable, "-W", "ignore", "-m", "atft_assets.benches.plants", "--names", "110", *span]
+    done = subprocess.run([*command, "--plants", "none"], capture_output=True, text=True, timeout=2 * PATIENCE)
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert done.stdout.splitlines()[1].split()[:2] == ["none", "-"]
