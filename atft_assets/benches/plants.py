@@ -206,7 +206,9 @@ def main() -> int:
     parser.add_argument("--end", type=date.fromisoformat, default=date(2024, 12, 30), help="(default: %(default)s)")
     parser.add_argument("--strength", type=float, help=f"of every plant (default: {STRENGTHS})")
     parser.add_argument("--seed", type=int, default=7, help="of the market (default: %(default)s)")
-    parser.add_argument("--plants", nargs="+", choices=(NONE, *PLANTED), default=[NONE, *PLANTED])
+    parser.add_argument(
+        "--plants", nargs="+", choices=(NONE, *PLANTED), default=[NONE, *PLANTED], help="(default: all)"
+    )
     parser.add_argument("--ablation", action="store_true", help="fit models too: minutes more a market")
     parser.add_argument("--walk", metavar="ROOT", help="only walk the road of one plant under ROOT")
     given = parser.parse_args()
