@@ -202,12 +202,16 @@ def main() -> int:
     """Walk every market and print what is found."""
     parser = argparse.ArgumentParser(prog="python -m atft_assets.benches.plants", description=__doc__.split("\n\n")[0])
     parser.add_argument("--names", type=int, default=250, help="names of the market (default: %(default)s)")
-    parser.add_argument("--start", type=date.fromisoformat, default=date(2022, 1, 4), help="(default: %(default)s)")
-    parser.add_argument("--end", type=date.fromisoformat, default=date(2024, 12, 30), help="(default: %(default)s)")
+    parser.add_argument(
+        "--start", type=date.fromisoformat, default=date(2022, 1, 4), help="first day (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--end", type=date.fromisoformat, default=date(2024, 12, 30), help="last day (default: %(default)s)"
+    )
     parser.add_argument("--strength", type=float, help=f"of every plant (default: {STRENGTHS})")
     parser.add_argument("--seed", type=int, default=7, help="of the market (default: %(default)s)")
     parser.add_argument(
-        "--plants", nargs="+", choices=(NONE, *PLANTED), default=[NONE, *PLANTED], help="(default: all)"
+        "--plants", nargs="+", choices=(NONE, *PLANTED), default=[NONE, *PLANTED], help="markets to walk (default: all)"
     )
     parser.add_argument("--ablation", action="store_true", help="fit models too: minutes more a market")
     parser.add_argument("--walk", metavar="ROOT", help="only walk the road of one plant under ROOT")

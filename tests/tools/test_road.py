@@ -203,7 +203,7 @@ def test_a_wrong_setting_is_one_line_and_nothing_begins(monkeypatch, capsys, tmp
 
 def test_the_forecast_counts_what_is_lacking(tmp_path):
     sandbox = of(tmp_path, end=date(2024, 12, 30))
-    assert forecast(sandbox, Store(root=str(tmp_path))) == "about 3 minutes on two cores"
+    assert forecast(sandbox, Store(root=str(tmp_path))) == "about 4 minutes on two cores"
     real = of(tmp_path, base_url="https://api.jquants.com/v2", plan=Plan.STANDARD, start=date(2025, 1, 1), end=None)
     store = Store(root=str(tmp_path))
     asked = requests_lacking(real, store)
