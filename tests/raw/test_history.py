@@ -39,9 +39,7 @@ SERVED = [source.name for source in SOURCES if source.endpoint.path in ENDPOINTS
 class HistoryLab(SandboxLab):
     """As `SandboxLab`, with less patience: some faults here never pass."""
 
-    def resources(self) -> dict:
-        made = super().resources()
-        return made | {"jquants": made["jquants"].model_copy(update={"attempts": 5})}
+    attempts = 5
 
 
 @pytest.fixture(scope="module")
@@ -430,7 +428,8 @@ def test_two_runs_at_once(lab, tmp_path, by_day):
 
 
 def test_the_log_says_how_many_months_come_by_file_and_how_large_they_are(lab, capfd):
-    lab.server.faults.add("slow", path="/bulk/file", seconds=2.5)
+    lab.server.faults.add("slow", path="/bulk/file", seconds=2.5, times=1)
+    lab.read_timeout = 10
     materialized(lab.run("daily_quotes", *MONTHS))
     log = said_by(capfd)
     assert "daily_quotes: 2 months come by file (0." in log

@@ -18,12 +18,22 @@ TABLES = ("listed_info", "daily_quotes", "topix", "sector_indices")
 
 
 class SandboxLab(Lab):
-    """As `Lab`, against a sandbox; `server` is the sandbox."""
+    """As `Lab`, against a sandbox; `server` is the sandbox.
+
+    Attributes:
+        attempts: tries of a request; the waits between them double from a millisecond, so that fifteen take sixteen
+            seconds.
+        read_timeout: seconds without a byte.
+    """
+
+    attempts = 15
+    read_timeout = 2
 
     def resources(self) -> dict:
         jquants = JQuantsResource(
             api_key=self.server.api_key, base_url=self.server.base_url, plan=self.plan.value, now=self.now,
-            requests_per_minute=0, attempts=15, first_wait=0.001, first_freeze=0.01, next_freeze=0.02, read_timeout=2,
+            requests_per_minute=0, attempts=self.attempts, first_wait=0.001, first_freeze=0.01, next_freeze=0.02,
+            read_timeout=self.read_timeout,
         )  # fmt: skip
         return {"store": Store(root=str(self.root)), "jquants": jquants}
 
