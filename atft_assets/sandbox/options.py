@@ -10,6 +10,7 @@ thousands.
 """
 
 from dataclasses import dataclass
+from string import digits
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +42,7 @@ FIELDS = (
     "AH", "AL", "AC", "Vo", "OI", "Va", "CM", "Strike", "VoOA", "EmMrgnTrgDiv", "PCDiv", "LTD", "SQD", "Settle", "Theo",
     "BaseVol", "UnderPx", "IV", "IR", "CCMFlag",
 )  # fmt: skip
-_DIGITS = "0123456789ABCDEFGHJKLMNPRSTUVWXY"
+_DIGITS = digits + "ABCDEFGHJKLMNPRSTUVWXY"
 
 
 @dataclass(frozen=True)
