@@ -12,13 +12,13 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import polars as pl
 
-from atft_assets.calendar import TOKYO, previous_trading_day, shift_trading_days
+from atft_assets.calendar import TOKYO, previous_trading_day, shift_trading_days, trading_days
 from atft_assets.jquants.availability import clock_on
 from atft_assets.operations.alerts import Alert, Alerts, Severity
 from atft_assets.operations.freshness import FRESH_BY
 from atft_assets.operations.schedules import live
 from atft_assets.raw import Source, investor_types, margin_interest
-from atft_assets.raw.margin_interest import closes_week
+from atft_assets.raw.margin_interest import DAILY_SINCE, closes_week
 from atft_assets.settings import Settings
 from atft_assets.store import Store
 
@@ -31,23 +31,36 @@ class Cadence:
         column: holds the last day that a record describes; a date, or ISO text.
         after: trading days from that day to its records.
         weekly: a record describes a week, not a day.
+        fewest: sessions of a week of which there are records.
+        since, before: the days that it describes so, the second not included.
     """
 
     source: Source
     column: str
     after: int
     weekly: bool = False
+    fewest: int = 1
+    since: date = date.min
+    before: date = date.max
 
     def due(self, day: date) -> datetime:
         """The instant by which the evening's run must have brought the records of a trading day or the week it ends."""
         return clock_on(shift_trading_days(day, self.after), f"{FRESH_BY}:00")
 
-    def newest_due(self, now: datetime) -> date:
-        """The newest trading day, or the last one of a week, whose records are due."""
-        day = previous_trading_day(now.astimezone(TOKYO).date() + timedelta(days=1))
-        while self.due(day) > now or (self.weekly and not closes_week(day)):
+    def newest_due(self, now: datetime) -> date | None:
+        """The newest trading day, or the last one of a week, whose records are due; None where it describes none."""
+        today = now.astimezone(TOKYO).date()
+        day = previous_trading_day(min(today + timedelta(days=1), self.before))
+        while day >= self.since:
+            if self.due(day) <= now and self.describes(day):
+                return day
             day = previous_trading_day(day)
-        return day
+        return None
+
+    def describes(self, day: date) -> bool:
+        """Whether there are records of a trading day, or of the week that it ends."""
+        monday = day - timedelta(days=day.weekday())
+        return not self.weekly or (closes_week(day) and len(trading_days(monday, day)) >= self.fewest)
 
     def reached(self, newest: date, due: date) -> bool:
         """Whether records up to `newest` hold those that are due; a week is told apart by its Monday."""
@@ -56,7 +69,8 @@ class Cadence:
 
 CADENCES = (
     Cadence(investor_types.SOURCE, "EnDate", 4, weekly=True),
-    Cadence(margin_interest.SOURCE, "date", 1),  # the daily edition
+    Cadence(margin_interest.SOURCE, "date", 2, weekly=True, fewest=3, before=DAILY_SINCE),
+    Cadence(margin_interest.SOURCE, "date", 1, since=DAILY_SINCE),
 )
 
 
@@ -88,7 +102,7 @@ def late_tables(settings: Settings, clock: Callable[[], datetime] = lambda: date
         for cadence in CADENCES:
             newest = newest_described(store, cadence)
             due = cadence.newest_due(now)
-            if newest is not None and not cadence.reached(newest, due):
+            if newest is not None and due is not None and not cadence.reached(newest, due):
                 alerts.send(late(cadence, newest, due))
                 told[cadence.source.name] = newest
         return dg.SensorResult(skip_reason=_summary(told))

@@ -16,7 +16,7 @@ from atft_assets.jquants.availability import clock_on
 from atft_assets.operations.alerts import Alerts
 from atft_assets.operations.hours import EVENING, NIGHT, asked_at_night, last_of
 from atft_assets.operations.jobs import night_refresh_job
-from atft_assets.operations.late_tables import CADENCES, late_tables
+from atft_assets.operations.late_tables import CADENCES, Cadence, late_tables
 from atft_assets.operations.schedules import months_due, night_refresh_schedule, nightly_refresh_schedule
 from atft_assets.raw import SOURCES, Source
 from atft_assets.settings import Settings
@@ -165,12 +165,28 @@ def test_a_weekly_table_late_by_a_day_is_told_once_and_nothing_fails(
 
 
 @given(trading, st.sampled_from(CADENCES), st.integers(0, 23))
-def test_what_is_due_is_the_newest_whose_hour_has_passed(day: date, cadence: object, hour: int) -> None:
-    assert cadence in CADENCES
-    chosen = next(one for one in CADENCES if one == cadence)
+def test_what_is_due_is_the_newest_whose_hour_has_passed(day: date, cadence: Cadence, hour: int) -> None:
     now = datetime(day.year, day.month, day.day, hour, 30, tzinfo=TOKYO)
-    due = chosen.newest_due(now)
-    assert chosen.due(due) <= now and chosen.reached(due, due)
-    later = [d for d in trading_days(due + timedelta(days=1), day) if chosen.due(d) <= now]
-    weeks = [d for d in later if next_trading_day(d).isocalendar()[:2] != d.isocalendar()[:2]]
-    assert (weeks if chosen.weekly else later) == []
+    due = cadence.newest_due(now)
+    if due is None:
+        assert cadence.due(cadence.since) > now
+        return
+    assert cadence.due(due) <= now and cadence.reached(due, due) and cadence.since <= due < cadence.before
+    later = trading_days(due + timedelta(days=1), day)
+    assert [d for d in later if d < cadence.before and cadence.due(d) <= now and cadence.describes(d)] == []
+
+
+@pytest.mark.parametrize(
+    ("evening", "weekly", "daily"),
+    [
+        (date(2024, 4, 15), date(2024, 4, 5), None),  # Monday
+        (date(2024, 4, 16), date(2024, 4, 12), None),  # Tuesday, the second business day after the week
+        (date(2024, 1, 10), date(2023, 12, 29), None),  # the week to 5 January has two sessions, and no balances
+        (date(2026, 11, 20), date(2026, 9, 18), date(2026, 11, 19)),
+    ],
+)
+def test_balances_of_margin_are_due_by_week_and_later_by_day(evening: date, weekly: date, daily: date | None) -> None:
+    by_week, by_day = (one for one in CADENCES if one.source.name == "margin_interest")
+    now = clock_on(evening, "20:00")
+    assert (by_week.newest_due(now), by_day.newest_due(now)) == (weekly, daily)
+    assert daily is None or by_week.reached(daily, weekly)  # what comes by day is never told of as a week
