@@ -91,7 +91,7 @@ def late_tables(settings: Settings, clock: Callable[[], datetime] = lambda: date
 
     @dg.sensor(
         name="late_tables",
-        minimum_interval_seconds=1800,
+        minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING if live(settings) else dg.DefaultSensorStatus.STOPPED,
         description="Tables that come some days after what they describe: told when the newest records are not there.",
     )
