@@ -44,7 +44,7 @@ CLOSED = [day for day in (FIRST + timedelta(n) for n in range(12)) if day.weekda
 VOLUME_MB, LEFT_KB = 400, 200
 BARS = "/equities/bars/daily"
 EXPECTED = {
-    # margin of the week before is due on this Tuesday; what the night asks for, this clock begins in the evening as well
+    # margin of the week before is due on this Tuesday; what the night asks for, this clock begins in the evening too
     AWAY: ["data_freshness", "late_table", "run_failure", "run_failure"],
     SCHEMA: ["data_freshness", "schema_failure"],
     KILLED: ["run_failure"],
