@@ -185,7 +185,9 @@ def _months(
     for key in keys:
         days = released.among(source.days_of(key))
         wanted = source.choose(days, released) if source.choose else days
-        if not wanted and not source.latest_only:
+        begun = any(released.start <= day <= released.last for day in source.days_of(key))
+        # a table of an evening that lags has an empty month until its first records are out: what reads it goes on
+        if not wanted and not source.latest_only and not (begun and source.optional):
             early.append(key)
             continue
         landed = None if refetch else landing.load(key, [source.day_column])

@@ -106,7 +106,9 @@ class Source:
                 f"records apart by {row.key_columns}"
             )
         fewest = FEWEST_ROWS if self.empty_ok else self.contract.fewest  # events: some months have few
-        object.__setattr__(self, "contract", replace(self.contract, empty_ok=self.empty_ok, fewest=fewest))
+        object.__setattr__(
+            self, "contract", replace(self.contract, empty_ok=self.empty_ok or self.optional, fewest=fewest)
+        )
 
     @property
     def name(self) -> str:

@@ -440,3 +440,12 @@ def test_names_of_kept_files_tell_versions_apart():
     file = BulkFile("k", "2024-01", datetime(2024, 2, 10, tzinfo=calendar.TOKYO), 10)
     others = [replace(file, key="l"), replace(file, size=11), replace(file, modified=file.modified.replace(minute=1))]
     assert len({one.name for one in (file, *others)}) == 4
+
+
+@pytest.mark.parametrize("table", ["options_225", "margin_interest"])
+def test_on_the_first_evening_of_a_month_a_table_that_lags_has_an_empty_month(lab, table):
+    """What reads it goes on; the next evening, or the next week, brings the rows."""
+    for evening, rows in ((datetime(2024, 2, 1, 18, 30), False), (datetime(2024, 2, 6, 18, 30), True)):
+        lab.server.now, lab.now = evening, evening.isoformat()
+        assert lab.run(table, "2024-02").success
+        assert bool(lab.read(table).height) is rows
