@@ -15,7 +15,8 @@ import polars as pl
 
 from atft_assets import calendar
 from atft_assets.jquants.endpoint import Endpoint, Field
-from atft_assets.raw.records import column_order, plain, row_order
+from atft_assets.raw.cells import typed
+from atft_assets.raw.records import column_order, row_order
 from atft_assets.raw.registry import SOURCES
 from atft_assets.raw.stamps import stamped
 from atft_assets.sandbox import (
@@ -205,14 +206,7 @@ def as_stored(endpoint: Endpoint, answer: pl.DataFrame, key: str) -> pl.DataFram
 
 
 def _typed(field: Field, values: pl.Series) -> pl.Series:
-    """A field as it lies on disk: numbers as Float64, whatever else as text, "" as null where it may be null."""
+    """A field as it lies on disk: numbers as Float64, whatever else as text."""
     if field.numeric:
         return values.cast(pl.Float64)
-    text = values.cast(pl.String).str.strip_prefix(AS_JSON)
-    if field.kind == "S":
-        return text
-    if field.kind != "S?":
-        seen = text.drop_nulls().unique()
-        stored = pl.Series([plain(cell) for cell in seen], dtype=pl.String)
-        text = text.replace_strict(seen, stored, default=None, return_dtype=pl.String)
-    return text.replace("", None) if field.kind in ("S?", "SN?") else text
+    return typed(field, values.cast(pl.String).str.strip_prefix(AS_JSON))

@@ -167,7 +167,7 @@ def told(plant: str, store: Store) -> list[str]:
     mine = next((one for one in lines if one.family == MADE_FOR.get(plant)), None)
     others = [one for one in lines if one.family not in seen]
     cells = [*_cells(mine), *_cells(others[0] if others else None)]
-    out = [f"{plant:<11}{''.join(f'{cell:<{width}}' for cell, width in zip(cells, WIDTHS * 2, strict=True))}".rstrip()]
+    out = [_row(plant, cells)]
     path = store.local("evaluation", MAIN, FILE)
     if path.exists():
         board = json.loads(path.read_text())
@@ -184,6 +184,10 @@ def told(plant: str, store: Store) -> list[str]:
 WIDTHS = (14, 30, 8, 8)
 
 
+def _row(first: str, cells: Sequence[str]) -> str:
+    return f"{first:<11}{''.join(f'{cell:<{width}}' for cell, width in zip(cells, WIDTHS * 2, strict=True))}".rstrip()
+
+
 def _cells(line: Line | None) -> tuple[str, ...]:
     if line is None:
         return ("-", "", "", "")
@@ -193,9 +197,7 @@ def _cells(line: Line | None) -> tuple[str, ...]:
 def head() -> str:
     """The head of the table."""
     cells = ("made for it", "column", "t", "p Holm", "next family", "column", "t", "p Holm")
-    return (
-        f"{'planted':<11}{''.join(f'{cell:<{width}}' for cell, width in zip(cells, WIDTHS * 2, strict=True))}".rstrip()
-    )
+    return _row("planted", cells)
 
 
 def main() -> int:

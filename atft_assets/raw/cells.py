@@ -123,7 +123,7 @@ def typed_cells(
         name = endpoint.column(field.name)
         schema = contract.schema.columns.get(name)
         if field.name in frame.columns:
-            columns.append(_typed(field, frame[field.name]).alias(name))
+            columns.append(typed(field, frame[field.name]).alias(name))
         elif schema is not None and schema.required:
             columns.append(pl.Series(name, [None] * frame.height, pl.Float64 if field.numeric else pl.String))
     unknown = sorted(set(frame.columns) - endpoint.declared.keys())
@@ -135,7 +135,12 @@ def typed_cells(
     return stamped(endpoint, made.with_columns(days), contract.table, partition)
 
 
-def _typed(field: Field, text: pl.Series) -> pl.Series:
+def typed(field: Field, text: pl.Series) -> pl.Series:
+    """The cells of a field as they are stored.
+
+    Raises:
+        UnfitFile: one is no number.
+    """
     if field.numeric:
         filled = text.replace("", None)
         numbers = filled.cast(pl.Float64, strict=False)

@@ -7,45 +7,18 @@ of their own (index 0050 is not sector 0050).
 from collections.abc import Iterator, Sequence
 from datetime import date
 
-import pandera.polars as pa
 import polars as pl
 
-from atft_assets.contracts import Contract
 from atft_assets.jquants.client import Query
 from atft_assets.jquants.endpoints import INDICES
 from atft_assets.raw.beside import Beside
-from atft_assets.raw.columns import (
-    DATED,
-    INDEX_CODE,
-    available_at_column,
-    code_column,
-    date_column,
-    highest,
-    lowest,
-    price,
-)
-from atft_assets.raw.index_rules import index_jumps
+from atft_assets.raw.index_rules import index_contract, index_jumps
 from atft_assets.raw.source import Pull, Source
 from atft_assets.raw.stamps import Failure
 
 SECTORS = tuple(f"{number:04X}" for number in range(0x40, 0x61))
 
-CONTRACT = Contract(
-    table="sector_indices",
-    schema=pa.DataFrameSchema(
-        {
-            "date": date_column(),
-            "code": code_column(INDEX_CODE, "Index code, four characters"),
-            "O": price("Open", nullable=True),
-            "H": price("High", highest(), nullable=True),
-            "L": price("Low", lowest(), nullable=True),
-            "C": price("Close"),
-            "available_at": available_at_column(),
-        },
-        unique=INDICES.key_columns,
-    ),
-    constant_ok=DATED,
-)
+CONTRACT = index_contract("sector_indices")
 
 
 def rules(frame: pl.DataFrame, beside: Beside) -> Iterator[Failure]:
