@@ -14,9 +14,10 @@ from tests.e2e.locations import DOCUMENT, LOADED
 
 pytestmark = [pytest.mark.deploy, pytest.mark.machine, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-LAUNCH = """mutation {launchRun(executionParams: {selector: {repositoryLocationName: "atft",
-repositoryName: "__repository__", jobName: "__ASSET_JOB", assetSelection: [%s]}, executionMetadata: {tags: [%s]},
-runConfigData: {}, mode: "default"}) {__typename ... on LaunchRunSuccess {run {runId}}}}"""
+JOB = 'repositoryLocationName: "atft", repositoryName: "__repository__", pipelineName: "__ASSET_JOB"'
+LAUNCH = """mutation {launchRun(executionParams: {selector: {%s}, executionMetadata: {tags: [%s]}, runConfigData: {},
+mode: "default"}) {__typename ... on LaunchRunSuccess {run {runId}} ... on InvalidSubsetError {message}}}"""
+VALID = """{isPipelineConfigValid(pipeline: {%s}, runConfigData: {}, mode: "default") {__typename}}"""
 RANGE = """{key: "dagster/asset_partition_range_start", value: "2022-02"},
 {key: "dagster/asset_partition_range_end", value: "2025-06"}"""
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
@@ -32,15 +33,27 @@ def box() -> Iterator[Machine]:
         yield one
 
 
+def chosen(assets: str) -> str:
+    """The job of these assets, as GraphQL names it."""
+    paths = ", ".join(f'{{path: ["{name}"]}}' for name in assets.split())
+    return f"{JOB}, assetSelection: [{paths}]"
+
+
 def loaded(box: Machine) -> bool:
-    """Whether the UI serves our code."""
+    """Whether the UI serves our code, and the code server answers it.
+
+    Of a code server that is away the UI goes on to show what it knew; only a job cut out of the code is asked for anew.
+    """
     document = DOCUMENT.decode()
     answer = box.query(document[document.index("{workspace") : -2])
-    return bool(answer) and answer["workspaceOrError"].get("locationEntries") == LOADED
+    if not answer or answer["workspaceOrError"].get("locationEntries") != LOADED:
+        return False
+    said = box.query(VALID % chosen("trading_calendar"))
+    return bool(said) and said["isPipelineConfigValid"]["__typename"] == "PipelineConfigValidationValid"
 
 
 def launch(assets: str, tags: str = "") -> str:
-    return LAUNCH % (", ".join(f'{{path: ["{name}"]}}' for name in assets.split()), tags)
+    return LAUNCH % (chosen(assets), tags)
 
 
 def launched(box: Machine, assets: str, tags: str = "") -> str:
