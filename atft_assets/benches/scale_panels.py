@@ -16,7 +16,7 @@ from typing import Any
 
 from atft_assets.graph.asset import GraphConfig, month_graphs
 from atft_assets.panel.asset import build_audit_publish, catalogued
-from atft_assets.panel.config import PanelConfig
+from atft_assets.panel.config import FeatureSet, PanelConfig
 from atft_assets.panel.sources import plan_panel
 from atft_assets.store import Store
 from atft_model.interchange.config import PRESETS
@@ -84,12 +84,14 @@ def panels() -> Lines:
     yield from carried_on(made, panel, axes)
 
 
-def larger(axes: Axes, names: int = NAMES, days: int = DAYS) -> Axes:
-    """The axes of a larger panel of the same features, all of whose names are eligible, a graph a month."""
+def larger(axes: Axes, names: int = NAMES, days: int = DAYS, features: int | None = None) -> Axes:
+    """The axes of a larger panel: all of its names eligible, a graph a month, the same features or another number."""
     months = round(days / DAYS_A_MONTH)
     graph = months * names * axes.neighbours * 17  # a place, a mask, three numbers
     each = (axes.file_bytes - axes.periods * axes.names * axes.neighbours * 17) / (axes.days * axes.names)
-    wide = {**vars(axes), "days": days, "names": names, "eligible": names, "periods": months}
+    features = axes.features if features is None else features
+    each += 2 * (features - axes.features)  # a feature is a BF16
+    wide = {**vars(axes), "days": days, "names": names, "eligible": names, "periods": months, "features": features}
     return Axes(**{**wide, "file_bytes": int(each * days * names + graph)})
 
 
@@ -102,13 +104,16 @@ def carried_on(made: dict[str, Any], panel: dict[str, Any], axes: Axes) -> Lines
         f"carried on to {NAMES} x {DAYS}: features {rows * made['cpu_s'] / made['rows'] / 3600:.1f} h of processor; "
         f"panel {wide.file_bytes / 1e9:.0f} GB, {ratio * panel['panel_s'] / 3600:.1f} h"
     )
-    for name in ("small", "base"):
-        for device, mode in (("cpu", "safe"), ("cuda", "optimized")):
-            need = footprint(wide, PRESETS[name], PHASES[2].on, device=device, mode=mode)  # type: ignore[arg-type]
-            yield (
-                f"computed, phase 2, preset {name} on {device} ({mode}): panel {need.panel / 1e9:.0f} GB, step "
-                f"{need.step / 1e9:.1f} GB; device {need.device / 1e9:.0f} GB, host {need.host / 1e9:.0f} GB"
-            )
+    for feature_set in FeatureSet:
+        each = larger(axes, features=len(catalogued(feature_set)[0]))
+        for name in ("small", "base"):
+            for device, mode in (("cpu", "safe"), ("cuda", "optimized")):
+                need = footprint(each, PRESETS[name], PHASES[2].on, device=device, mode=mode)  # type: ignore[arg-type]
+                yield (
+                    f"computed, phase 2, {feature_set}, preset {name} on {device} ({mode}): {each.features} features, "
+                    f"file {each.file_bytes / 1e9:.1f} GB, panel {need.panel / 1e9:.0f} GB, step {need.step / 1e9:.1f} "
+                    f"GB; device {need.device / 1e9:.0f} GB, host {need.host / 1e9:.0f} GB"
+                )
 
 
 if __name__ == "__main__":

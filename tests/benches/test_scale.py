@@ -20,6 +20,8 @@ def test_a_larger_panel_has_as_many_bytes_a_cell_and_a_graph_a_month() -> None:
     assert (wide.days, wide.names, wide.eligible, wide.periods) == (DAYS, NAMES, NAMES, 240)
     assert wide.file_bytes == DAYS * NAMES * 150 + 240 * NAMES * 11 * 17
     assert (wide.features, wide.neighbours, wide.horizons) == (50, 11, 4)
+    wider = larger(MEASURED, features=384)
+    assert wider.features == 384 and wider.file_bytes == wide.file_bytes + DAYS * NAMES * (384 - 50) * 2
 
 
 def test_what_is_carried_on_is_said_with_its_preset_and_device() -> None:
@@ -27,7 +29,8 @@ def test_what_is_carried_on_is_said_with_its_preset_and_device() -> None:
     first, *others = carried_on(made, panel, MEASURED)
     assert "features 0.3 h of processor; panel 8 GB, 0.3 h" in first
     assert [line.split(": ")[0] for line in others] == [
-        f"computed, phase 2, preset {preset} on {device}"
+        f"computed, phase 2, {feature_set}, preset {preset} on {device}"
+        for feature_set in ("core", "stock", "full")
         for preset in ("small", "base")
         for device in ("cpu (safe)", "cuda (optimized)")
     ]
