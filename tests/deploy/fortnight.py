@@ -32,7 +32,7 @@ from tests.ports import free_port
 PATIENT = 8 * PATIENCE  # seconds; for an evening's run
 CODE = "tests.deploy.fortnight_code"
 SERVER = "ATFT_SERVER_OF_TESTS"  # by which that code knows the sandbox
-REFRESH = "nightly_refresh"
+REFRESH, NIGHT = "nightly_refresh", "night_refresh"
 AGAIN = """mutation($id: String!) { launchRunReexecution(reexecutionParams: {parentRunId: $id, strategy: ALL_STEPS}) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 
@@ -216,15 +216,22 @@ class Platform:
         return self.patiently(ended, f"the end of the refresh of {day}")
 
     def skipped(self, instance: dg.DagsterInstance, day: date) -> str:
-        """Let the schedule look at a closed day; what it says."""
+        """Let the schedules look at a closed day; what that of the evening says, once the night's run is over."""
         self.turn(at(day, "18:29:55"))
-        due = at(day, "18:30").timestamp()
+        said = str(self.ticked(instance, REFRESH, at(day, "18:30")).skip_reason)
+        if day.weekday() in range(1, 6):
+            self.ticked(instance, NIGHT, at(day, "03:30"))
+        self.patiently(partial(self.idle, instance), "the end of what the night asked for")
+        return said
+
+    def ticked(self, instance: dg.DagsterInstance, name: str, due: datetime) -> Any:
+        """The tick of a schedule that is due at an instant, when it is over."""
 
         def tick() -> Any:
-            found = [one for one in self.ticks(instance, REFRESH) if one.timestamp == due]
+            found = [one for one in self.ticks(instance, name) if one.timestamp == due.timestamp()]
             return found[0] if found and found[0].status.value != "STARTED" else None
 
-        return str(self.patiently(tick, f"the look at {day}").skip_reason)
+        return self.patiently(tick, f"the look of {name} at {due}")
 
     def ticks(self, instance: dg.DagsterInstance, name: str) -> list[Any]:
         """The newest ticks of a schedule or sensor."""

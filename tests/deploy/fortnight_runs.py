@@ -1,7 +1,7 @@
 """Runs of the two weeks without a daemon: what was there before them, an evening, and all evenings at one stroke.
 
-`python -m tests.deploy.fortnight_runs before`, `evening DAY`, or `stroke DAY`, which builds what evenings build up to
-that day. The clock is set by the one who calls.
+`python -m tests.deploy.fortnight_runs before`, `evening DAY`, `stroke DAY`, which builds what evenings build up to that
+day, or `night DAY`, what is asked for in the night after it. The clock is set by the one who calls.
 """
 
 import sys
@@ -64,18 +64,21 @@ def before(instance: dg.DagsterInstance) -> None:
     install(store.local("trading"), Promotion(at, "champion", champion, rule="first"))
 
 
-def evening(instance: dg.DagsterInstance, day: date, stroke: bool) -> None:
-    """The nightly refresh of a day; at one stroke it scores those before it too, and leaves the book, which goes from
-    evening to evening, alone.
+def refresh(instance: dg.DagsterInstance, day: date, word: str) -> None:
+    """The refresh of an evening, or of the night after it.
+
+    At one stroke it scores the evenings before it too, and leaves the book, which goes from evening to evening, alone.
     """
     due = months_due(day, published_months(Store(root=settings.data_root)))
     tags = {"atft/trading_day": day.isoformat()}
     tags |= {"dagster/partition": due[0]} if len(due) == 1 else {f"{SPAN}start": due[0], f"{SPAN}end": due[-1]}
     assert due[-1] == month_key(day)
-    job = next(job for job in defs.jobs or () if job.name == "nightly_refresh")
+    name = "night_refresh" if word == "night" else "nightly_refresh"
+    job = next(job for job in defs.jobs or () if job.name == name)
     assert isinstance(job, UnresolvedAssetJobDefinition)
-    selected = [name for name in names_of(job.selection) if not (stroke and name in BOOK)]
-    run(instance, selected, tags, {"ops": {"daily_scores": {"config": {"catch_up": 10 if stroke else 5}}}})
+    selected = [name for name in names_of(job.selection) if not (word == "stroke" and name in BOOK)]
+    scores = {"daily_scores": {"config": {"catch_up": 10 if word == "stroke" else 5}}}
+    run(instance, selected, tags, {} if word == "night" else {"ops": scores})
 
 
 def main(words: list[str]) -> None:
@@ -83,7 +86,7 @@ def main(words: list[str]) -> None:
         if words == ["before"]:
             before(instance)
         else:
-            evening(instance, date.fromisoformat(words[1]), words[0] == "stroke")
+            refresh(instance, date.fromisoformat(words[1]), words[0])
 
 
 if __name__ == "__main__":

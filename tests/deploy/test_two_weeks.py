@@ -207,8 +207,9 @@ def lived(before: Platform, volume: Path) -> Lived:
                     if day.weekday() >= 5:
                         continue
                     said = passed(one, instance, day)
-                    weeks.rows.append((day, said, sorted(record["kind"] for record in told.news())))
-                    print(weeks.rows[-1], flush=True)
+                    news = told.news()
+                    weeks.rows.append((day, said, sorted(record["kind"] for record in news)))
+                    print(day, said, *(json.dumps(record) for record in news), sep="\n  ", flush=True)
                 over(one, instance)
         finally:
             one.end()
@@ -254,10 +255,12 @@ def test_scores_and_orders_come_each_trading_evening(lived: Lived) -> None:
 
 @pytest.mark.timeout(3600)
 def test_every_partition_is_as_one_quiet_run_builds_it(before: Platform, lived: Lived) -> None:
-    """From the Friday before to the last evening in one run that nothing disturbs."""
+    """From the Friday before to the last evening in one run that nothing disturbs, and the night after it."""
     stroke = copied(before, before.root.parent / "stroke")
     stroke.turn(at(EVENINGS[-1], "22:00"))
     stroke.runs("stroke", str(EVENINGS[-1]))
+    stroke.turn(at(LAST, "18:30"))  # when this clock has come to it
+    stroke.runs("night", str(EVENINGS[-1]))
     paths = {
         path.relative_to(stroke.data)
         for folder in ("raw", "features", "graph")
