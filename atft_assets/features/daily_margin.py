@@ -34,47 +34,20 @@ SHARES = of(MARGIN_ALERT, "LongOut", "ShrtOut")
 ORDER = of(MARGIN_ALERT, "AppDate", AVAILABLE_AT)
 ADJUSTED = of(DAILY_QUOTES, "AdjFactor")
 TRADED = of(DAILY_QUOTES, "Vo", "AdjFactor")
-KNOWN = "evening of the publication, the business day after the balance"
+SOURCE = {
+    "availability": "evening of the publication, the business day after the balance",
+    "valid_from": date(2008, 5, 8),
+}
 
-_listed = event_family(
-    "daily_margin",
-    kind="flag",
-    source="margin_alert",
-    reads=ORDER,
-    availability=KNOWN,
-    valid_from=date(2008, 5, 8),
-    low=0,
-    high=1,
-)
+_listed = event_family("daily_margin", kind="flag", source="margin_alert", reads=ORDER, low=0, high=1, **SOURCE)
 _feature = event_family(
-    "daily_margin",
-    kind="event",
-    source="margin_alert",
-    reads=(*SHARES, *ORDER),
-    availability=KNOWN,
-    valid_from=date(2008, 5, 8),
-    coverage=0.6,
-    among=FLAG,
+    "daily_margin", kind="event", source="margin_alert", reads=(*SHARES, *ORDER), coverage=0.6, among=FLAG, **SOURCE
 )
-_split = event_family(  # over several days, or against a volume: on one basis of shares
-    "daily_margin",
-    kind="event",
-    source="margin_alert, daily_quotes",
-    availability=KNOWN,
-    valid_from=date(2008, 5, 8),
-    coverage=0.2,
-    among=FLAG,
-)
-_setup = event_family(
-    "daily_margin",
-    kind="flag",
-    source="margin_alert, daily_quotes",
-    availability=KNOWN,
-    valid_from=date(2008, 5, 8),
-    low=0,
-    high=1,
-    among=FLAG,
-)
+BOTH = {"source": "margin_alert, daily_quotes", "among": FLAG, **SOURCE}
+_split = event_family(
+    "daily_margin", kind="event", coverage=0.2, **BOTH
+)  # over days, or volume: on one basis of shares
+_setup = event_family("daily_margin", kind="flag", low=0, high=1, **BOTH)
 
 
 def _list(name: str, formula: str, **own: object) -> EventFeature:

@@ -48,27 +48,20 @@ FLAG = "is_margin_valid"
 BORROWABLE = "2"  # IssType of names that can be sold short by standardised margin
 BALANCES = of(MARGIN_INTEREST, "LongVol", "ShrtVol")
 ADJUSTED = of(DAILY_QUOTES, "AdjFactor")
-KNOWN = "evening on which the week's balance is published: the second business day of the week after"
+SOURCE = {
+    "availability": "evening on which the week's balance is published: the second business day of the week after",
+    "valid_from": date(2012, 2, 10),
+    "among": FLAG,
+}
 
-_feature = event_family(
-    "margin",
-    kind="event",
-    source="margin_interest",
-    reads=BALANCES,
-    availability=KNOWN,
-    valid_from=date(2012, 2, 10),
-    coverage=0.9,
-    among=FLAG,
-)
+_feature = event_family("margin", kind="event", source="margin_interest", reads=BALANCES, coverage=0.9, **SOURCE)
 _week = event_family(  # over several weeks: on one basis of shares
     "margin",
     kind="event",
     source="margin_interest, daily_quotes",
     reads=(*BALANCES, *ADJUSTED),
-    availability=KNOWN,
-    valid_from=date(2012, 2, 10),
     coverage=0.6,
-    among=FLAG,
+    **SOURCE,
 )
 _SHARES = {"long": "L", "short": "S", "gross": "L + S", "imbalance": "margin_imbalance"}
 
