@@ -6,7 +6,13 @@ from typing import Any
 import dagster as dg
 
 from atft_assets.contracts import CONTRACT_CHECK
+from atft_assets.dagster_private import BaseAssetGraph
 from atft_assets.operations.alerts import Alert, Alerts
+
+NO_STEP = (
+    "See in the UI whether it was started anew by itself (a refresh is, once); if not, re-execute it from failure: "
+    "what was published stays."
+)
 
 
 def run_failure_alert(every: int = 30) -> dg.SensorDefinition:
@@ -30,7 +36,7 @@ def run_failure_alert(every: int = 30) -> dg.SensorDefinition:
         if failed and not others:
             context.log.info("only contracts failed in this run: told by schema_failure_alert")
             return
-        alerts.send(_run_alert(context.dagster_run, context.failure_event, others))
+        alerts.send(_run_alert(context, others))
 
     return run_failure_alert
 
@@ -50,25 +56,56 @@ def _contract_steps(context: dg.RunFailureSensorContext) -> set[str | None]:
     }
 
 
-def _run_alert(run: dg.DagsterRun, end: dg.DagsterEvent, failed: Sequence[dg.DagsterEvent]) -> Alert:
+def _run_alert(context: dg.RunFailureSensorContext, failed: Sequence[dg.DagsterEvent]) -> Alert:
+    run, end = context.dagster_run, context.failure_event
+    graph = context.repository_def.asset_graph if context.repository_def else None
     steps = [event.step_key or "-" for event in failed]
     error = failed[0].step_failure_data.error if failed else getattr(end.event_specific_data, "error", None)
     cause = root_cause(error) if error else (end.message or "the run ended without saying why")
-    span = [run.tags.get(f"dagster/asset_partition_range_{side}") for side in ("start", "end")]
-    partition = run.tags.get("dagster/partition") or (f"{span[0]}...{span[1]}" if span[0] else "-")
-    again = f"dagster asset materialize --select {steps[0].replace('__', '/')}" if steps else "the same command"
-    if steps and partition != "-":
-        again += f" --partition{'-range' if span[0] else ''} {partition}"
     return Alert(
         kind="run_failure",
         # the first words of the cause: what follows are numbers and addresses that differ each time
         fingerprint=f"run_failure/{run.job_name}/{','.join(steps)}/{cause[:60]}",
         what=f"run {run.run_id[:8]} of {_title(run)} failed" + (f" in {', '.join(steps)}" if steps else ""),
-        where={"job": _title(run), "step": ", ".join(steps) or "-", "partition": partition},
+        where={"job": _title(run), "step": ", ".join(steps) or "-", "partition": _partition(run) or "-"},
         why=cause,
-        todo=f"Read the step's log in the run, remove the cause, then run `{again}` (or re-execute from failure).",
+        todo=_todo(_commands(graph, run, steps)) if steps else NO_STEP,
         run_id=run.run_id,
     )
+
+
+def _todo(commands: Sequence[str]) -> str:
+    instead = " and then ".join(f"`{command}`" for command in commands)
+    return (
+        "Read the step's log in the run, remove the cause, then re-execute the run from failure in the UI, which goes "
+        f"on with what it had to skip, or run {instead}."
+    )
+
+
+def _partition(run: dg.DagsterRun) -> str:
+    """The run's partition or range of partitions, as the command line takes it; empty if it has none."""
+    first, last = (run.tags.get(f"dagster/asset_partition_range_{side}") for side in ("start", "end"))
+    return run.tags.get("dagster/partition") or (f"{first}...{last}" if first else "")
+
+
+def _commands(graph: BaseAssetGraph | None, run: dg.DagsterRun, steps: Sequence[str]) -> list[str]:
+    """What makes the assets of these steps: those without partitions apart, of which the command line takes none."""
+    names = [step.replace("__", "/") for step in steps]
+    partition = _partition(run)
+    option = f" --partition{'-range' if '...' in partition else ''} {partition}" if partition else ""
+    whole = [name for name in names if not option or _is_whole(graph, name)]
+    parts = [name for name in names if name not in whole]
+    return [
+        f"dagster asset materialize --select {','.join(some)}{given}"
+        for some, given in ((whole, ""), (parts, option))
+        if some
+    ]
+
+
+def _is_whole(graph: BaseAssetGraph | None, name: str) -> bool:
+    """Whether an asset of this code location has no partitions; a run may be another's."""
+    key = dg.AssetKey.from_user_string(name)
+    return graph is not None and graph.has(key) and graph.get(key).partitions_def is None
 
 
 def _title(run: dg.DagsterRun) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,8 +59,14 @@ def run(instance: dg.DagsterInstance, *assets: dg.AssetsDefinition) -> str:
 class Ticker:
     """Ticks of one sensor that hand their cursor on, as the daemon does."""
 
-    def __init__(self, sensor: dg.SensorDefinition, instance: dg.DagsterInstance, **resources: Any):
-        self.sensor, self.instance, self.resources = sensor, instance, resources
+    def __init__(
+        self,
+        sensor: dg.SensorDefinition,
+        instance: dg.DagsterInstance,
+        assets: Sequence[dg.AssetsDefinition] = (),
+        **resources: Any,
+    ):
+        self.sensor, self.instance, self.assets, self.resources = sensor, instance, assets, resources
         self.cursor: str | None = None
 
     def tick(self) -> Any:
@@ -69,7 +75,7 @@ class Ticker:
             instance=self.instance,
             cursor=self.cursor,
             resources=self.resources,
-            definitions=dg.Definitions(sensors=[self.sensor], resources=self.resources),
+            definitions=dg.Definitions(assets=self.assets, sensors=[self.sensor], resources=self.resources),
         ) as context:
             data = self.sensor.evaluate_tick(context)
         self.cursor = data.cursor
@@ -262,6 +268,39 @@ def test_a_failed_run_is_told_once_with_its_root_cause(instance: dg.DagsterInsta
     assert "dagster asset materialize --select fetched" in record["todo"]
 
 
+def test_a_failed_run_is_made_up_for_by_commands_that_the_command_line_takes(
+    instance: dg.DagsterInstance, log: Path
+) -> None:
+    """Without a partition where an asset has none, whatever the run's: else the command is refused."""
+    months = dg.MonthlyPartitionsDefinition(start_date="2024-01-01", end_date="2024-06-01")
+
+    @dg.asset(partitions_def=months, backfill_policy=dg.BackfillPolicy.single_run())
+    def monthly() -> None:
+        raise RuntimeError("of the months")
+
+    @dg.asset
+    def calendar() -> None:
+        raise RuntimeError("of all time")
+
+    @dg.asset
+    def labels() -> None:
+        raise RuntimeError("of all time")
+
+    assets = [monthly, calendar, labels]
+    ticker = Ticker(run_failure_alert(), instance, assets, alerts=Alerts(log_file=str(log)))
+    ticker.tick()
+    dg.materialize([monthly], instance=instance, partition_key="2024-02-01", raise_on_error=False)
+    ticker.tick()
+    span = {f"dagster/asset_partition_range_{side}": f"2024-0{n}-01" for side, n in (("start", 2), ("end", 4))}
+    dg.materialize(assets, instance=instance, tags=span, raise_on_error=False)
+    ticker.tick()
+    one, several = (record["todo"] for record in read_log(log))
+    start = "dagster asset materialize --select"
+    assert f"or run `{start} monthly --partition 2024-02-01`." in one
+    first, then = f"{start} calendar,labels", f"{start} monthly --partition-range 2024-02-01...2024-04-01"
+    assert f"or run `{first}` and then `{then}`." in several
+
+
 def test_the_same_failure_again_is_held_back_and_another_is_not(instance: dg.DagsterInstance, log: Path) -> None:
     ticker = Ticker(run_failure_alert(), instance, alerts=Alerts(log_file=str(log)))
     ticker.tick()
@@ -312,6 +351,8 @@ def test_a_run_that_ended_outside_its_steps_is_told(instance: dg.DagsterInstance
     ticker.tick()
     (record,) = read_log(log)
     assert "the process of the run is gone" in record["why"]
+    assert record["where"]["step"] == "-" and "re-execute it from failure" in record["todo"]
+    assert "asset materialize" not in record["todo"]  # no step failed, so none can be named
 
 
 # ── disk ──────────────────────────────────────────────────────────────────────────────────────────────────────────
