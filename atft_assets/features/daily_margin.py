@@ -44,9 +44,8 @@ _feature = event_family(
     "daily_margin", kind="event", source="margin_alert", reads=(*SHARES, *ORDER), coverage=0.6, among=FLAG, **SOURCE
 )
 BOTH = {"source": "margin_alert, daily_quotes", "among": FLAG, **SOURCE}
-_split = event_family(
-    "daily_margin", kind="event", coverage=0.2, **BOTH
-)  # over days, or volume: on one basis of shares
+# over several days, or against a volume: on one basis of shares
+_split = event_family("daily_margin", kind="event", coverage=0.2, **BOTH)
 _setup = event_family("daily_margin", kind="flag", low=0, high=1, **BOTH)
 
 

@@ -162,8 +162,9 @@ def _schema_alert(record: Any) -> Alert:
     )
 
 
-def materialize_command(asset: str, partition: str) -> str:
-    """The line that builds an asset, or one partition of it, again."""
-    return f"dagster asset materialize --select {asset}" + (
-        "" if partition in ("all", "-") else f" --partition {partition}"
+def materialize_command(assets: str, partition: str) -> str:
+    """The line that builds assets, or one partition or range of partitions (`first...last`) of them, again."""
+    option = "--partition-range" if "..." in partition else "--partition"
+    return f"dagster asset materialize --select {assets}" + (
+        "" if partition in ("all", "-") else f" {option} {partition}"
     )

@@ -8,6 +8,7 @@ import dagster as dg
 from atft_assets.contracts import CONTRACT_CHECK
 from atft_assets.dagster_private import BaseAssetGraph
 from atft_assets.operations.alerts import Alert, Alerts
+from atft_assets.operations.contract_failures import materialize_command
 
 NO_STEP = (
     "See in the UI whether it was started anew by itself (a refresh is, once); if not, re-execute it from failure: "
@@ -67,7 +68,7 @@ def _run_alert(context: dg.RunFailureSensorContext, failed: Sequence[dg.DagsterE
         # the first words of the cause: what follows are numbers and addresses that differ each time
         fingerprint=f"run_failure/{run.job_name}/{','.join(steps)}/{cause[:60]}",
         what=f"run {run.run_id[:8]} of {_title(run)} failed" + (f" in {', '.join(steps)}" if steps else ""),
-        where={"job": _title(run), "step": ", ".join(steps) or "-", "partition": _partition(run) or "-"},
+        where={"job": _title(run), "step": ", ".join(steps) or "-", "partition": _partition(run)},
         why=cause,
         todo=_todo(_commands(graph, run, steps)) if steps else NO_STEP,
         run_id=run.run_id,
@@ -83,23 +84,17 @@ def _todo(commands: Sequence[str]) -> str:
 
 
 def _partition(run: dg.DagsterRun) -> str:
-    """The run's partition or range of partitions, as the command line takes it; empty if it has none."""
+    """The run's partition or range of partitions, as the command line takes it; "-" if it has none."""
     first, last = (run.tags.get(f"dagster/asset_partition_range_{side}") for side in ("start", "end"))
-    return run.tags.get("dagster/partition") or (f"{first}...{last}" if first else "")
+    return run.tags.get("dagster/partition") or (f"{first}...{last}" if first else "-")
 
 
 def _commands(graph: BaseAssetGraph | None, run: dg.DagsterRun, steps: Sequence[str]) -> list[str]:
     """What makes the assets of these steps: those without partitions apart, of which the command line takes none."""
-    names = [step.replace("__", "/") for step in steps]
-    partition = _partition(run)
-    option = f" --partition{'-range' if '...' in partition else ''} {partition}" if partition else ""
-    whole = [name for name in names if not option or _is_whole(graph, name)]
+    names, partition = [step.replace("__", "/") for step in steps], _partition(run)
+    whole = [name for name in names if partition == "-" or _is_whole(graph, name)]
     parts = [name for name in names if name not in whole]
-    return [
-        f"dagster asset materialize --select {','.join(some)}{given}"
-        for some, given in ((whole, ""), (parts, option))
-        if some
-    ]
+    return [materialize_command(",".join(some), given) for some, given in ((whole, "-"), (parts, partition)) if some]
 
 
 def _is_whole(graph: BaseAssetGraph | None, name: str) -> bool:
